@@ -1,0 +1,1 @@
+//! The event loop shared by the DHT runtimes, over a small Io trait.

@@ -1,0 +1,1 @@
+//! A blocking Mainline DHT node on mio.

@@ -1,0 +1,249 @@
+//! What a user asks of the DHT, what comes back on the way, and how it ended.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use crate::addr::Family;
+use crate::id::{InfoHash, ItemId, NodeId, Target};
+use crate::item::Item;
+
+/// An operation, to be started with [`Dht::start`](crate::Dht::start).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lookup {
+    /// Asks one address for its id (BEP 5 `ping`).
+    Ping {
+        /// Whom to ask.
+        addr: SocketAddr,
+    },
+    /// Finds the k nodes closest to an id (BEP 5 `find_node`).
+    FindNode {
+        /// The id.
+        target: NodeId,
+    },
+    /// Finds peers; they arrive as [`Event::Peers`] (BEP 5 `get_peers`).
+    GetPeers {
+        /// What they share.
+        info_hash: InfoHash,
+        /// Also asks for the bloom filters and estimates seeds and downloaders (BEP 33).
+        scrape: bool,
+        /// Asks nodes to leave seeds out (BEP 33).
+        noseed: bool,
+    },
+    /// Finds peers and the k closest nodes, then announces there (BEP 5 `announce_peer`).
+    Announce {
+        /// What we share.
+        info_hash: InfoHash,
+        /// Where we listen.
+        port: AnnouncePort,
+        /// We have everything (BEP 33).
+        seed: bool,
+    },
+    /// Finds an item; ever newer versions arrive as [`Event::Item`] (BEP 44 `get`).
+    GetItem {
+        /// The item's id.
+        target: ItemId,
+        /// The salt, which nodes do not return; empty for none and for immutable items.
+        salt: Vec<u8>,
+        /// Only a version newer than this is wanted.
+        newer_than: Option<i64>,
+    },
+    /// Stores an item at the k closest nodes (BEP 44 `put`).
+    PutItem {
+        /// The item, already signed if mutable.
+        item: Box<Item>,
+        /// Store only where the present seq is this. Sent only to nodes that returned a value.
+        cas: Option<i64>,
+    },
+    /// Asks one node for a sample of its infohashes (BEP 51).
+    Sample {
+        /// Whom to ask.
+        addr: SocketAddr,
+        /// Neighbourhood of the nodes returned beside the samples.
+        target: Target,
+    },
+}
+
+/// The port that an announce carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "BEP 5 knows these two")]
+pub enum AnnouncePort {
+    /// This port. Zero is refused by [`Dht::start`](crate::Dht::start).
+    Explicit(u16),
+    /// The UDP port that our query is seen to come from (`implied_port`).
+    Implied,
+}
+
+/// Names a running lookup. Never reused within a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LookupId {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
+}
+
+impl LookupId {
+    /// A small number, unique among running lookups: an index for side tables.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
+/// Why a lookup was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartError {
+    /// [`Config::max_lookups`](crate::config::Config::max_lookups) are running.
+    AtCapacity,
+    /// The address is of a family that this DHT does not speak.
+    NoSuchFamily(Family),
+    /// Port 0 cannot be announced or asked.
+    BadPort,
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtCapacity => f.write_str("too many lookups are running"),
+            Self::NoSuchFamily(family) => write!(f, "this DHT has no {family} socket"),
+            Self::BadPort => f.write_str("port 0 is not a port"),
+        }
+    }
+}
+
+impl core::error::Error for StartError {}
+
+/// A node: its id and where it answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::exhaustive_structs, reason = "a node has nothing else")]
+pub struct NodeInfo {
+    /// The id.
+    pub id: NodeId,
+    /// The UDP address.
+    pub addr: SocketAddr,
+}
+
+/// Something the caller should know.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// Peers told by one node; may repeat what other nodes told.
+    Peers {
+        /// The lookup.
+        lookup: LookupId,
+        /// Who told.
+        from: NodeInfo,
+        /// The peers (TCP addresses).
+        peers: Vec<SocketAddr>,
+    },
+    /// An item that passed every check and is newer than any reported before.
+    Item {
+        /// The lookup.
+        lookup: LookupId,
+        /// Who had it.
+        from: NodeInfo,
+        /// The item.
+        item: Box<Item>,
+    },
+    /// A sample of infohashes.
+    Samples {
+        /// The lookup.
+        lookup: LookupId,
+        /// Who answered.
+        from: NodeInfo,
+        /// The infohashes.
+        samples: Vec<InfoHash>,
+        /// How many the node stores in all, if it said so.
+        total: Option<u64>,
+        /// When another sample makes sense, if it said so.
+        interval: Option<Duration>,
+    },
+    /// The lookup ended: exactly once per lookup that was not cancelled.
+    Done {
+        /// The lookup.
+        lookup: LookupId,
+        /// How it went.
+        outcome: Box<Outcome>,
+    },
+    /// Enough nodes agree on the address that they see us at.
+    ExternalAddress(IpAddr),
+    /// The node of this family began or ceased to answer queries.
+    Serving {
+        /// Which network.
+        family: Family,
+        /// Whether it answers.
+        serving: bool,
+    },
+}
+
+/// Why a lookup ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Ended {
+    /// It converged, and what it had to store was sent.
+    #[default]
+    Completed,
+    /// [`Config::lookup_timeout`](crate::config::Config::lookup_timeout) passed.
+    TimedOut,
+    /// Nobody to ask: no contacts and no bootstrap addresses.
+    NoContacts,
+    /// Everybody was asked and nobody answered.
+    NoAnswer,
+}
+
+/// How a lookup went.
+#[derive(Clone, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// Why it ended.
+    pub ended: Ended,
+    /// The closest nodes that answered, nearest first, at most k per family.
+    pub closest: Vec<NodeInfo>,
+    /// Hops from our own table to the nearest node that answered.
+    pub depth: u8,
+    /// Queries sent.
+    pub queries: u32,
+    /// Queries answered, by replies or errors.
+    pub replies: u32,
+    /// Queries not answered in time.
+    pub timeouts: u32,
+    /// Time until the first peers, item or samples.
+    pub first_value: Option<Duration>,
+    /// Time until the closest nodes were known.
+    pub converged: Option<Duration>,
+    /// Time until the end.
+    pub duration: Duration,
+    /// Distinct peers found.
+    pub peers: u32,
+    /// Estimates from the bloom filters, if asked for and answered (BEP 33).
+    pub scrape: Option<Scrape>,
+    /// The newest item found; for a put, what was there before.
+    pub item: Option<Box<Item>>,
+    /// Nodes that acknowledged the announce or put.
+    pub stored: u32,
+    /// Nodes that refused the announce or put.
+    pub refusals: Vec<Refusal>,
+}
+
+/// How many peers a torrent has, by the merged bloom filters of all nodes asked (BEP 33).
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Scrape {
+    /// Estimated seeds.
+    pub seeds: f64,
+    /// Estimated downloaders.
+    pub downloaders: f64,
+}
+
+/// A node's refusal to store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// Who refused.
+    pub node: NodeInfo,
+    /// The error code (BEP 5, BEP 44), see [`code`](crate::wire::code); 0 if none was given.
+    pub code: i64,
+}

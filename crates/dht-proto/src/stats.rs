@@ -1,0 +1,87 @@
+//! Plain counters, returned by value.
+
+/// What a node counted since it started. Every field only grows, except the gauges at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Queries sent.
+    pub queries_out: u64,
+    /// Replies and errors sent.
+    pub replies_out: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+
+    /// Dropped: not a bencoded dictionary, or no transaction id, kind or body.
+    pub malformed: u64,
+    /// Messages with unsorted or doubled keys, otherwise fine.
+    pub unsorted: u64,
+    /// Queries with missing or invalid arguments, answered with 203.
+    pub bad_queries: u64,
+    /// Dropped: from port 0, an address that cannot be a peer, or another family.
+    pub bad_source: u64,
+    /// Dropped: replies and errors that match no query of ours.
+    pub unsolicited: u64,
+    /// Replies whose node id was ours or not the one expected.
+    pub id_mismatch: u64,
+    /// Dropped: queries that arrived while we do not answer any.
+    pub queries_unserved: u64,
+    /// Queries over the budget, not answered.
+    pub throttled: u64,
+    /// Queries near the budget, answered with less.
+    pub degraded: u64,
+
+    /// Queries answered, by method.
+    pub ping_in: u64,
+    /// See [`Stats::ping_in`].
+    pub find_node_in: u64,
+    /// See [`Stats::ping_in`].
+    pub get_peers_in: u64,
+    /// See [`Stats::ping_in`].
+    pub announce_peer_in: u64,
+    /// See [`Stats::ping_in`].
+    pub get_in: u64,
+    /// See [`Stats::ping_in`].
+    pub put_in: u64,
+    /// See [`Stats::ping_in`].
+    pub sample_infohashes_in: u64,
+    /// Methods that we do not know.
+    pub unknown_in: u64,
+    /// Announces and puts with an invalid token.
+    pub bad_tokens: u64,
+    /// Errors sent, all codes.
+    pub errors_out: u64,
+    /// Signatures checked for puts.
+    pub verifications: u64,
+
+    /// Replies received that matched a query.
+    pub replies_in: u64,
+    /// Errors received that matched a query.
+    pub errors_in: u64,
+    /// Queries without an answer in time.
+    pub timeouts: u64,
+    /// Queries that the operating system reported as unreachable.
+    pub unreachable: u64,
+    /// Queries to contacts that changed their id, which evicts them.
+    pub id_changes: u64,
+    /// Lookups started, without maintenance.
+    pub lookups: u64,
+
+    /// Gauge: contacts in the routing table that answered us.
+    pub contacts: u64,
+    /// Gauge: candidates waiting.
+    pub candidates: u64,
+    /// Gauge: infohashes stored.
+    pub torrents: u64,
+    /// Gauge: peers stored.
+    pub peers: u64,
+    /// Gauge: items stored.
+    pub items: u64,
+    /// Gauge: queries in flight.
+    pub in_flight: u64,
+    /// Gauge: lookups running, maintenance included.
+    pub lookups_running: u64,
+}
