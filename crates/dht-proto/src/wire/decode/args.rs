@@ -84,7 +84,7 @@ impl<'a> Args<'a> {
                 Method::SampleInfohashes { target: Target::from_bytes(*self.target()?) }
             }
             _ => {
-                let target = self.target.get().or(self.info_hash.get());
+                let target = self.target.get().or_else(|| self.info_hash.get());
                 Method::Unknown { name, target: target.copied().map(Target::from_bytes) }
             }
         };
