@@ -6,12 +6,14 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
+pub mod bloom;
 pub mod config;
 pub mod dual;
 pub mod id;
 pub mod item;
 pub mod request;
 pub mod seed;
+pub mod server;
 pub mod stats;
 pub mod time;
 pub mod wire;
