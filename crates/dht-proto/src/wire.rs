@@ -7,11 +7,15 @@
 //! Syntax is strict, order is not: real nodes send unsorted dictionaries. Unknown keys are skipped,
 //! the first of two equal keys wins, and a BEP 44 `v` stays the raw span that it arrived in.
 
+mod bencode;
 mod compact;
+mod decode;
+mod encode;
 
 use core::net::IpAddr;
 
-pub use self::compact::{Values, nodes};
+pub use self::compact::{Values, nodes, write_node};
+pub use self::decode::{DecodeError, MAX_DATAGRAM_READ, decode};
 use crate::id::{InfoHash, ItemId, NodeId, Target};
 
 /// A KRPC message.
