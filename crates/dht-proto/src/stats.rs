@@ -33,6 +33,8 @@ pub struct Stats {
     pub throttled: u64,
     /// Queries near the budget, answered with less.
     pub degraded: u64,
+    /// Queries not answered because their transaction id leaves no room in a datagram.
+    pub oversized_tids: u64,
 
     /// Queries answered, by method.
     pub ping_in: u64,
