@@ -335,11 +335,11 @@ fn value() -> impl Strategy<Value = String> {
                     pairs.sort();
                     pairs.dedup_by(|a, b| a.0 == b.0);
                 }
-                let pairs: String = pairs
+                let pairs: Vec<String> = pairs
                     .iter()
                     .map(|(key, value)| format!("{}:{key}{value}", key.len()))
                     .collect();
-                format!("d{pairs}e")
+                format!("d{}e", pairs.concat())
             }),
         ]
     })

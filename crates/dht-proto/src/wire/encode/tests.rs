@@ -17,7 +17,7 @@ fn message(body: Body<'_>) -> Message<'_> {
     Message { tid: b"aabb", version: None, ip: None, read_only: false, unsorted: false, body }
 }
 
-fn query<'a>(method: Method<'a>) -> Message<'a> {
+fn query(method: Method<'_>) -> Message<'_> {
     let id = NodeId::from_slice(ID.as_bytes()).unwrap();
     message(Body::Query(Query { id, want: Want::default(), method }))
 }

@@ -104,23 +104,22 @@ impl Parts {
     }
 
     fn reply(&self) -> Reply<'_> {
-        let [a, b, c, d, e] = self.flags;
         let [seq, num, interval] = self.ints;
         Reply {
             id: NodeId::from_bytes(self.id),
-            nodes: a.then_some(whole_records(&self.bytes, 26)),
-            nodes6: b.then_some(whole_records(&self.more, 38)),
-            token: c.then_some(&self.more),
+            nodes: self.flags[0].then_some(whole_records(&self.bytes, 26)),
+            nodes6: self.flags[1].then_some(whole_records(&self.more, 38)),
+            token: self.flags[2].then_some(&self.more),
             values: None,
-            v: a.then_some(self.value.as_bytes()),
-            public_key: b.then_some(self.array.first_chunk().unwrap()),
-            signature: c.then_some(self.array.last_chunk().unwrap()),
-            seq: d.then_some(seq),
-            seeds_filter: e.then_some(self.array.first_chunk().unwrap()),
-            peers_filter: d.then_some(self.array.first_chunk().unwrap()),
-            samples: e.then_some(whole_records(&self.more, ID_LEN)),
-            num: d.then_some(num),
-            interval: e.then_some(interval),
+            v: self.flags[0].then_some(self.value.as_bytes()),
+            public_key: self.flags[1].then_some(self.array.first_chunk().unwrap()),
+            signature: self.flags[2].then_some(self.array.last_chunk().unwrap()),
+            seq: self.flags[3].then_some(seq),
+            seeds_filter: self.flags[4].then_some(self.array.first_chunk().unwrap()),
+            peers_filter: self.flags[3].then_some(self.array.first_chunk().unwrap()),
+            samples: self.flags[4].then_some(whole_records(&self.more, ID_LEN)),
+            num: self.flags[3].then_some(num),
+            interval: self.flags[4].then_some(interval),
         }
     }
 }
