@@ -322,7 +322,7 @@ impl<A: Addr> Server<A> {
 
     fn announce(
         &mut self,
-        call: &mut Call<'_, '_, A>,
+        call: &Call<'_, '_, A>,
         announce: Announce<A>,
         token: &[u8],
         stats: &mut Stats,
@@ -340,7 +340,7 @@ impl<A: Addr> Server<A> {
     }
 
     fn get(
-        &mut self,
+        &self,
         call: &mut Call<'_, '_, A>,
         id: ItemId,
         known_seq: Option<i64>,
@@ -369,7 +369,7 @@ impl<A: Addr> Server<A> {
     /// Checks cheapest first, the signature last.
     fn put(
         &mut self,
-        call: &mut Call<'_, '_, A>,
+        call: &Call<'_, '_, A>,
         put: &Put<'_>,
         stats: &mut Stats,
     ) -> Result<(), Refusal> {
@@ -416,7 +416,7 @@ impl<A: Addr> Server<A> {
         draft.reply.samples = Some(&[]);
         if let Some(peers) = &self.peers {
             let torrents = peers.torrents();
-            draft.reply.num = Some(torrents.len() as i64);
+            draft.reply.num = Some(i64::try_from(torrents.len()).unwrap_or(i64::MAX));
             let dice = Dice::new(self.random.next());
             let samples = self.samples.get_or_insert_with(Box::default);
             let samples = samples.get(call.now, torrents, dice, config);

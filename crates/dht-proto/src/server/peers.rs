@@ -199,14 +199,6 @@ struct Peer<A: Addr> {
     expires: u32,
 }
 
-impl<A: Addr> Clone for Peer<A> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<A: Addr> Copy for Peer<A> {}
-
 impl<A: Addr> Peer<A> {
     fn new(now: Instant, peer: A, config: &Config) -> Self {
         // Rounded up: a peer is kept for at least its lifetime.
@@ -245,7 +237,9 @@ impl<A: Addr> Torrent<A> {
     pub(super) fn filters(&self) -> (Filter, Filter) {
         let filter = |peers: &[Peer<A>]| {
             let mut filter = Filter::EMPTY;
-            peers.iter().for_each(|peer| filter.insert_bits(peer.bits));
+            for peer in peers {
+                filter.insert_bits(peer.bits);
+            }
             filter
         };
         (filter(&self.seeds), filter(&self.downloaders))
@@ -256,7 +250,7 @@ impl<A: Addr> Torrent<A> {
         self.len() >= config.max_peers_per_torrent
             && [&self.downloaders, &self.seeds]
                 .iter()
-                .all(|peers| range_of(peers, addr, |other| other.ip()).is_empty())
+                .all(|peers| range_of(peers, addr, Addr::ip).is_empty())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -269,9 +263,9 @@ impl<A: Addr> Torrent<A> {
 
     fn insert(&mut self, peer: Peer<A>, seed: bool) {
         let peers = if seed { &mut self.seeds } else { &mut self.downloaders };
+        self.first_expiry = self.first_expiry.min(peer.expires);
         let position = peers.partition_point(|other| other.addr < peer.addr);
         peers.insert(position, peer);
-        self.first_expiry = self.first_expiry.min(peer.expires);
     }
 
     /// Removes a peer from whichever list it is in; false if it is in none.

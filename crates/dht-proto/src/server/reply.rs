@@ -91,46 +91,56 @@ impl<'a, A: Addr> Envelope<'a, A> {
     ///
     /// `None` if not even the id fits, which takes a transaction id of over a thousand bytes.
     pub(super) fn reply(&self, mut draft: Draft<'_>, out: &mut [u8]) -> Option<usize> {
-        if let Some(len) = self.encode_draft(draft, out) {
+        if let Some(len) = self.message(draft.body::<A>()).encode(room::<A>(out)) {
             return Some(len);
         }
+        let limit = room::<A>(out).len();
         let (nodes, nodes6) = (draft.reply.nodes.take(), draft.reply.nodes6.take());
-        let len = loop {
-            match self.encode_draft(draft, out) {
-                Some(len) => break len,
-                // Everything in a draft is halved or dropped a bounded number of times.
+        let left = loop {
+            match limit.checked_sub(self.message(draft.body::<A>()).encoded_len()) {
+                Some(left) => break left,
+                // Everything in a draft is halved or dropped, so this ends after a few turns.
                 None => shorten::<A>(&mut draft)?,
             }
         };
-        let room = out.len().min(A::MAX_DATAGRAM).min(MAX_DATAGRAM).saturating_sub(len);
-        (draft.reply.nodes, draft.reply.nodes6) = fill(room, nodes, nodes6);
-        self.encode_draft(draft, out)
+        (draft.reply.nodes, draft.reply.nodes6) = fill(left, nodes, nodes6);
+        self.message(draft.body::<A>()).encode(room::<A>(out))
     }
 
     /// Encodes an error; `None` if it does not fit.
     pub(super) fn error(&self, code: i64, text: &str, out: &mut [u8]) -> Option<usize> {
-        self.encode(Body::Error(ErrorReply { code, message: text.as_bytes() }), out)
+        let body = Body::Error(ErrorReply { code, message: text.as_bytes() });
+        self.message(body).encode(room::<A>(out))
     }
 
-    fn encode_draft(&self, draft: Draft<'_>, out: &mut [u8]) -> Option<usize> {
-        let values = (!draft.values.is_empty()).then(|| Values::of::<A>(draft.values));
-        self.encode(Body::Reply(Reply { values, ..draft.reply }), out)
-    }
-
-    fn encode(&self, body: Body<'_>, out: &mut [u8]) -> Option<usize> {
+    fn message<'m>(&self, body: Body<'m>) -> Message<'m>
+    where
+        'a: 'm,
+    {
         let (ip, port) = self.requester;
-        let message = Message {
+        Message {
             tid: self.tid,
             version: Some(self.version),
-            // BEP 42: "the requester's IP and port" in every reply.
+            // BEP 42: replies carry the requester's address, with the port, at the top level.
             ip: Some((ip, Some(port))),
             read_only: false,
             unsorted: false,
             body,
-        };
-        let limit = out.len().min(A::MAX_DATAGRAM).min(MAX_DATAGRAM);
-        message.encode(out.get_mut(..limit)?)
+        }
     }
+}
+
+impl<'a> Draft<'a> {
+    fn body<A: Addr>(&self) -> Body<'a> {
+        let values = (!self.values.is_empty()).then(|| Values::of::<A>(self.values));
+        Body::Reply(Reply { values, ..self.reply })
+    }
+}
+
+/// The part of `out` that one datagram may take.
+fn room<A: Addr>(out: &mut [u8]) -> &mut [u8] {
+    let limit = out.len().min(A::MAX_DATAGRAM).min(MAX_DATAGRAM);
+    out.get_mut(..limit).unwrap_or_default()
 }
 
 /// Makes a reply without nodes shorter; `None` if there is nothing left to take away.

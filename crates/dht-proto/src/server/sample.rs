@@ -112,17 +112,15 @@ mod tests {
         }
     }
 
-    /// Chi-square against the uniform distribution, at a length where runs differ most.
+    /// At a length where the runs differ most: half of them have one position, half have two.
     #[test]
     fn every_position_is_equally_likely() {
-        let (len, count, rounds) = (75_usize, 50_usize, 30_000_u64);
+        let (len, count, rounds) = (75, 50, 30_000);
         let mut hits = std::vec![0_u64; len];
         for round in 0..rounds {
             spread(Dice::new(round << 20), len, count).for_each(|position| hits[position] += 1);
         }
-        let expected = rounds as f64 * count as f64 / len as f64;
-        let worst =
-            hits.iter().map(|&n| (n as f64 - expected).abs() / expected).fold(0.0, f64::max);
-        assert!(worst < 0.03, "worst deviation {worst}");
+        // 20,000 each; the standard deviation is 82.
+        assert!(hits.iter().all(|hits| (19_500..20_500).contains(hits)), "{hits:?}");
     }
 }

@@ -46,10 +46,10 @@ impl Tokens {
         token: &[u8],
     ) -> bool {
         let Ok(token) = token.try_into().map(u64::from_be_bytes) else { return false };
-        // Whole words are compared, and both of them, so that timing tells nothing about either.
         let current = self.hash(period.0, from, target) ^ token;
-        let previous = self.hash(period.0.wrapping_sub(1), from, target) ^ token;
-        (current == 0) | ((previous == 0) & (period.0 != 0))
+        let previous = self.hash(period.0.saturating_sub(1), from, target) ^ token;
+        // Whole words are compared, both at once, so that timing tells nothing about either.
+        current.min(previous) == 0
     }
 
     fn hash<A: Addr>(&self, period: u64, from: A, target: Target) -> u64 {

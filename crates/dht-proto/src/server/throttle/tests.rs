@@ -148,7 +148,8 @@ fn flooding_one_network_leaves_the_others_served() {
             throttle.level(now, other, &config) == Level::Full
         })
         .count();
-    assert_eq!(served, 256);
+    // Two of 4096 places are both taken by 200 flooded ones once in 420 cases.
+    assert!(served >= 252, "{served} of 256");
 }
 
 #[test]
