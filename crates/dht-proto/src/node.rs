@@ -85,13 +85,16 @@ impl<A: Addr> Node<A> {
             .iter()
             .copied()
             .find(|ip| A::from_socket_addr((*ip, 0).into()).is_some());
-        let own_id = external.map_or_else(|| random_id(&mut ids), |ip| bep42::derive(ip, &mut ids));
+        let own_id = match external {
+            Some(ip) => bep42::derive(ip, &mut ids),
+            None => random_id(&mut ids),
+        };
         let role = Role::new(config.mode, seed.key(Domain::Table));
         Self {
             table: Table::new(own_id),
             transactions: Transactions::new(seed.stream(Domain::TransactionId)),
             lookups: Lookups::new(),
-            server: Server::new(&config, seed, now),
+            server: Server::new(seed),
             was_server: role.is_server(),
             role,
             voter: Voter::new(seed.key(Domain::Votes)),
@@ -117,8 +120,8 @@ impl<A: Addr> Node<A> {
         for &(id, addr) in &snapshot.contacts {
             self.table.offer(now, Some(id), addr, &self.config);
         }
-        for (item, left) in &snapshot.items {
-            self.server.restore_item(now, item, *left, &self.config);
+        for (item, _left) in &snapshot.items {
+            self.server.restore_item(now, item.clone(), &self.config);
         }
     }
 
@@ -155,7 +158,6 @@ impl<A: Addr> Node<A> {
                 }
             }
             Err(DecodeError::BadQuery { tid, code, text }) => {
-                self.stats.bad_queries += 1;
                 self.refuse(now, from, tid, code, text, out)
             }
             Err(_) => {
@@ -278,7 +280,9 @@ impl<A: Addr> Node<A> {
     pub(crate) fn snapshot(&self) -> FamilySnapshot<A> {
         let mut snapshot = FamilySnapshot::new(self.table.own_id());
         snapshot.contacts = self.table.contacts().map(|c| (c.id(), c.addr())).collect();
-        snapshot.items = self.server.items(self.last_now).collect();
+        let left = |expiry: Instant| expiry.since(self.last_now);
+        snapshot.items =
+            self.server.items().map(|(item, expiry)| (item.clone(), left(expiry))).collect();
         snapshot
     }
 
@@ -288,7 +292,7 @@ impl<A: Addr> Node<A> {
         stats.candidates = self.table.candidates_len() as u64;
         stats.in_flight = self.transactions.len() as u64;
         stats.lookups_running = self.lookups.len() as u64;
-        self.server.count_stored(&mut stats);
+        self.server.add_gauges(&mut stats);
         stats
     }
 
@@ -322,7 +326,7 @@ impl<A: Addr> Node<A> {
         self.table.check_invariants();
         self.transactions.check_invariants(&self.config);
         self.lookups.check_invariants(&self.config);
-        self.server.check_invariants();
+        self.server.check_invariants(&self.config);
         self.outbox.check_invariants(self.config.max_lookups);
     }
 
@@ -493,7 +497,7 @@ impl<A: Addr> Node<A> {
 
     fn set_own_id(&mut self, id: NodeId) {
         self.table.set_own_id(id, &self.config);
-        self.server.set_own_id(id);
+        
     }
 
     // Queries that we send.

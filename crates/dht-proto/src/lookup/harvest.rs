@@ -151,10 +151,10 @@ impl ScrapeFilters {
         }
         self.answered = true;
         if let Some(seeds) = reply.seeds_filter {
-            self.seeds.merge(seeds);
+            self.seeds.merge(&Filter::from_bytes(*seeds));
         }
         if let Some(downloaders) = reply.peers_filter {
-            self.downloaders.merge(downloaders);
+            self.downloaders.merge(&Filter::from_bytes(*downloaders));
         }
     }
 
