@@ -13,7 +13,9 @@ pub mod item;
 pub mod request;
 pub mod seed;
 pub mod stats;
+pub mod table;
 pub mod time;
+pub mod voter;
 pub mod wire;
 
 /// Size of every datagram buffer, in bytes. No datagram that we send is longer.
