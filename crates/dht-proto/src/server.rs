@@ -16,7 +16,7 @@ mod token;
 use alloc::boxed::Box;
 use core::fmt;
 
-use self::items::{ItemStore, Refusal, Terms};
+use self::items::{Admission, ItemStore, Refusal, Terms};
 use self::peers::{Announce, PeerStore};
 use self::reply::{Draft, Envelope, Nodes};
 use self::sample::{Dice, Samples};
@@ -336,7 +336,7 @@ impl<A: Addr> Server<A> {
         let peers = self.peers.get_or_insert_with(Box::default);
         peers
             .announce(call.now, announce, call.ctx.own_id, dice, config)
-            .map_err(|_| Refusal::new(code::SERVER, "announce quota of your network is used up"))
+            .map_err(|_| Refusal::new(code::SERVER, "announce quota is used up"))
     }
 
     fn get(
@@ -383,7 +383,9 @@ impl<A: Addr> Server<A> {
         self.check_token(call, id.target(), put.token, stats)?;
         items::check_form(put)?;
         let terms = Terms { now, from, own_id: call.ctx.own_id, config };
-        if self.items_mut().renew_or_admit(put, id, terms)? {
+        let dice = Dice::new(self.random.next());
+        let admission = self.items_mut().admit(put, id, dice, terms)?;
+        if admission == Admission::Renewed {
             return Ok(());
         }
         if put.mutable.is_some() {
@@ -395,8 +397,7 @@ impl<A: Addr> Server<A> {
         let item = items::checked_item(put, config).inspect_err(|_| {
             self.throttle.charge(now, from, FORGERY_BYTES, config);
         })?;
-        let dice = Dice::new(self.random.next());
-        self.items_mut().store(item, dice, terms);
+        self.items_mut().store(item, admission, terms);
         Ok(())
     }
 

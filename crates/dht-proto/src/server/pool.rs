@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::sample::{Dice, spread};
+use crate::id::{Distance, ID_LEN, NodeId};
 use crate::time::Instant;
 
 /// Entries compared when one has to go.
@@ -69,15 +70,20 @@ impl<K: Copy + Ord, V> Pool<K, V> {
     }
 
     /// The key with the lowest score, out of sixteen random ones: cheap at any size, and no
-    /// position is safe.
-    pub(super) fn weakest(&self, dice: Dice, score: impl Fn(&K, &V) -> i64) -> Option<K> {
-        spread(dice, self.len(), CANDIDATES)
+    /// position is safe. `None` if the newcomer scores lower than all of them.
+    pub(super) fn weakest(
+        &self,
+        dice: Dice,
+        newcomer: i64,
+        score: impl Fn(&K, &V) -> i64,
+    ) -> Option<K> {
+        let (lowest, key) = spread(dice, self.len(), CANDIDATES)
             .filter_map(|position| {
                 let key = self.keys.get(position)?;
                 Some((score(key, self.get(key)?), *key))
             })
-            .min()
-            .map(|(_, key)| key)
+            .min()?;
+        (lowest <= newcomer).then_some(key)
     }
 
     pub(super) fn check_invariants(&self) {
@@ -86,6 +92,14 @@ impl<K: Copy + Ord, V> Pool<K, V> {
             assert_eq!(self.map.get(key).map(|entry| entry.0), Some(position), "positions agree");
         }
     }
+}
+
+/// How near a key is to our id: the leading bits that they share, up to 24.
+///
+/// Nobody is nearer by nature in a network of under 2^24 nodes, and infohashes can be made up to
+/// share all bits.
+pub(super) fn nearness(own_id: NodeId, key: &[u8; ID_LEN]) -> i64 {
+    i64::from(Distance::between(own_id.as_bytes(), key).leading_zeros().min(24))
 }
 
 /// A walk over a pool in small, regular steps that drops what has expired.
