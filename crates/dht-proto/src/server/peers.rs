@@ -230,16 +230,16 @@ impl<A: Addr> Torrent<A> {
     /// BEP 33: with `noseed`, seeds are left out.
     pub(super) fn sample(&self, dice: Dice, noseed: bool, max: usize, out: &mut [u8]) -> usize {
         let len = if noseed { self.downloaders.len() } else { self.len() };
-        let mut records = out.chunks_exact_mut(A::COMPACT_LEN);
         let mut written = 0;
         for position in spread(dice, len, max) {
-            let peer = match position.checked_sub(self.downloaders.len()) {
-                None => self.downloaders.get(position),
-                Some(position) => self.seeds.get(position),
+            let peer = match self.downloaders.get(position) {
+                None => self.seeds.get(position - self.downloaders.len()),
+                downloader => downloader,
             };
-            let (Some(record), Some(peer)) = (records.next(), peer) else { break };
+            let end = written + A::COMPACT_LEN;
+            let (Some(record), Some(peer)) = (out.get_mut(written..end), peer) else { break };
             record.copy_from_slice(peer.addr.as_ref());
-            written += A::COMPACT_LEN;
+            written = end;
         }
         written
     }
