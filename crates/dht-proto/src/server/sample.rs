@@ -26,8 +26,8 @@ impl Dice {
         word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         word ^= word >> 31;
-        // Stores hold far less than 2^32 entries, so the bias is below 2^-32 per entry.
-        ((u128::from(word) * bound as u128) >> 64) as usize
+        // Stores hold far less than 2^32 entries; the bias is below 2^-32 per entry.
+        (((word >> 32) * (bound as u64 & 0xffff_ffff)) >> 32) as usize
     }
 }
 

@@ -264,10 +264,16 @@ fn write_records<S: Sink>(
 /// BEP 5: "a list of strings. Each string containing compact format peer information".
 fn write_values<S: Sink>(w: &mut Writer<S>, values: Values<'_>) -> Option<()> {
     w.raw(b"6:valuesl")?;
-    for peer in values.records() {
-        w.bytes(peer)?;
-    }
+    values.records().try_for_each(|peer| write_peer(w, peer))?;
     w.raw(b"e")
+}
+
+/// One compact peer. On v4 there are fifty in a reply, and a copy of known length is one move.
+fn write_peer<S: Sink>(w: &mut Writer<S>, peer: &[u8]) -> Option<()> {
+    match *peer {
+        [a, b, c, d, high, low] => w.raw(&[b'6', b':', a, b, c, d, high, low]),
+        _ => w.bytes(peer),
+    }
 }
 
 #[cfg(test)]
