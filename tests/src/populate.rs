@@ -65,8 +65,7 @@ fn answer_all(dht: &mut Dht, now: Instant, addr: SocketAddr, id: NodeId) {
     while let Some(sent) = dht.poll_transmit(now, &mut buf) {
         if sent.to == addr {
             let query = decode(&buf[..sent.len]).expect("our own query");
-            let answer =
-                Message { version: None, body: Body::Reply(Reply::new(id)), ..query };
+            let answer = Message { version: None, body: Body::Reply(Reply::new(id)), ..query };
             let mut out = [0; MAX_DATAGRAM];
             let len = answer.encode(&mut out).expect("it fits");
             let _ = dht.handle_datagram(now, addr, &out[..len], &mut [0; MAX_DATAGRAM]);

@@ -239,8 +239,7 @@ impl World {
         let parts: [&[u8]; 4] = [&trace, &at, to.as_bytes(), &datagram.bytes];
         self.trace = self.dice.hash(&parts);
         let mut reply = [0; MAX_DATAGRAM];
-        let sent =
-            host.dht.handle_datagram(self.now, datagram.from, &datagram.bytes, &mut reply);
+        let sent = host.dht.handle_datagram(self.now, datagram.from, &datagram.bytes, &mut reply);
         if let Some(sent) = sent {
             assert_eq!(sent.to, datagram.from, "a reply goes to the source");
             self.send(datagram.to, sent.to, reply[..sent.len].to_vec());

@@ -25,7 +25,8 @@ fn find_node(target: u8) -> Lookup {
 }
 
 fn query(method: Method<'_>) -> Vec<u8> {
-    let body = Body::Query(Query { id: NodeId::from_bytes([9; 20]), want: Want::default(), method });
+    let body =
+        Body::Query(Query { id: NodeId::from_bytes([9; 20]), want: Want::default(), method });
     encode(&Message {
         tid: b"tid!",
         version: None,
@@ -429,7 +430,8 @@ fn rule_9_garbage_becomes_a_counter() {
     let mut dht = server(&[]);
     let (now, from) = (Instant::from_secs(1), World::v4(1));
     let mut reply = [0; MAX_DATAGRAM];
-    for garbage in [&b""[..], b"d", b"de", b"le", b"i1e", b"\xff\xff\xff", b"d1:y1:qe", b"d1:t1:xe"] {
+    for garbage in [&b""[..], b"d", b"de", b"le", b"i1e", b"\xff\xff\xff", b"d1:y1:qe", b"d1:t1:xe"]
+    {
         assert!(dht.handle_datagram(now, from, garbage, &mut reply).is_none(), "{garbage:?}");
     }
     assert_eq!(dht.stats().malformed, 8);
@@ -448,7 +450,8 @@ fn rule_9_bad_queries_are_refused_and_counted() {
     let (now, from) = (Instant::from_secs(1), World::v4(1));
     let mut reply = [0; MAX_DATAGRAM];
     let before = dht.snapshot();
-    let sent = dht.handle_datagram(now, from, b"d1:ade1:q4:ping1:t2:xy1:y1:qe", &mut reply).unwrap();
+    let sent =
+        dht.handle_datagram(now, from, b"d1:ade1:q4:ping1:t2:xy1:y1:qe", &mut reply).unwrap();
     let message = decode(&reply[..sent.len]).unwrap();
     assert!(matches!(message.body, Body::Error(error) if error.code == 203), "{message:?}");
     assert_eq!(message.tid, b"xy");

@@ -76,8 +76,18 @@ fn imports(text: &str) -> BTreeSet<String> {
 fn modules_of_the_core_keep_their_layers() {
     let src = root().join("crates/dht-proto/src");
     let shared = [
-        "addr", "bloom", "config", "id", "item", "outbox", "request", "rtt", "seed", "stats",
-        "time", "MAX_DATAGRAM",
+        "addr",
+        "bloom",
+        "config",
+        "id",
+        "item",
+        "outbox",
+        "request",
+        "rtt",
+        "seed",
+        "stats",
+        "time",
+        "MAX_DATAGRAM",
     ];
     let rules: &[(&str, &[&str])] = &[
         ("wire", &["addr", "id", "time"]),
@@ -135,9 +145,9 @@ fn the_core_is_no_std_and_the_clock_belongs_to_the_runtimes() {
                 let text = fs::read_to_string(&path).unwrap();
                 let code = text.split("#[cfg(test)]").next().unwrap();
                 for word in ["UdpSocket", "Instant::now()", "SystemTime", "getrandom"] {
-                    let named = code.lines().any(|line| {
-                        line.contains(word) && !line.trim_start().starts_with("//")
-                    });
+                    let named = code
+                        .lines()
+                        .any(|line| line.contains(word) && !line.trim_start().starts_with("//"));
                     assert!(!named, "{} names {word}", path.display());
                 }
             }

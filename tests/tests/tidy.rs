@@ -36,10 +36,11 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for (start, line) in lines.iter().enumerate() {
         let code = line.trim_start();
-        let is_fn = ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "const fn ", "async fn "]
-            .iter()
-            .any(|prefix| code.starts_with(prefix))
-            || (code.starts_with("pub") && code.contains(" fn "));
+        let is_fn =
+            ["fn ", "pub fn ", "pub(crate) fn ", "pub(super) fn ", "const fn ", "async fn "]
+                .iter()
+                .any(|prefix| code.starts_with(prefix))
+                || (code.starts_with("pub") && code.contains(" fn "));
         if !is_fn {
             continue;
         }

@@ -101,13 +101,13 @@ pub mod request;
 mod role;
 mod rtt;
 pub mod seed;
-mod server;
+pub mod server;
 pub mod snapshot;
 pub mod stats;
-mod table;
+pub mod table;
 pub mod time;
 mod transactions;
-mod voter;
+pub mod voter;
 pub mod wire;
 
 /// Size of every datagram buffer, in bytes. No datagram that we send is longer.

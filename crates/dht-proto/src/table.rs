@@ -10,13 +10,14 @@
 
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::time::Duration;
 
 use crate::addr::{Addr, Family, Scope};
 use crate::config::Config;
 use crate::id::{ID_LEN, NodeId, Target};
 use crate::time::Instant;
 use bucket::BUCKETS;
-use candidates::{Candidate, Candidates};
+use candidates::Candidates;
 pub use contact::Contact;
 use contact::Ticks;
 
@@ -29,6 +30,11 @@ mod upkeep;
 
 /// Capacity for contacts is added in steps of this: a process may hold a million tables.
 const GROWTH: usize = 8;
+
+/// Pause between pings while the table has room for anybody. A fresh network grows in seconds.
+const HURRIED_PING_INTERVAL: Duration = Duration::from_millis(100);
+/// The table is in a hurry until it holds this many times k contacts.
+const HURRIED_UNTIL: usize = 4;
 
 /// What an answer of a node did to the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +102,11 @@ impl<A: Addr> Table<A> {
         self.contacts.get(self.search(id).ok()?)
     }
 
+    /// Whether hardly anybody is known, so that pings may follow each other quickly.
+    fn is_hurried(&self, config: &Config) -> bool {
+        self.contacts.len() < HURRIED_UNTIL * config.k
+    }
+
     /// Number of contacts.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -114,9 +125,9 @@ impl<A: Addr> Table<A> {
         self.candidates.len()
     }
 
-    /// Addresses of the candidates.
-    pub fn candidates(&self) -> impl Iterator<Item = A> {
-        self.candidates.iter().map(Candidate::addr)
+    /// The candidates, with their ids as far as they are known.
+    pub fn unverified(&self) -> impl Iterator<Item = (Option<NodeId>, A)> {
+        self.candidates.iter().map(|candidate| (candidate.id, candidate.addr()))
     }
 
     /// Number of buckets from the farthest to the deepest that holds a contact.

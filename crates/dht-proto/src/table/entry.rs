@@ -67,8 +67,11 @@ impl<A: Addr> Table<A> {
             return;
         }
         // Its query left a hole in its own firewall through which our ping would come; a node
-        // that can be reached still can when the hole has closed.
-        let due = now.saturating_add(period(config.verify_delay));
+        // that can be reached still can when the hole has closed. No firewall stands between us and
+        // a neighbour, and who knows hardly anybody cannot be choosy.
+        let trusting = is_local(addr) || self.contacts.len() < config.k;
+        let delay = if trusting { 0 } else { period(config.verify_delay) };
+        let due = now.saturating_add(delay);
         let stranger = Candidate::unverified(now, Some(id), addr, Standing::Unsolicited, due);
         self.suggest(stranger, config);
     }

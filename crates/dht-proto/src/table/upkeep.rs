@@ -3,7 +3,7 @@
 use super::bucket::{self, BUCKETS};
 use super::candidates::{Candidates, Standing};
 use super::contact::{Contact, NEVER, Ticks, instant, period, same_ip, ticks};
-use super::{GROWTH, Limits, Table, is_local};
+use super::{GROWTH, HURRIED_PING_INTERVAL, Limits, Table, is_local};
 use crate::addr::Addr;
 use crate::config::Config;
 use crate::id::{NodeId, Target};
@@ -29,7 +29,9 @@ impl<A: Addr> Table<A> {
             self.ping_at = instant(due);
             return None;
         }
-        self.ping_allowed = now + config.ping_interval;
+        let hurried = self.is_hurried(config) && candidate_due < contact_due;
+        let pause = if hurried { HURRIED_PING_INTERVAL } else { config.ping_interval };
+        self.ping_allowed = now + pause.min(config.ping_interval);
         // Exact again after the next call that returns `None`.
         self.ping_at = self.ping_allowed;
         if contact_due <= candidate_due {
