@@ -210,11 +210,10 @@ impl<A: Addr> Table<A> {
         }
         let local = is_local(addr);
         let known = self.contacts.iter().any(|contact| {
-            if local {
-                *contact.compact() == candidate.compact
-            } else {
-                same_ip::<A>(contact.compact(), &candidate.compact) && contact.fails() == 0
-            }
+            *contact.compact() == candidate.compact
+                || (!local
+                    && contact.fails() == 0
+                    && same_ip::<A>(contact.compact(), &candidate.compact))
         });
         if !known && self.candidates.admit(candidate, self.own, config) {
             self.ping_by(candidate.due);
