@@ -269,10 +269,17 @@ fn write_values<S: Sink>(w: &mut Writer<S>, values: Values<'_>) -> Option<()> {
 }
 
 /// One compact peer. On v4 there are fifty in a reply, and a copy of known length is one move.
+#[inline]
 fn write_peer<S: Sink>(w: &mut Writer<S>, peer: &[u8]) -> Option<()> {
-    match *peer {
-        [a, b, c, d, high, low] => w.raw(&[b'6', b':', a, b, c, d, high, low]),
-        _ => w.bytes(peer),
+    match <&[u8; 6]>::try_from(peer) {
+        Ok(v4) => {
+            let mut text = *b"6:aaaapp";
+            if let Some(address) = text.last_chunk_mut() {
+                *address = *v4;
+            }
+            w.raw(&text)
+        }
+        Err(_) => w.bytes(peer),
     }
 }
 

@@ -25,6 +25,7 @@ impl<'b> Slice<'b> {
 }
 
 impl Sink for Slice<'_> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.len.checked_add(bytes.len())?;
         self.out.get_mut(self.len..end)?.copy_from_slice(bytes);
