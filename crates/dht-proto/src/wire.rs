@@ -39,7 +39,6 @@ pub struct Message<'a> {
 /// The three kinds of message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "KRPC has three message kinds")]
-#[expect(clippy::large_enum_variant, reason = "borrowed views that live on the stack for one call")]
 pub enum Body<'a> {
     /// `y` = `q`.
     Query(Query<'a>),

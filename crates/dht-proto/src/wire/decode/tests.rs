@@ -102,12 +102,14 @@ fn reads_announce_peer() {
     let announce = |implied: &str, rest: &str| {
         query("announce_peer", &format!("{implied}9:info_hash20:{HASH}{rest}5:token3:tok"))
     };
-    let read = |message: &str| match decode_query(message).method {
-        Method::AnnouncePeer { info_hash, port, implied_port, seed, token: b"tok" } => {
-            assert_eq!(info_hash.as_bytes(), HASH.as_bytes());
-            (port, implied_port, seed)
-        }
-        other => panic!("{other:?}"),
+    let read = |message: &str| {
+        let Method::AnnouncePeer { info_hash, port, implied_port, seed, token: b"tok" } =
+            decode_query(message).method
+        else {
+            panic!("{message}")
+        };
+        assert_eq!(info_hash.as_bytes(), HASH.as_bytes());
+        (port, implied_port, seed)
     };
     assert_eq!(read(&announce("", "4:porti6881e")), (6881, false, false));
     assert_eq!(read(&announce("12:implied_porti0e", "4:porti1e4:seedi1e")), (1, false, true));
