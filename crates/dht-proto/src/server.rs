@@ -1,8 +1,20 @@
 //! The serving half of a node: answers queries, and stores what they announce and put.
 //!
 //! A [`Server`] is one address family's. It knows the routing table only through
-//! [`Context::closest`]. Answering a read allocates nothing: a reply is put together on the stack
-//! and written into the caller's buffer.
+//! [`Context::closest`]. Answering a read allocates nothing once the budget table stands: a reply
+//! is put together on the stack and written into the caller's buffer.
+//!
+//! Where the BEPs leave a choice:
+//!
+//! * Nobody is met with silence within budget: unknown methods with a target are answered like
+//!   find_node, others with 204, and queries from read-only nodes like any other (BEP 43).
+//! * Over half of its network's budget a requester gets a quarter of the values, and no samples or
+//!   filters; over three quarters nodes and a token only; over all of it nothing, and then nothing
+//!   is stored either.
+//! * get_peers and get reply with a token, except that get_peers withholds it from newcomers to a
+//!   torrent whose peers are full.
+//! * What is not stored is not acknowledged: over quota, or weaker than all that a full store
+//!   holds, an announce or put is refused with 202.
 
 mod items;
 mod peers;

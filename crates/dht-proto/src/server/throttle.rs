@@ -12,7 +12,7 @@ use crate::seed::{Domain, PrfKey, Seed};
 use crate::time::Instant;
 
 /// Slots of the first, smallest table.
-const FIRST_SLOTS: usize = 64;
+const FIRST_SLOTS: usize = 16;
 
 /// How generous a reply may be. Ordered from generous to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
