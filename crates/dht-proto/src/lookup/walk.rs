@@ -245,6 +245,15 @@ impl<A: Addr> Walk<A> {
         outcome
     }
 
+    /// The most bytes that one lookup can take up.
+    pub(crate) const fn memory_ceiling(config: &Config) -> usize {
+        size_of::<Self>()
+            + Frontier::<A>::memory_ceiling(config.max_frontier)
+            + Harvest::<A>::MEMORY_CEILING
+            + 4 * config.k * size_of::<A>()
+            + 2 * config.k * size_of::<Refusal>()
+    }
+
     pub(crate) fn check_invariants(&self, config: &Config) {
         self.frontier.check_invariants(config.max_frontier);
         assert!(self.in_flight() <= self.width(config).max(config.alpha), "too many in flight");
@@ -262,9 +271,8 @@ impl<A: Addr> Walk<A> {
     /// Nodes that have decided about the store: done, or refused for what the item is. A refusal of
     /// the token, or by a busy node, is no decision: the next nearest node takes its place.
     fn settled(&self) -> usize {
-        let decided = |refusal: &&Refusal| {
-            !matches!(refusal.code, code::GENERIC..=code::METHOD_UNKNOWN | 0)
-        };
+        let decided =
+            |refusal: &&Refusal| !matches!(refusal.code, code::GENERIC..=code::METHOD_UNKNOWN | 0);
         self.outcome.stored as usize + self.outcome.refusals.iter().filter(decided).count()
     }
 
