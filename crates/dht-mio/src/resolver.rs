@@ -156,3 +156,83 @@ impl Work {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_names_or_addresses_with_a_port() {
+        let addr = |text: &str| Host::Addr(text.parse().unwrap());
+        assert_eq!(Host::parse("1.2.3.4:5").unwrap(), addr("1.2.3.4:5"));
+        assert_eq!(Host::parse("[2001:db8::1]:6881").unwrap(), addr("[2001:db8::1]:6881"));
+        assert!(matches!(
+            Host::parse("router.example.org:6881").unwrap(),
+            Host::Name { name, port: 6881, .. } if name == "router.example.org"
+        ));
+        for bad in [
+            "",
+            ":1",
+            "host",
+            "host:",
+            "host:0",
+            "host:65536",
+            "1.2.3.4:0",
+            "2001:db8::1",
+            "::1:6881",
+            "[2001:db8::1]",
+            "[host]:1",
+            "ho st:1",
+            "http://host:1",
+            "host:1/",
+        ] {
+            let error = Host::parse(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{bad}");
+            assert!(error.to_string().contains("HOST:PORT"), "{error}");
+        }
+        assert!(Host::parse(&format!("{}:1", "a".repeat(254))).is_err());
+    }
+
+    #[test]
+    fn literals_need_no_resolver() {
+        assert!(Pending::new(Host::parse("[::1]:1").unwrap()).is_none());
+    }
+
+    #[test]
+    fn failures_are_told_and_tried_again_later_and_later() {
+        let (told, hears) = mpsc::channel();
+        let notices =
+            Notices::new(Some(std::sync::Arc::new(move |notice| told.send(notice).unwrap())));
+        let work = Work {
+            pending: Vec::new(),
+            to: Weak::new(),
+            notices: notices.clone(),
+            resolve: Box::new(|_, _| Err(io::Error::other("no network"))),
+        };
+        let mut host = Pending::new(Host::parse("nowhere.invalid:1").unwrap()).unwrap();
+        let mut last = Duration::ZERO;
+        for _ in 0..12 {
+            assert!(!work.try_one(&mut host));
+            let Ok(Notice::NotResolved { host, error, retry_in }) = hears.try_recv() else {
+                panic!("nobody was told")
+            };
+            assert_eq!((host.as_str(), error.as_str()), ("nowhere.invalid:1", "no network"));
+            assert!(retry_in > last || retry_in == BACKOFF_MAX);
+            last = retry_in;
+        }
+        assert_eq!(last, BACKOFF_MAX);
+        assert_eq!(notices.problems().dns.len(), 1, "one line per host");
+    }
+
+    #[test]
+    fn a_name_without_addresses_is_a_failure() {
+        let work = Work {
+            pending: Vec::new(),
+            to: Weak::new(),
+            notices: Notices::default(),
+            resolve: Box::new(|_, _| Ok(Vec::new())),
+        };
+        let mut host = Pending::new(Host::parse("empty.invalid:1").unwrap()).unwrap();
+        assert!(!work.try_one(&mut host));
+    }
+}

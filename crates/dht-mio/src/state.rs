@@ -215,5 +215,5 @@ fn save_all(
     result
 }
 
-#[cfg(test)]
+#[cfg(all(test, unix))]
 mod tests;
