@@ -215,5 +215,5 @@ fn save_all(
     result
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;

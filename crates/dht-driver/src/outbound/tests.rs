@@ -19,7 +19,7 @@ impl FakeIo {
     }
 
     fn always(fault: Fault) -> Self {
-        Self::scripted(&[(0, Some(fault)); 1_000])
+        Self::scripted(&[(0, Some(fault)); 100])
     }
 }
 
