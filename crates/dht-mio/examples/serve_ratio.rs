@@ -155,7 +155,7 @@ mod linux {
         }
 
         fn echo(sizes: Sizes) -> Anyhow<Self> {
-            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let socket = bind(Ipv4Addr::LOCALHOST)?;
             socket.set_read_timeout(Some(Duration::from_millis(50)))?;
             let addr = socket.local_addr()?;
             Ok(Self::spawn(addr, None, move |stop| {
@@ -200,6 +200,13 @@ mod linux {
             }
             drop(self.thread.join());
         }
+    }
+
+    /// A socket with a receive buffer as large as a node's, so that nothing is lost.
+    fn bind(ip: Ipv4Addr) -> Anyhow<UdpSocket> {
+        let socket = UdpSocket::bind((ip, 0))?;
+        socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20)?;
+        Ok(socket)
     }
 
     /// Keeps the calling thread on one core.
@@ -436,7 +443,7 @@ mod linux {
         fn new(to: SocketAddrV4, queries: &'a Queries) -> Anyhow<Self> {
             let mut sockets = Vec::new();
             for n in 0..SOCKETS {
-                let socket = UdpSocket::bind((Ipv4Addr::new(127, 4, n as u8, 1), 0))?;
+                let socket = bind(Ipv4Addr::new(127, 4, n as u8, 1))?;
                 socket.set_nonblocking(true)?;
                 sockets.push((socket, 0));
             }

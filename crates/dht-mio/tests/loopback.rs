@@ -309,7 +309,7 @@ fn shutdown_saves_and_a_restart_is_warm() {
     eventually("the network is met", || contacts(&dht) >= 3);
     let id = dht.node_id(Family::V4).unwrap();
     let item = Item::immutable(&bencode_bytes(b"kept")).unwrap();
-    nodes[1].put_item(item.clone(), None).unwrap();
+    nodes[1].put_item(item, None).unwrap();
     eventually("the item is stored", || dht.stats().unwrap().node.items == 1);
     let place = addr(&dht);
     dht.shutdown().unwrap();
