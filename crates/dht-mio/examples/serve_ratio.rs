@@ -100,6 +100,7 @@ mod linux {
         /// Of the server's thread, per answer.
         cpu_ns: f64,
         busy: f64,
+        stalls: u32,
     }
 
     impl Round {
@@ -113,15 +114,19 @@ mod linux {
                 per_second: by(|round| round.per_second),
                 cpu_ns: by(|round| round.cpu_ns),
                 busy: by(|round| round.busy),
+                stalls: rounds.iter().map(|round| round.stalls).sum(),
             }
         }
     }
 
     impl core::fmt::Display for Round {
         fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-            let Self { per_second, cpu_ns, busy } = self;
+            let Self { per_second, cpu_ns, busy, stalls } = self;
             let busy = busy * 100.0;
-            write!(f, "{per_second:.0} answers/s, {cpu_ns:.0} ns CPU each, server {busy:.0} % busy")
+            write!(
+                f,
+                "{per_second:.0} answers/s, {cpu_ns:.0} ns CPU each, server {busy:.0} % busy, {stalls} stalls"
+            )
         }
     }
 
@@ -428,6 +433,7 @@ mod linux {
             per_second: answers / wall,
             cpu_ns: cpu_ns / answers,
             busy: cpu_ns / 1e9 / wall,
+            stalls: generator.stalls,
         })
     }
 
@@ -437,6 +443,8 @@ mod linux {
         sockets: Vec<(UdpSocket, usize)>,
         batch: Batch,
         next: usize,
+        /// Times that answers were lost, which the generator waits out.
+        stalls: u32,
     }
 
     impl<'a> Generator<'a> {
@@ -447,7 +455,7 @@ mod linux {
                 socket.set_nonblocking(true)?;
                 sockets.push((socket, 0));
             }
-            Ok(Self { to, queries, sockets, batch: Batch::new(), next: 0 })
+            Ok(Self { to, queries, sockets, batch: Batch::new(), next: 0, stalls: 0 })
         }
 
         /// Returns how many answers came.
@@ -471,6 +479,7 @@ mod linux {
                     last = Instant::now();
                 } else if last.elapsed() > Duration::from_millis(20) {
                     // What was lost never comes.
+                    self.stalls += 1;
                     self.sockets.iter_mut().for_each(|(_, in_flight)| *in_flight = 0);
                     last = Instant::now();
                 }
