@@ -146,6 +146,7 @@ mod linux {
             config.subnet_bytes_per_sec = u32::MAX;
             config.subnet_burst_bytes = u32::MAX;
             config.total_bytes_per_sec = u32::MAX;
+            config.max_announces_per_subnet = 1 << 20;
             config.max_candidates = CONTACTS;
             config.ping_interval = Duration::from_millis(1);
             config.verify_delay = Duration::ZERO;
