@@ -47,6 +47,11 @@ fn functions(text: &str) -> Vec<(String, usize)> {
         let indent = line.len() - code.len();
         let close = format!("{}}}", " ".repeat(indent));
         let rest = lines.get(start..).unwrap_or_default();
+        let head = rest.iter().find(|line| line.ends_with('{') || line.ends_with(';'));
+        if head.is_some_and(|line| line.ends_with(';')) {
+            // A declaration in a trait has no body.
+            continue;
+        }
         if let Some(len) = rest.iter().position(|line| *line == close) {
             let name = code.split('(').next().unwrap_or_default().to_owned();
             found.push((name, len + 1));
@@ -77,6 +82,7 @@ fn files_and_functions_are_short() {
 fn the_function_counter_counts() {
     let text = "impl A {\n    pub fn long(\n        &self,\n    ) {\n        x();\n    }\n}\nfn f() {\n}\n";
     assert_eq!(functions(text), [("pub fn long".to_owned(), 5), ("fn f".to_owned(), 2)]);
+    assert!(functions("trait A {\n    fn f(\n        &self,\n    );\n    x\n    }\n").is_empty());
 }
 
 #[test]
