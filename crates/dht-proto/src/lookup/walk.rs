@@ -159,7 +159,8 @@ impl<A: Addr> Walk<A> {
         let lookup = self.tag.unwrap_or(LookupId { index: 0, generation: 0 });
         let (goal, target) = (&self.goal, self.target);
         if let Some(event) = self.harvest.take(goal, target, lookup, (from, addr), reply, config) {
-            self.outcome.first_value.get_or_insert(ctx.now.since(self.started));
+            let elapsed = ctx.now.since(self.started);
+            self.outcome.first_value.get_or_insert(elapsed);
             ctx.outbox.push_event(event);
         }
     }

@@ -231,7 +231,7 @@ fn routing_table_for_each() {
         let _ = table.replied(T0, id(&[0x80 + n]), Nth::nth(n.into()), RTT, &config);
     }
     let live = table.contacts().iter().map(Contact::addr);
-    let mut all: Vec<_> = live.chain(table.candidates()).collect();
+    let mut all: Vec<_> = live.chain(table.unverified().map(|(_, addr)| addr)).collect();
     all.sort();
     let expected: Vec<SocketAddrV4> = (0..10).map(Nth::nth).collect();
     assert_eq!((table.len(), table.candidates_len()), (8, 2));
