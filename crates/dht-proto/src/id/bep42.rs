@@ -109,7 +109,7 @@ mod tests {
             for bit in 0..160 {
                 let mut bytes = *id.parse::<NodeId>().unwrap().as_bytes();
                 bytes[bit / 8] ^= 0x80 >> (bit % 8);
-                let bound = bit < 21 || bit >= 157;
+                let bound = !(21..157).contains(&bit);
                 assert_eq!(is_valid(NodeId::from_bytes(bytes), ip), !bound, "{ip} bit {bit}");
             }
         }

@@ -17,7 +17,7 @@ fn a_v6_slash_44_gets_no_more_than_its_share() {
     let mut table = Table::new(random_id(&mut stream));
     for n in 0..20_000 {
         // Ids are valid: the attacker computes them for its addresses.
-        let addr = attacker_v6(n * 0x33 & 0xf_ffff, 44);
+        let addr = attacker_v6((n * 0x33) & 0xf_ffff, 44);
         let id = bep42::derive(Addr::ip(addr), &mut stream);
         let _ = table.replied(T0, id, addr, Duration::from_millis(1), &config);
     }
