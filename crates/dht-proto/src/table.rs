@@ -185,23 +185,24 @@ impl<A: Addr> Table<A> {
     /// Writes the `n` contacts closest to `target` as compact nodes (BEP 5 "Contact Encoding"),
     /// as many as `out` has room for. Returns the number of bytes.
     pub fn closest_compact(&self, target: Target, n: usize, out: &mut [u8]) -> usize {
-        let mut records = out.chunks_exact_mut(A::NODE_LEN).take(n);
-        let mut len = 0;
-        let Some(mut record) = records.next() else { return 0 };
+        let mut rest = out;
+        let mut left = n;
+        if n == 0 {
+            return 0;
+        }
         self.closest(target, |contact| {
+            let Some((record, tail)) = core::mem::take(&mut rest).split_at_mut_checked(A::NODE_LEN)
+            else {
+                return false;
+            };
             let (id, addr) = record.split_at_mut(ID_LEN);
             id.copy_from_slice(contact.id().as_bytes());
             addr.copy_from_slice(contact.compact().as_ref());
-            len += A::NODE_LEN;
-            match records.next() {
-                Some(next) => {
-                    record = next;
-                    true
-                }
-                None => false,
-            }
+            rest = tail;
+            left -= 1;
+            left > 0
         });
-        len
+        (n - left) * A::NODE_LEN
     }
 
     fn bucket_of(&self, contact: &Contact<A>) -> usize {
