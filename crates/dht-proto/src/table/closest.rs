@@ -62,22 +62,36 @@ pub(super) fn walk<A: Addr>(
 }
 
 /// Visits a block of contacts that share a prefix. Whether to go on.
-///
-/// Each call splits at a later bit than its caller, so there are at most 160 inside each other.
+#[inline]
 fn walk_block<A: Addr>(
     block: &[Contact<A>],
     target: Target,
     visit: &mut impl FnMut(&Contact<A>) -> bool,
 ) -> bool {
-    let (Some(first), Some(last)) = (block.first(), block.last()) else { return true };
-    if block.len() == 1 {
-        return visit(first);
+    match block {
+        [] => true,
+        [contact] => visit(contact),
+        [a, b] => {
+            let (a, b) = if a.distance(target) < b.distance(target) { (a, b) } else { (b, a) };
+            visit(a) && visit(b)
+        }
+        [first, .., last] if block.len() > SMALL => split(block, first, last, target, visit),
+        _ => walk_small(block, target, visit),
     }
-    if block.len() <= SMALL {
-        return walk_small(block, target, visit);
-    }
-    let split = first.distance(last.id().target()).leading_zeros() as usize;
-    let (byte, mask) = (split / 8, 0x80 >> (split % 8));
+}
+
+/// Visits first the half of a block that shares more bits with the target, then the other.
+///
+/// Each call splits at a later bit than its caller, so there are at most 160 inside each other.
+fn split<A: Addr>(
+    block: &[Contact<A>],
+    first: &Contact<A>,
+    last: &Contact<A>,
+    target: Target,
+    visit: &mut impl FnMut(&Contact<A>) -> bool,
+) -> bool {
+    let bit = first.distance(last.id().target()).leading_zeros() as usize;
+    let (byte, mask) = (bit / 8, 0x80 >> (bit % 8));
     let side = |id: &[u8; ID_LEN]| id.get(byte).is_some_and(|byte| byte & mask != 0);
     let first_side = side(first.id().as_bytes());
     let middle = block.partition_point(|contact| side(contact.id().as_bytes()) == first_side);
