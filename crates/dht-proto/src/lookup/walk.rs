@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::id::{NodeId, Target};
 use crate::request::{AnnouncePort, Ended, LookupId, NodeInfo, Outcome, Refusal};
 use crate::time::Instant;
-use crate::wire::{ErrorReply, Method, Put, PutMutable, Reply, nodes};
+use crate::wire::{ErrorReply, Method, Put, PutMutable, Reply, code, nodes};
 
 use super::frontier::{Frontier, State};
 use super::harvest::Harvest;
@@ -245,6 +245,15 @@ impl<A: Addr> Walk<A> {
         outcome
     }
 
+    /// The most bytes that one lookup can take up.
+    pub(crate) const fn memory_ceiling(config: &Config) -> usize {
+        size_of::<Self>()
+            + Frontier::<A>::memory_ceiling(config.max_frontier)
+            + Harvest::<A>::MEMORY_CEILING
+            + 4 * config.k * size_of::<A>()
+            + 2 * config.k * size_of::<Refusal>()
+    }
+
     pub(crate) fn check_invariants(&self, config: &Config) {
         self.frontier.check_invariants(config.max_frontier);
         assert!(self.in_flight() <= self.width(config).max(config.alpha), "too many in flight");
@@ -254,9 +263,17 @@ impl<A: Addr> Walk<A> {
     fn width(&self, config: &Config) -> usize {
         match self.stage {
             Stage::Walking => config.alpha,
-            Stage::Storing => config.k.saturating_sub(self.outcome.stored as usize),
+            Stage::Storing => config.k.saturating_sub(self.settled()),
             Stage::Finished => 0,
         }
+    }
+
+    /// Nodes that have decided about the store: done, or refused for what the item is. A refusal of
+    /// the token, or by a busy node, is no decision: the next nearest node takes its place.
+    fn settled(&self) -> usize {
+        let decided =
+            |refusal: &&Refusal| !matches!(refusal.code, code::GENERIC..=code::METHOD_UNKNOWN | 0);
+        self.outcome.stored as usize + self.outcome.refusals.iter().filter(decided).count()
     }
 
     /// Queries of the present stage that may be answered any moment.

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use super::pool::{Pool, Sweep, nearness};
+use super::pool::{BTREE_SLACK, Pool, Sweep, nearness};
 use super::quota::{Limits, Quota};
 use super::sample::{Dice, spread};
 use crate::addr::{Addr, Scope};
@@ -115,6 +115,14 @@ impl<A: Addr> PeerStore<A> {
         self.sweep.finish(now, config.peer_lifetime, self.torrents.len());
     }
 
+    /// The most heap bytes that the store can take up.
+    pub(super) const fn memory_ceiling(config: &Config) -> usize {
+        // A growing list of peers may be up to twice as large as its contents.
+        let peer = 2 * size_of::<Peer<A>>() + Quota::BYTES_PER_ENTRY;
+        let entry = 2 * size_of::<InfoHash>() + size_of::<(usize, Torrent<A>)>();
+        config.max_torrents * (config.max_peers_per_torrent * peer + BTREE_SLACK * entry)
+    }
+
     pub(super) const fn poll_timeout(&self) -> Option<Instant> {
         self.sweep.next()
     }
@@ -136,7 +144,7 @@ impl<A: Addr> PeerStore<A> {
             torrent.check_invariants(config);
         }
         assert_eq!(self.quota.total(), self.len(), "every peer is counted for its network");
-        assert_eq!(self.sweep.next().is_none(), self.torrents.len() == 0, "what is kept is swept");
+        assert!(self.sweep.next().is_some() || self.torrents.len() == 0, "what is kept is swept");
     }
 
     /// Drops the expired peers of a torrent, and the torrent with the last of them.
@@ -231,15 +239,15 @@ impl<A: Addr> Torrent<A> {
     pub(super) fn sample(&self, dice: Dice, noseed: bool, max: usize, out: &mut [u8]) -> usize {
         let len = if noseed { self.downloaders.len() } else { self.len() };
         let mut written = 0;
-        for position in spread(dice, len, max) {
-            let peer = match self.downloaders.get(position) {
-                None => self.seeds.get(position - self.downloaders.len()),
-                downloader => downloader,
+        let positions = spread(dice, len, max);
+        for (record, position) in out.chunks_exact_mut(A::COMPACT_LEN).zip(positions) {
+            let peer = match position.checked_sub(self.downloaders.len()) {
+                None => self.downloaders.get(position),
+                Some(position) => self.seeds.get(position),
             };
-            let end = written + A::COMPACT_LEN;
-            let (Some(record), Some(peer)) = (out.get_mut(written..end), peer) else { break };
+            let Some(peer) = peer else { unreachable!("positions are below the number of peers") };
             record.copy_from_slice(peer.addr.as_ref());
-            written = end;
+            written += A::COMPACT_LEN;
         }
         written
     }

@@ -4,6 +4,7 @@ mod announces;
 mod attacks;
 mod puts;
 mod replies;
+mod sequences;
 
 use alloc::vec::Vec;
 use core::net::{SocketAddrV4, SocketAddrV6};

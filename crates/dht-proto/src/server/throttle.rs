@@ -12,7 +12,7 @@ use crate::seed::{Domain, PrfKey, Seed};
 use crate::time::Instant;
 
 /// Slots of the first, smallest table.
-const FIRST_SLOTS: usize = 64;
+const FIRST_SLOTS: usize = 16;
 
 /// How generous a reply may be. Ordered from generous to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -141,6 +141,13 @@ impl Throttle {
         self.slots.reserve_exact(self.slots.len());
         self.slots.extend_from_within(..);
         true
+    }
+}
+
+impl Throttle {
+    /// The most heap bytes that the budgets can take up.
+    pub(super) const fn memory_ceiling(config: &Config) -> usize {
+        config.throttle_slots * size_of::<Bucket>()
     }
 }
 

@@ -210,11 +210,10 @@ impl<A: Addr> Table<A> {
         }
         let local = is_local(addr);
         let known = self.contacts.iter().any(|contact| {
-            if local {
-                *contact.compact() == candidate.compact
-            } else {
-                same_ip::<A>(contact.compact(), &candidate.compact) && contact.fails() == 0
-            }
+            // A contact that fails may have moved to another port.
+            let taken = !local && contact.fails() == 0;
+            let compact = contact.compact();
+            *compact == candidate.compact || (taken && same_ip::<A>(compact, &candidate.compact))
         });
         if !known && self.candidates.admit(candidate, self.own, config) {
             self.ping_by(candidate.due);
