@@ -122,18 +122,11 @@ impl<A: Addr> Table<A> {
         self.candidates = candidates;
     }
 
-<<<<<<< HEAD
-    /// Checks bounds and orderings.
-    ///
-    /// # Panics
-    /// If one is broken, which is a bug.
-=======
     /// Checks bounds and orderings, for tests.
     ///
     /// # Panics
     ///
     /// If one of them is broken.
->>>>>>> table
     pub fn check_invariants(&self, config: &Config) {
         let own = self.own.target();
         assert!(self.contacts.is_sorted_by(|a, b| a.id().distance(own) < b.id().distance(own)));
