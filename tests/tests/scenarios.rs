@@ -131,12 +131,12 @@ fn mutable_items_move_forward_only() {
 
     let codes = |done: &Outcome| done.refusals.iter().map(|r| r.code).collect::<Vec<_>>();
     let (_, stale) = world.look_up(7, &put(&first, None));
-    assert_eq!(stale.stored, 0);
-    assert!(codes(&stale).len() >= 8 && codes(&stale).iter().all(|c| *c == code::SEQ_TOO_OLD));
+    // A putter that is itself among the nearest has nothing stored, so one place may be free.
+    assert!(stale.stored <= 1, "{stale:?}");
+    assert!(codes(&stale).len() >= 7 && codes(&stale).iter().all(|c| *c == code::SEQ_TOO_OLD));
     let (_, same) = world.look_up(8, &put(&second, None));
     assert_eq!(same.stored, 8, "the same version again refreshes");
     let (_, other) = world.look_up(8, &put(&signed(2, b"5:other"), None));
-    // The first putter may be among the nearest, and has nothing stored for itself.
     assert!(other.stored <= 1, "another value needs another version: {other:?}");
 
     let third = signed(3, b"5:third");

@@ -12,6 +12,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use crate::MAX_DATAGRAM;
 use crate::addr::{Addr, Family, Scope};
@@ -184,8 +185,9 @@ impl<A: Addr> Node<A> {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        let due = self.deadline().map(|deadline| deadline.max(self.last_now));
         self.last_now = self.last_now.max(now);
-        if self.link.notice_jump(now, self.deadline(), self.transactions.len()) {
+        if self.link.notice_jump(now, due, self.transactions.len()) {
             let lost: Vec<_> = self.transactions.drain().collect();
             for transaction in &lost {
                 self.on_lost(now, transaction);
@@ -497,12 +499,21 @@ impl<A: Addr> Node<A> {
             Purpose::Ping => true,
             Purpose::Walk { blames, .. } => blames || !timeout,
         };
-        if blames {
+        if blames && !self.is_counted(transaction) {
             let offline = self.link.is_offline(now, self.config.offline_after);
             let (id, to) = (transaction.expected, transaction.to);
             self.table.failed(now, id, to, offline, &self.config);
         }
         self.fail_walk(now, transaction, timeout);
+    }
+
+    /// Whether a failure was counted after this query left. Many lookups may ask the same contact at
+    /// a time, and a short outage of ours must not look like many silences of its own.
+    fn is_counted(&self, transaction: &Transaction<A, Purpose>) -> bool {
+        let contact = transaction.expected.and_then(|id| self.table.get(id));
+        contact.is_some_and(|contact| {
+            contact.fails() > 0 && contact.last_asked() > transaction.sent + SAME_TIME
+        })
     }
 
     /// The query is lost, by nobody's fault.
@@ -557,7 +568,9 @@ impl<A: Addr> Node<A> {
     ) -> Option<(A, usize)> {
         let (own_id, read_only) = (self.table.own_id(), !self.role.answers());
         let (ask, walk) = self.lookups.next_ask(slot, &self.config)?;
-        let (to, blames) = (ask.to, blames_silence(&ask.method));
+        // A seed address may be a contact's, which is then blamed under its own name.
+        let blames = ask.expected.is_some() && blames_silence(&ask.method);
+        let to = ask.to;
         let purpose = Purpose::Walk { walk, blames };
         let tid = self.transactions.begin(now, to, ask.expected, purpose);
         let want = Want { n4: sibling_is_hungry, n6: sibling_is_hungry };
@@ -679,6 +692,8 @@ impl<A: Addr> Node<A> {
     }
 }
 
+/// The table knows times to the second only.
+const SAME_TIME: Duration = Duration::from_secs(2);
 /// With fewer contacts than this a lookup also asks the bootstrap addresses.
 const FEW_CONTACTS: usize = 3;
 /// Bootstrap addresses kept, and unverified candidates that a lookup starts from.

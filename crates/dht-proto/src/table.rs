@@ -61,6 +61,8 @@ pub struct Table<A: Addr> {
     candidates: Candidates<A>,
     /// When each bucket last got a contact or was refreshed.
     news: [Ticks; BUCKETS],
+    /// Bit i: bucket i is to be refreshed whatever its news.
+    unexplored: u32,
     /// Nothing is to be pinged before this.
     ping_at: Instant,
     /// The ping before was less than `config.ping_interval` ago until this.
@@ -78,6 +80,7 @@ impl<A: Addr> Table<A> {
             contacts: Vec::new(),
             candidates: Candidates::new(),
             news: [0; BUCKETS],
+            unexplored: 0,
             ping_at: Instant::FAR_FUTURE,
             ping_allowed: Instant::ZERO,
             refresh_at: Instant::FAR_FUTURE,
@@ -103,7 +106,8 @@ impl<A: Addr> Table<A> {
     }
 
     /// Whether hardly anybody is known, so that pings may follow each other quickly.
-    fn is_hurried(&self, config: &Config) -> bool {
+    #[must_use]
+    pub fn is_hurried(&self, config: &Config) -> bool {
         self.contacts.len() < HURRIED_UNTIL * config.k
     }
 

@@ -36,7 +36,8 @@ impl Link {
         self.unanswered_since.is_some_and(|since| now.since(since) >= after)
     }
 
-    /// Whether `now` lies so far behind the deadline that queries in flight are void.
+    /// Whether `now` lies so far behind the deadline that queries in flight are void. The deadline is
+    /// not before the last input: what waited for its turn since then did not make us late.
     pub(super) fn notice_jump(
         &mut self,
         now: Instant,

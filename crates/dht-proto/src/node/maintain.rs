@@ -111,6 +111,9 @@ impl<A: Addr> Node<A> {
         self.maintain.joining = false;
         if answered {
             self.role.on_joined(now);
+            if self.maintain.settling == SETTLING_MIN || self.table.is_hurried(&self.config) {
+                self.table.explore(now, &self.config);
+            }
         }
         if answered && self.table.len() >= self.config.k {
             self.maintain.backoff = self.config.bootstrap_backoff_min;

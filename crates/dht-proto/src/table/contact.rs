@@ -101,6 +101,12 @@ impl<A: Addr> Contact<A> {
         self.fails
     }
 
+    /// When a query of ours to it was last counted as lost, or our latest ping left, to the second.
+    #[must_use]
+    pub fn last_asked(&self) -> Instant {
+        instant(self.asked_at())
+    }
+
     /// Whether the id fits the address (BEP 42).
     #[must_use]
     pub fn has_valid_id(&self) -> bool {
@@ -167,12 +173,16 @@ impl<A: Addr> Contact<A> {
         self.fails = self.fails.saturating_add(1);
     }
 
+    fn asked_at(&self) -> Ticks {
+        self.heard.saturating_add(u32::from(self.asked) * TICKS_PER_SEC)
+    }
+
     /// When the table should ping the contact.
     pub(super) fn due(&self, config: &Config) -> Ticks {
         if self.asked == 0 {
             return self.heard.saturating_add(period(config.ping_after));
         }
-        let asked_at = self.heard.saturating_add(u32::from(self.asked) * TICKS_PER_SEC);
+        let asked_at = self.asked_at();
         asked_at.saturating_add(BACKOFF << self.fails.min(MAX_BACKOFF_SHIFT))
     }
 }

@@ -69,6 +69,14 @@ impl<A: Addr> Table<A> {
             return None;
         }
         let tick = ticks(now);
+        if self.unexplored != 0 {
+            let bucket = self.unexplored.trailing_zeros() as usize;
+            self.unexplored &= self.unexplored - 1;
+            if let Some(news) = self.news.get_mut(bucket) {
+                *news = tick;
+            }
+            return Some(bucket::random_target(self.own, bucket, stream));
+        }
         let stale = self.buckets_to_refresh(config).min();
         match stale {
             Some((due, bucket)) if due <= tick && due != NEVER => {
@@ -86,6 +94,16 @@ impl<A: Addr> Table<A> {
         }
     }
 
+    /// Has every bucket with room refreshed soon: the second half of joining a network, after the
+    /// lookup for our own id has shown how deep the table is.
+    pub fn explore(&mut self, now: Instant, config: &Config) {
+        let bits = self.buckets_to_refresh(config).map(|(_, bucket)| 1_u32 << bucket);
+        self.unexplored = bits.fold(0, |all, bit| all | bit);
+        if self.unexplored != 0 {
+            self.refresh_at = now;
+        }
+    }
+
     /// When [`Table::stale_bucket`] may have something to do: O(1).
     #[must_use]
     pub fn refresh_due(&self) -> Option<Instant> {
@@ -100,7 +118,9 @@ impl<A: Addr> Table<A> {
                 *size += 1;
             }
         }
-        let last = sizes.iter().rposition(|&size| size >= config.k);
+        let full = sizes.iter().rposition(|&size| size >= config.k);
+        // In a network of a few nodes no bucket ever gets that far.
+        let last = full.or_else(|| sizes.iter().rposition(|&size| size > 0));
         let after = period(config.refresh_after);
         let buckets = sizes.into_iter().zip(self.news).enumerate();
         buckets

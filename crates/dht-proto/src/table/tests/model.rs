@@ -92,6 +92,26 @@ fn model_addr_v6(n: u16) -> SocketAddrV6 {
     SocketAddrV6::new(ip, n / 8, 0, 0)
 }
 
+/// A node answers; the verdict must say what became of it.
+fn answer<A: Addr>(
+    table: &mut Table<A>,
+    now: Instant,
+    (id, addr): (NodeId, A),
+    rtt: u16,
+    config: &Config,
+) {
+    let known = table.contacts().iter().find(|c| c.addr() == addr).map(Contact::id);
+    let verdict = table.replied(now, id, addr, Duration::from_millis(rtt.into()), config);
+    let listed = table.get(id).is_some_and(|contact| contact.addr() == addr);
+    match verdict {
+        Verdict::Added => assert!(known.is_none() && listed),
+        Verdict::Updated => assert!(known == Some(id) && listed),
+        Verdict::Waiting => assert!(!listed && table.unverified().any(|(_, c)| c == addr)),
+        Verdict::Refused => assert!(!listed && known.is_none()),
+        Verdict::IdChanged => assert!(!listed && known.is_some_and(|old| old != id)),
+    }
+}
+
 fn run<A: Addr>(steps: &[Step], addr_of: fn(u16) -> A, config: &Config) {
     let mut table = Table::new(id(&[]));
     let mut now = T0;
@@ -100,21 +120,12 @@ fn run<A: Addr>(steps: &[Step], addr_of: fn(u16) -> A, config: &Config) {
     let mut answered: BTreeMap<A, NodeId> = BTreeMap::new();
     for &step in steps {
         let before = table.len();
-        let mut reply = |table: &mut Table<A>, id: NodeId, addr: A, rtt: u16| {
-            let known = table.contacts().iter().find(|c| c.addr() == addr).map(Contact::id);
-            let verdict = table.replied(now, id, addr, Duration::from_millis(rtt.into()), config);
-            answered.insert(addr, id);
-            let listed = table.get(id).is_some_and(|contact| contact.addr() == addr);
-            match verdict {
-                Verdict::Added => assert!(known.is_none() && listed),
-                Verdict::Updated => assert!(known == Some(id) && listed),
-                Verdict::Waiting => assert!(!listed && table.unverified().any(|(_, c)| c == addr)),
-                Verdict::Refused => assert!(!listed && known.is_none()),
-                Verdict::IdChanged => assert!(!listed && known.is_some_and(|old| old != id)),
-            }
-        };
         match step {
-            Step::Replied { id, addr, rtt } => reply(&mut table, model_id(id), addr_of(addr), rtt),
+            Step::Replied { id, addr, rtt } => {
+                let (id, addr) = (model_id(id), addr_of(addr));
+                answer(&mut table, now, (id, addr), rtt, config);
+                answered.insert(addr, id);
+            }
             Step::Queried { id, addr } => {
                 table.heard_query(now, model_id(id), addr_of(addr), config);
                 assert_eq!(table.len(), before);
@@ -132,7 +143,7 @@ fn run<A: Addr>(steps: &[Step], addr_of: fn(u16) -> A, config: &Config) {
                 if let Some(&contact) = table.contacts().get(usize::from(index) % before.max(1)) {
                     let (id, addr) = (contact.id(), contact.addr());
                     if answers {
-                        reply(&mut table, id, addr, 50);
+                        answer(&mut table, now, (id, addr), 50, config);
                     } else if table.failed(now, Some(id), addr, false, config) {
                         assert!(table.get(id).is_none());
                     } else {
