@@ -1,1 +1,4 @@
-//! The shared test harness.
+//! The shared test harness: an in-memory network of real nodes, and the drivers of other
+//! implementations.
+
+pub mod world;

@@ -33,6 +33,8 @@ pub struct Config {
     pub bootstrap: Vec<SocketAddr>,
     /// Our external IP addresses, if known: skips the voting. Default: none.
     pub public_ips: Vec<core::net::IpAddr>,
+    /// Our UDP port, which an announce with `implied_port` also names. Default: 6881.
+    pub port: u16,
     /// Four bytes of client version sent as `v`: two letters, two bytes. Default: `DR` 0 1.
     pub version: [u8; 4],
 
@@ -129,6 +131,7 @@ impl Default for Config {
             mode: Mode::Adaptive,
             bootstrap: Vec::new(),
             public_ips: Vec::new(),
+            port: 6881,
             version: *b"DR\x00\x01",
             k: 8,
             extended_buckets: true,

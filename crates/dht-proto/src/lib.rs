@@ -6,14 +6,26 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
+mod bloom;
 pub mod config;
-pub mod dual;
+mod dual;
+pub mod health;
 pub mod id;
 pub mod item;
+mod lookup;
+mod node;
+mod outbox;
 pub mod request;
+mod role;
+mod rtt;
 pub mod seed;
+mod server;
+pub mod snapshot;
 pub mod stats;
+mod table;
 pub mod time;
+mod transactions;
+mod voter;
 pub mod wire;
 
 /// Size of every datagram buffer, in bytes. No datagram that we send is longer.
