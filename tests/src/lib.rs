@@ -1,4 +1,5 @@
 //! The shared test harness: an in-memory network of real nodes, and the drivers of other
 //! implementations.
 
+pub mod populate;
 pub mod world;

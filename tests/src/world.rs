@@ -87,7 +87,8 @@ impl World {
         };
         let index = self.hosts.len();
         let mut seed = [0; 32];
-        seed[..8].copy_from_slice(&self.dice.hash(&[b"node", &index.to_le_bytes()]).to_le_bytes());
+        let word = self.dice.hash(&[b"node", &index.to_le_bytes()]);
+        seed[..8].copy_from_slice(&word.to_le_bytes());
         let dht = Dht::new(Arc::new(config), networks, &Seed::from_bytes(seed), self.now);
         self.add_dht(addrs, dht)
     }
@@ -109,7 +110,9 @@ impl World {
         let mut world = Self::new(seed);
         let first = Self::v4(0);
         for i in 0..n {
-            world.add(&[Self::v4(i)], Self::server_config(if i == 0 { &[] } else { &[first] }));
+            let bootstrap = [first];
+            let bootstrap = if i == 0 { &[][..] } else { &bootstrap };
+            world.add(&[Self::v4(i)], Self::server_config(bootstrap));
         }
         world
     }
@@ -232,11 +235,11 @@ impl World {
             return;
         }
         let (at, to) = (datagram.at.as_micros().to_le_bytes(), datagram.to.to_string());
-        let parts = [&self.trace.to_le_bytes()[..], &at, to.as_bytes(), &datagram.bytes];
+        let trace = self.trace.to_le_bytes();
+        let parts: [&[u8]; 4] = [&trace, &at, to.as_bytes(), &datagram.bytes];
         self.trace = self.dice.hash(&parts);
         let mut reply = [0; MAX_DATAGRAM];
-        let sent =
-            host.dht.handle_datagram(self.now, datagram.from, &datagram.bytes, &mut reply);
+        let sent = host.dht.handle_datagram(self.now, datagram.from, &datagram.bytes, &mut reply);
         if let Some(sent) = sent {
             assert_eq!(sent.to, datagram.from, "a reply goes to the source");
             self.send(datagram.to, sent.to, reply[..sent.len].to_vec());

@@ -94,13 +94,15 @@ pub struct Config {
     pub max_torrents: usize,
     /// Peers per infohash. Default: 500.
     pub max_peers_per_torrent: usize,
-    /// Infohashes that one /24 (v6: /64) may announce at a time. Default: 512.
+    /// Peers that one /24 (v6: /64) may have stored at a time, all infohashes together. A /16 (v6:
+    /// /32) may have as many, or a quarter of `max_torrents` if that is more. Default: 512.
     pub max_announces_per_subnet: usize,
     /// A peer is forgotten this long after its announce. Default: 45 min.
     pub peer_lifetime: Duration,
     /// Stored items, immutable and mutable together. Default: 2000.
     pub max_items: usize,
-    /// Items that one /24 (v6: /64) may have stored at a time. Default: 256.
+    /// Items that one /24 (v6: /64) may have stored at a time. A /16 (v6: /32) may have as many, or
+    /// a quarter of `max_items` if that is more. Default: 256.
     pub max_items_per_subnet: usize,
     /// An item is forgotten this long after its last put. Default: 2 h (BEP 44).
     pub item_lifetime: Duration,
@@ -117,7 +119,8 @@ pub struct Config {
     pub subnet_burst_bytes: u32,
     /// Reply bytes per second to everybody. Default: 20000000.
     pub total_bytes_per_sec: u32,
-    /// Counters of the per-subnet budget; collisions share one. Default: 4096.
+    /// Counters of the per-subnet budget, at most; made as load requires, in powers of two, of 8
+    /// bytes each. Collisions share one. 0 leaves only the total budget. Default: 4096.
     pub throttle_slots: usize,
     /// Signatures checked per second for puts from strangers. Default: 2000.
     pub verifications_per_sec: u32,

@@ -78,8 +78,8 @@ impl Dht {
         let max_lookups = config.max_lookups;
         let v4 = (networks != Networks::V6)
             .then(|| Node::new(config.clone(), &seed.child(Domain::NodeV4), now));
-        let v6 = (networks != Networks::V4)
-            .then(|| Node::new(config, &seed.child(Domain::NodeV6), now));
+        let v6 =
+            (networks != Networks::V4).then(|| Node::new(config, &seed.child(Domain::NodeV6), now));
         Self { v4, v6, slots: Vec::new(), free: Vec::new(), max_lookups }
     }
 

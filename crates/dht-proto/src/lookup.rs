@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::id::NodeId;
 use crate::item::Item;
 use crate::outbox::{Outbox, Work};
-use crate::request::{AnnouncePort, Event, LookupId, NodeInfo, Outcome};
+use crate::request::{AnnouncePort, Event, NodeInfo, Outcome};
 use crate::time::Instant;
 use crate::wire::{ErrorReply, Reply};
 
@@ -115,7 +115,12 @@ impl<A: Addr> Lookups<A> {
     /// Starts a lookup. The caller has made sure that there is room.
     pub(crate) fn start(&mut self, walk: Walk<A>, ctx: &mut Ctx<'_, A>) -> WalkRef {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot { generation: 0, walk: None, queued: false, deadline: Instant::ZERO });
+            self.slots.push(Slot {
+                generation: 0,
+                walk: None,
+                queued: false,
+                deadline: Instant::ZERO,
+            });
             (self.slots.len() - 1) as u32
         });
         let mut generation = 0;

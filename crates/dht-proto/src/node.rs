@@ -11,7 +11,6 @@ mod tests;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
-use core::time::Duration;
 
 use crate::MAX_DATAGRAM;
 use crate::addr::{Addr, Scope};
@@ -69,6 +68,8 @@ pub(crate) struct Node<A: Addr> {
     external: Option<IpAddr>,
     outbox: Outbox<A>,
     bootstrap: Vec<A>,
+    /// Contacts of an earlier run that were not asked yet.
+    restored: Vec<(NodeId, A)>,
     maintain: Maintain,
     link: Link,
     ids: Stream,
@@ -85,19 +86,23 @@ impl<A: Addr> Node<A> {
             .iter()
             .copied()
             .find(|ip| A::from_socket_addr((*ip, 0).into()).is_some());
-        let own_id = external.map_or_else(|| random_id(&mut ids), |ip| bep42::derive(ip, &mut ids));
+        let own_id = match external {
+            Some(ip) => bep42::derive(ip, &mut ids),
+            None => random_id(&mut ids),
+        };
         let role = Role::new(config.mode, seed.key(Domain::Table));
         Self {
             table: Table::new(own_id),
             transactions: Transactions::new(seed.stream(Domain::TransactionId)),
             lookups: Lookups::new(),
-            server: Server::new(&config, seed, now),
+            server: Server::new(seed),
             was_server: role.is_server(),
             role,
-            voter: Voter::new(seed.key(Domain::Votes)),
+            voter: Voter::new(),
             external,
             outbox: Outbox::new(),
             bootstrap: config.bootstrap.iter().copied().filter_map(A::from_socket_addr).collect(),
+            restored: Vec::new(),
             maintain: Maintain::new(&config, now),
             link: Link::new(),
             ids,
@@ -112,13 +117,13 @@ impl<A: Addr> Node<A> {
     /// is told about them.
     pub(crate) fn restore(&mut self, now: Instant, snapshot: &FamilySnapshot<A>) {
         if self.external.is_none_or(|ip| bep42::is_valid(snapshot.id, ip)) {
-            self.set_own_id(snapshot.id);
+            self.table.set_own_id(now, snapshot.id, &self.config);
         }
-        for &(id, addr) in &snapshot.contacts {
-            self.table.offer(now, Some(id), addr, &self.config);
-        }
-        for (item, left) in &snapshot.items {
-            self.server.restore_item(now, item, *left, &self.config);
+        let possible = |(_, addr): &&(NodeId, A)| is_possible(*addr);
+        self.restored = snapshot.contacts.iter().filter(possible).copied().collect();
+        self.restored.truncate(Table::<A>::max_len(&self.config));
+        for (item, _left) in &snapshot.items {
+            self.server.restore_item(now, item.clone(), &self.config);
         }
     }
 
@@ -133,7 +138,7 @@ impl<A: Addr> Node<A> {
         self.last_now = self.last_now.max(now);
         self.stats.datagrams_in += 1;
         self.stats.bytes_in += datagram.len() as u64;
-        if from.port() == 0 || from.scope() == Scope::Invalid {
+        if !is_possible(from) {
             self.stats.bad_source += 1;
             return None;
         }
@@ -155,7 +160,6 @@ impl<A: Addr> Node<A> {
                 }
             }
             Err(DecodeError::BadQuery { tid, code, text }) => {
-                self.stats.bad_queries += 1;
                 self.refuse(now, from, tid, code, text, out)
             }
             Err(_) => {
@@ -209,7 +213,7 @@ impl<A: Addr> Node<A> {
     ) -> Option<(A, usize)> {
         self.last_now = self.last_now.max(now);
         while self.may_send() {
-            let sent = match self.outbox.pop()? {
+            let sent = match self.next_work()? {
                 Work::Ping(id, addr) => self.send_ping(now, id, addr, buf),
                 Work::Lookup(slot) => self.send_next(now, slot, sibling_is_hungry, buf),
             };
@@ -230,7 +234,7 @@ impl<A: Addr> Node<A> {
 
     /// Never later than the last `now` while output waits.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let waits = self.outbox.events() > 0 || (self.outbox.has_work() && self.may_send());
+        let waits = self.outbox.events() > 0 || (self.has_work() && self.may_send());
         if waits { Some(self.last_now) } else { self.deadline() }
     }
 
@@ -258,7 +262,7 @@ impl<A: Addr> Node<A> {
     /// A node that somebody told the user about (BEP 5 `PORT`, a saved list).
     pub(crate) fn add_contact(&mut self, now: Instant, addr: A, id: Option<NodeId>) {
         self.last_now = self.last_now.max(now);
-        if addr.port() == 0 || addr.scope() == Scope::Invalid {
+        if !is_possible(addr) {
             self.stats.bad_source += 1;
             return;
         }
@@ -277,8 +281,11 @@ impl<A: Addr> Node<A> {
 
     pub(crate) fn snapshot(&self) -> FamilySnapshot<A> {
         let mut snapshot = FamilySnapshot::new(self.table.own_id());
-        snapshot.contacts = self.table.contacts().map(|c| (c.id(), c.addr())).collect();
-        snapshot.items = self.server.items(self.last_now).collect();
+        let contacts = self.table.contacts().iter().map(|contact| (contact.id(), contact.addr()));
+        snapshot.contacts = contacts.chain(self.restored.iter().copied()).collect();
+        let left = |expiry: Instant| expiry.since(self.last_now);
+        snapshot.items =
+            self.server.items().map(|(item, expiry)| (item.clone(), left(expiry))).collect();
         snapshot
     }
 
@@ -288,7 +295,7 @@ impl<A: Addr> Node<A> {
         stats.candidates = self.table.candidates_len() as u64;
         stats.in_flight = self.transactions.len() as u64;
         stats.lookups_running = self.lookups.len() as u64;
-        self.server.count_stored(&mut stats);
+        self.server.add_gauges(&mut stats);
         stats
     }
 
@@ -306,7 +313,7 @@ impl<A: Addr> Node<A> {
         FamilyHealth {
             family: A::FAMILY,
             contacts,
-            network_size: self.table.size_estimate() as u64,
+            network_size: self.table.size_estimate(&self.config) as u64,
             external: self.external,
             answers: self.role.answers(),
             server: self.role.is_server(),
@@ -319,10 +326,11 @@ impl<A: Addr> Node<A> {
     }
 
     pub(crate) fn check_invariants(&self) {
-        self.table.check_invariants();
+        self.table.check_invariants(&self.config);
+        self.voter.check_invariants();
         self.transactions.check_invariants(&self.config);
         self.lookups.check_invariants(&self.config);
-        self.server.check_invariants();
+        self.server.check_invariants(&self.config);
         self.outbox.check_invariants(self.config.max_lookups);
     }
 
@@ -486,14 +494,9 @@ impl<A: Addr> Node<A> {
         self.outbox.push_event(Event::ExternalAddress(ip));
         if !bep42::is_valid(self.table.own_id(), ip) {
             let id = bep42::derive(ip, &mut self.ids);
-            self.set_own_id(id);
+            self.table.set_own_id(now, id, &self.config);
             self.maintain.hurry(now);
         }
-    }
-
-    fn set_own_id(&mut self, id: NodeId) {
-        self.table.set_own_id(id, &self.config);
-        self.server.set_own_id(id);
     }
 
     // Queries that we send.
@@ -550,18 +553,22 @@ impl<A: Addr> Node<A> {
             return self.lookups.start(walk, &mut ctx);
         }
         let mut known = 0;
-        for contact in self.table.closest(target, 2 * config.k) {
+        self.table.closest(target, |contact| {
             walk.add_contact(contact.id(), contact.addr(), config);
             known += 1;
-        }
+            known < 2 * config.k
+        });
         if known < FEW_CONTACTS {
-            // Routers are spared while there is anybody else to ask.
-            for (id, addr) in self.table.unverified(MAX_BOOTSTRAP) {
+            for &(id, addr) in self.restored.iter().take(MAX_BOOTSTRAP) {
+                walk.add_contact(id, addr, config);
+            }
+            for (id, addr) in self.table.unverified().take(MAX_BOOTSTRAP) {
                 match id {
                     Some(id) => walk.add_contact(id, addr, config),
                     None => walk.add_seed(addr),
                 }
             }
+            // Routers are spared while there is anybody else to ask.
             self.bootstrap.iter().for_each(|addr| walk.add_seed(*addr));
         } else {
             walk.set_fallback(self.bootstrap.iter().copied());
@@ -584,6 +591,17 @@ impl<A: Addr> Node<A> {
             self.was_server = serving;
             self.outbox.push_event(Event::Serving { family: A::FAMILY, serving });
         }
+    }
+
+    /// What is decided comes first, then the contacts of an earlier run: they make a restart warm.
+    fn next_work(&mut self) -> Option<Work<A>> {
+        self.outbox
+            .pop()
+            .or_else(|| self.restored.pop().map(|(id, addr)| Work::Ping(Some(id), addr)))
+    }
+
+    fn has_work(&self) -> bool {
+        self.outbox.has_work() || !self.restored.is_empty()
     }
 
     /// Whether a query may leave: there is a place for its transaction, and for what it may bring.
@@ -635,7 +653,7 @@ impl<A: Addr> Sibling for Option<Node<A>> {
     fn learn(&mut self, now: Instant, nodes: &[u8], from: Scope) {
         let Some(node) = self else { return };
         for (id, addr) in wire::nodes::<A>(nodes).take(node.config.k) {
-            if addr.port() != 0 && addr.scope() != Scope::Invalid && addr.scope() >= from {
+            if is_possible(addr) && addr.scope() >= from {
                 node.table.offer(now, Some(id), addr, &node.config);
             }
         }
@@ -666,6 +684,11 @@ fn encode_query(
         body: Body::Query(Query { id, want, method }),
     };
     message.encode(buf)
+}
+
+/// Whether a node can be at this address at all.
+fn is_possible<A: Addr>(addr: A) -> bool {
+    addr.port() != 0 && addr.scope() != Scope::Invalid
 }
 
 const fn blames_silence(method: &Method<'_>) -> bool {
@@ -708,4 +731,3 @@ fn goal_of(lookup: &Lookup) -> (Goal, Target) {
         Lookup::Sample { target, .. } => (Goal::Sample, *target),
     }
 }
-

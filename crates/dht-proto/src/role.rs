@@ -17,15 +17,15 @@ use crate::time::Instant;
 /// Different strangers that prove reachability; one lost or forged datagram decides nothing.
 const STRANGERS: usize = 3;
 /// How long strangers are waited for.
-const PROBE: Duration = Duration::from_secs(10 * 60);
+const PROBE: Duration = Duration::from_secs(30 * 60);
 /// The first pause after a probe in vain; doubles each time.
 const PAUSE_MIN: Duration = Duration::from_secs(15 * 60);
 const PAUSE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
 /// A server that no stranger reached for this long probes again.
 const PROOF_LIFETIME: Duration = Duration::from_secs(60 * 60);
 /// Addresses that we sent to are remembered for one to two of these: NATs and firewalls keep
-/// holes for 30 s to 3 min.
-const MEMORY: Duration = Duration::from_secs(3 * 60);
+/// holes for 30 s to 2 min, and RFC 4787 (REQ-5) asks for at least the latter.
+const MEMORY: Duration = Duration::from_secs(2 * 60);
 /// Bits of one generation of that memory.
 const MEMORY_BITS: usize = 4096;
 

@@ -1,8 +1,20 @@
 //! The serving half of a node: answers queries, and stores what they announce and put.
 //!
 //! A [`Server`] is one address family's. It knows the routing table only through
-//! [`Context::closest`]. Answering a read allocates nothing: a reply is put together on the stack
-//! and written into the caller's buffer.
+//! [`Context::closest`]. Answering a read allocates nothing once the budget table stands: a reply
+//! is put together on the stack and written into the caller's buffer.
+//!
+//! Where the BEPs leave a choice:
+//!
+//! * Nobody is met with silence within budget: unknown methods with a target are answered like
+//!   find_node, others with 204, and queries from read-only nodes like any other (BEP 43).
+//! * Over half of its network's budget a requester gets a quarter of the values, and no samples or
+//!   filters; over three quarters nodes and a token only; over all of it nothing, and then nothing
+//!   is stored either.
+//! * get_peers and get reply with a token, except that get_peers withholds it from newcomers to a
+//!   torrent whose peers are full.
+//! * What is not stored is not acknowledged: over quota, or weaker than all that a full store
+//!   holds, an announce or put is refused with 202.
 
 mod items;
 mod peers;
@@ -16,11 +28,11 @@ mod token;
 use alloc::boxed::Box;
 use core::fmt;
 
-use self::items::{ItemStore, Refusal, Terms};
+use self::items::{Admission, ItemStore, Refusal, Terms};
 use self::peers::{Announce, PeerStore};
 use self::reply::{Draft, Envelope, Nodes};
 use self::sample::{Dice, Samples};
-use self::throttle::{Level, Throttle};
+use self::throttle::{Level, Network, Throttle};
 use self::token::{Period, Tokens};
 use crate::addr::{Addr, Family};
 use crate::bloom::Filter;
@@ -76,6 +88,7 @@ pub struct Server<A: Addr> {
 struct Call<'c, 'q, A> {
     now: Instant,
     from: A,
+    network: Network,
     level: Level,
     want: Want,
     envelope: Envelope<'q, A>,
@@ -123,10 +136,10 @@ impl<A: Addr> Server<A> {
         out: &mut [u8],
     ) -> Option<usize> {
         let config = ctx.config;
-        let level = self.admit(now, from, config, stats)?;
+        let (network, level) = self.admit(now, from, config, stats)?;
         count_method(&query.method, stats);
         let envelope = Envelope::new(tid, from, config);
-        let mut call = Call { now, from, level, want: query.want, envelope, ctx };
+        let mut call = Call { now, from, network, level, want: query.want, envelope, ctx };
         let len = match self.dispatch(&mut call, &query.method, stats, out) {
             Ok(len) => len,
             Err(refusal) => {
@@ -134,7 +147,7 @@ impl<A: Addr> Server<A> {
                 envelope.error(refusal.code, refusal.text, out)
             }
         };
-        self.settle(now, from, len, config, stats)
+        self.settle(now, network, len, config, stats)
     }
 
     /// Answers a query that could not be read with an error of [`code`]; otherwise like
@@ -151,11 +164,11 @@ impl<A: Addr> Server<A> {
         stats: &mut Stats,
         out: &mut [u8],
     ) -> Option<usize> {
-        self.admit(now, from, config, stats)?;
+        let (network, _) = self.admit(now, from, config, stats)?;
         stats.bad_queries += 1;
         stats.errors_out += 1;
         let len = Envelope::new(tid, from, config).error(code, text, out);
-        self.settle(now, from, len, config, stats)
+        self.settle(now, network, len, config, stats)
     }
 
     /// Forgets a bounded number of expired peers and items.
@@ -220,8 +233,9 @@ impl<A: Addr> Server<A> {
         from: A,
         config: &Config,
         stats: &mut Stats,
-    ) -> Option<Level> {
-        let level = self.throttle.level(now, from, config);
+    ) -> Option<(Network, Level)> {
+        let network = self.throttle.network(from);
+        let level = self.throttle.level(now, network, config);
         match level {
             Level::Full => {}
             Level::Reduced | Level::NodesOnly => stats.degraded += 1,
@@ -230,14 +244,14 @@ impl<A: Addr> Server<A> {
                 return None;
             }
         }
-        Some(level)
+        Some((network, level))
     }
 
     /// Charges and counts what was written.
     fn settle(
         &mut self,
         now: Instant,
-        from: A,
+        network: Network,
         len: Option<usize>,
         config: &Config,
         stats: &mut Stats,
@@ -246,7 +260,7 @@ impl<A: Addr> Server<A> {
             stats.oversized_tids += 1;
             return None;
         };
-        self.throttle.charge(now, from, len as u32, config);
+        self.throttle.charge(now, network, len as u32, config);
         stats.replies_out += 1;
         Some(len)
     }
@@ -336,7 +350,7 @@ impl<A: Addr> Server<A> {
         let peers = self.peers.get_or_insert_with(Box::default);
         peers
             .announce(call.now, announce, call.ctx.own_id, dice, config)
-            .map_err(|_| Refusal::new(code::SERVER, "announce quota of your network is used up"))
+            .map_err(|_| Refusal::new(code::SERVER, "announce quota is used up"))
     }
 
     fn get(
@@ -383,7 +397,9 @@ impl<A: Addr> Server<A> {
         self.check_token(call, id.target(), put.token, stats)?;
         items::check_form(put)?;
         let terms = Terms { now, from, own_id: call.ctx.own_id, config };
-        if self.items_mut().renew_or_admit(put, id, terms)? {
+        let dice = Dice::new(self.random.next());
+        let admission = self.items_mut().admit(put, id, dice, terms)?;
+        if admission == Admission::Renewed {
             return Ok(());
         }
         if put.mutable.is_some() {
@@ -393,10 +409,9 @@ impl<A: Addr> Server<A> {
             stats.verifications += 1;
         }
         let item = items::checked_item(put, config).inspect_err(|_| {
-            self.throttle.charge(now, from, FORGERY_BYTES, config);
+            self.throttle.charge(now, call.network, FORGERY_BYTES, config);
         })?;
-        let dice = Dice::new(self.random.next());
-        self.items_mut().store(item, dice, terms);
+        self.items_mut().store(item, admission, terms);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use core::fmt;
 use core::net::{SocketAddrV4, SocketAddrV6};
 use core::time::Duration;
 
-use bendy::decoding::{Decoder, DictDecoder, Error as BendyError, FromBencode, Object};
+use bendy::decoding::{DictDecoder, Error as BendyError, FromBencode, Object};
 use bendy::encoding::{Error as EncodeError, SingleItemEncoder, ToBencode};
 use sha1_smol::Sha1;
 
@@ -110,9 +110,8 @@ impl Snapshot {
 impl<A> FamilySnapshot<A> {
     fn drop_forged(&mut self, verify: VerifyFn) {
         self.items.retain(|(item, _)| {
-            item.signed().is_none_or(|signed| {
-                Item::verified(item.value(), signed.clone(), verify).is_ok()
-            })
+            item.signed()
+                .is_none_or(|signed| Item::verified(item.value(), signed.clone(), verify).is_ok())
         });
     }
 }
@@ -225,7 +224,8 @@ fn encode_item(
 
 /// `None` if the parts do not make an item; the rest of the snapshot is read all the same.
 fn decode_item(mut dict: DictDecoder<'_, '_>) -> Result<Option<(Item, Duration)>, BendyError> {
-    let (mut key, mut left, mut salt, mut seq, mut sig, mut v) = (None, 0, Vec::new(), None, None, None);
+    let (mut key, mut left, mut salt, mut seq, mut sig, mut v) =
+        (None, 0, Vec::new(), None, None, None);
     while let Some((name, value)) = dict.next_pair()? {
         match name {
             b"k" => key = value.try_into_bytes()?.try_into().ok(),
@@ -252,7 +252,7 @@ fn decode_item(mut dict: DictDecoder<'_, '_>) -> Result<Option<(Item, Duration)>
 /// Whether bytes look like one bencoded object; used by tests of the form.
 #[cfg(test)]
 fn is_one_object(body: &[u8]) -> bool {
-    let mut decoder = Decoder::new(body).with_max_depth(8);
+    let mut decoder = bendy::decoding::Decoder::new(body).with_max_depth(8);
     matches!(decoder.next_object(), Ok(Some(_)))
 }
 
@@ -275,8 +275,7 @@ mod tests {
             (Item::sign(&key, b"salt", -7, b"2:hi").unwrap(), Duration::from_secs(7200)),
         ];
         let mut v6 = FamilySnapshot::new(NodeId::from_bytes([4; 20]));
-        v6.contacts =
-            alloc::vec![(NodeId::from_bytes([5; 20]), "[2600::1]:6881".parse().unwrap())];
+        v6.contacts = alloc::vec![(NodeId::from_bytes([5; 20]), "[2600::1]:6881".parse().unwrap())];
         Snapshot { v4: Some(v4), v6: Some(v6) }
     }
 

@@ -108,6 +108,7 @@ impl core::ops::Add for Stats {
             queries_unserved: self.queries_unserved + other.queries_unserved,
             throttled: self.throttled + other.throttled,
             degraded: self.degraded + other.degraded,
+            oversized_tids: self.oversized_tids + other.oversized_tids,
             ping_in: self.ping_in + other.ping_in,
             find_node_in: self.find_node_in + other.find_node_in,
             get_peers_in: self.get_peers_in + other.get_peers_in,

@@ -110,6 +110,7 @@ impl<A: Addr, P: Copy> Transactions<A, P> {
             }
             self.expiring.pop_front();
             if let Some(transaction) = self.by_tid.remove(&tid) {
+                self.forget_answered();
                 return Some(Aged::Expired(transaction));
             }
         }

@@ -99,9 +99,9 @@ impl<A: Addr> Harvest<A> {
         if let Some(scrape) = &mut self.scrape {
             scrape.take(reply, &peers);
         }
-        let new = peers.into_iter().filter(|peer| {
-            self.peers.len() < MAX_PEERS && self.peers.insert(*peer)
-        });
+        let new = peers
+            .into_iter()
+            .filter(|peer| self.peers.len() < MAX_PEERS && self.peers.insert(*peer));
         new.map(Addr::socket_addr).collect()
     }
 
@@ -151,10 +151,10 @@ impl ScrapeFilters {
         }
         self.answered = true;
         if let Some(seeds) = reply.seeds_filter {
-            self.seeds.merge(seeds);
+            self.seeds.merge(&Filter::from_bytes(*seeds));
         }
         if let Some(downloaders) = reply.peers_filter {
-            self.downloaders.merge(downloaders);
+            self.downloaders.merge(&Filter::from_bytes(*downloaders));
         }
     }
 
@@ -173,5 +173,11 @@ fn samples(lookup: LookupId, from: NodeInfo, reply: &Reply<'_>) -> Option<Event>
     let samples = reply.samples?.chunks_exact(ID_LEN).filter_map(InfoHash::from_slice).collect();
     let total = reply.num.and_then(|num| u64::try_from(num).ok());
     let seconds = reply.interval.and_then(|secs| u64::try_from(secs).ok());
-    Some(Event::Samples { lookup, from, samples, total, interval: seconds.map(Duration::from_secs) })
+    Some(Event::Samples {
+        lookup,
+        from,
+        samples,
+        total,
+        interval: seconds.map(Duration::from_secs),
+    })
 }

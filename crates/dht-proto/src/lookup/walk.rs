@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::id::{NodeId, Target};
 use crate::request::{AnnouncePort, Ended, LookupId, NodeInfo, Outcome, Refusal};
 use crate::time::Instant;
-use crate::wire::{ErrorReply, Method, Put, PutMutable, Reply, nodes};
+use crate::wire::{ErrorReply, Method, Put, PutMutable, Reply, code, nodes};
 
 use super::frontier::{Frontier, State};
 use super::harvest::Harvest;
@@ -18,7 +18,7 @@ use super::{Ctx, Goal};
 /// (bittorrent-dht) is more than helps.
 const MAX_NODES_PER_REPLY: usize = 32;
 /// How often an address is asked that we have no alternative to.
-const MAX_TRIES: u8 = 3;
+const MAX_TRIES: usize = 3;
 /// A stalled node is waited for this many stall timeouts more if it would be among the nearest.
 const GRACE: u32 = 1;
 /// The same, if without it there are fewer than k nodes.
@@ -30,13 +30,6 @@ struct Asked<A> {
     addr: A,
     store: bool,
     stalled: bool,
-}
-
-/// An address to ask whose id we do not know.
-#[derive(Clone, Copy, Debug)]
-struct SeedAddr<A> {
-    addr: A,
-    tries: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +61,8 @@ pub(crate) struct Walk<A> {
     grace: Option<Instant>,
     stage: Stage,
     frontier: Frontier<A>,
-    seeds: Vec<SeedAddr<A>>,
+    /// Addresses to ask whose ids we do not know.
+    seeds: Vec<A>,
     /// Seeds for the case that no contact of ours answers.
     fallback: Vec<A>,
     asked: Vec<Asked<A>>,
@@ -105,7 +99,7 @@ impl<A: Addr> Walk<A> {
 
     /// An address to start from whose id is unknown.
     pub(crate) fn add_seed(&mut self, addr: A) {
-        self.seeds.push(SeedAddr { addr, tries: 0 });
+        self.seeds.push(addr);
     }
 
     /// Addresses to ask if nobody else answers.
@@ -143,7 +137,13 @@ impl<A: Addr> Walk<A> {
             }
     }
 
-    pub(crate) fn on_reply(&mut self, from: NodeInfo, addr: A, reply: &Reply<'_>, ctx: &mut Ctx<'_, A>) {
+    pub(crate) fn on_reply(
+        &mut self,
+        from: NodeInfo,
+        addr: A,
+        reply: &Reply<'_>,
+        ctx: &mut Ctx<'_, A>,
+    ) {
         let Some(asked) = self.answered(addr) else { return };
         if asked.store {
             self.outcome.stored += 1;
@@ -185,9 +185,9 @@ impl<A: Addr> Walk<A> {
             self.frontier.mark(addr, State::Stalled);
         } else if self.outcome.replies == 0 {
             // Nothing else leads into the network, so a lost datagram must not end the lookup.
-            let tries = self.asked.iter().filter(|a| a.addr == addr).count() as u8;
+            let tries = self.asked.iter().filter(|a| a.addr == addr).count();
             if tries < MAX_TRIES {
-                self.seeds.push(SeedAddr { addr, tries });
+                self.seeds.push(addr);
             }
         }
     }
@@ -254,9 +254,18 @@ impl<A: Addr> Walk<A> {
     fn width(&self, config: &Config) -> usize {
         match self.stage {
             Stage::Walking => config.alpha,
-            Stage::Storing => config.k.saturating_sub(self.outcome.stored as usize),
+            Stage::Storing => config.k.saturating_sub(self.settled()),
             Stage::Finished => 0,
         }
+    }
+
+    /// Nodes that have decided about the store: done, or refused for what the item is. A refusal of
+    /// the token, or by a busy node, is no decision: the next nearest node takes its place.
+    fn settled(&self) -> usize {
+        let decided = |refusal: &&Refusal| {
+            !matches!(refusal.code, code::GENERIC..=code::METHOD_UNKNOWN | 0)
+        };
+        self.outcome.stored as usize + self.outcome.refusals.iter().filter(decided).count()
     }
 
     /// Queries of the present stage that may be answered any moment.
@@ -272,7 +281,7 @@ impl<A: Addr> Walk<A> {
                     self.frontier.mark(addr, State::Asked);
                     return Some((addr, Some(id)));
                 }
-                self.seeds.pop().map(|seed| (seed.addr, None))
+                self.seeds.pop().map(|addr| (addr, None))
             }
             Stage::Storing => {
                 let addr = self.stores.pop()?;
@@ -361,11 +370,9 @@ fn walk_method(goal: &Goal, target: Target) -> Method<'_> {
     match goal {
         Goal::Ping => Method::Ping,
         Goal::FindNode => Method::FindNode { target },
-        Goal::GetPeers { scrape, noseed } => Method::GetPeers {
-            info_hash: target.info_hash(),
-            noseed: *noseed,
-            scrape: *scrape,
-        },
+        Goal::GetPeers { scrape, noseed } => {
+            Method::GetPeers { info_hash: target.info_hash(), noseed: *noseed, scrape: *scrape }
+        }
         // Walking with get_peers reaches nodes that answer find_node wrongly (anacrolix/dht looks
         // at `info_hash` there), and gives the tokens for an announce.
         Goal::Announce { .. } | Goal::Maintenance(_) => {

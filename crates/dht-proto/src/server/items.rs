@@ -3,12 +3,12 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use super::pool::{Pool, Sweep};
+use super::pool::{Pool, Sweep, nearness};
 use super::quota::{Limits, Quota};
 use super::sample::Dice;
 use crate::addr::Addr;
 use crate::config::Config;
-use crate::id::{Distance, ItemId, NodeId};
+use crate::id::{ItemId, NodeId};
 use crate::item::{Item, Signed};
 use crate::seed::PrfKey;
 use crate::time::Instant;
@@ -36,11 +36,23 @@ pub(super) struct Terms<'a, A> {
     pub(super) config: &'a Config,
 }
 
+/// What becomes of a put whose signature is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// It is the very item that is stored: that was renewed, and nothing is left to do.
+    Renewed,
+    /// There is room for it, or it replaces an older version of itself.
+    Free,
+    /// It takes the place of this item.
+    Replacing(ItemId),
+}
+
 /// Items put from addresses of one family.
 ///
 /// Bounds: [`Config::max_items`] items; of one network [`Config::max_items_per_subnet`], of one
 /// /16 (v6 /32) as many or a quarter of all. A full store drops the weakest of sixteen random
-/// items: the one put by few, far from our id, from an allocation that has many items here.
+/// items: the one put by few, far from our id, from an allocation that has many items here. A
+/// newcomer that is weaker still is refused.
 pub(super) struct ItemStore<A: Addr> {
     items: Pool<ItemId, Stored<A>>,
     quota: Quota,
@@ -75,33 +87,44 @@ impl<A: Addr> ItemStore<A> {
         (stored.expires > now).then_some(&stored.item)
     }
 
-    /// Checks everything about a put but its signature, cheapest first.
-    ///
-    /// `Ok(true)` means that the very same item is stored: then it was renewed, and all is done.
-    pub(super) fn renew_or_admit(
+    /// Checks everything about a put but its form and signature, cheapest first.
+    pub(super) fn admit(
         &mut self,
         put: &Put<'_>,
         id: ItemId,
+        dice: Dice,
         terms: Terms<'_, A>,
-    ) -> Result<bool, Refusal> {
-        self.drop_expired(terms.now, id);
+    ) -> Result<Admission, Refusal> {
+        let Terms { now, from, own_id, config } = terms;
+        self.drop_expired(now, id);
         if let Some(stored) = self.items.get_mut(&id) {
-            if stored.is_same(put)? {
-                stored.expires = terms.now + terms.config.item_lifetime;
-                stored.announcers.insert(self.key, terms.from);
-                return Ok(true);
+            if !stored.is_same(put)? {
+                return Ok(Admission::Free);
             }
-            return Ok(false);
+            stored.expires = now + config.item_lifetime;
+            stored.announcers.insert(self.key, from);
+            return Ok(Admission::Renewed);
         }
-        let limits = Limits::new(terms.config.max_items_per_subnet, terms.config.max_items);
-        if terms.config.max_items == 0 || !self.quota.admits(terms.from, limits) {
+        let limits = Limits::new(config.max_items_per_subnet, config.max_items);
+        if !self.quota.admits(from, limits) {
             return Err(Refusal::new(code::SERVER, "storage quota of your network is used up"));
         }
-        Ok(false)
+        if self.items.len() < config.max_items {
+            return Ok(Admission::Free);
+        }
+        // A put by one announcer earns nothing for popularity.
+        let newcomer = nearness(own_id, id.as_bytes()) - self.quota.crowding(from);
+        let score = |id: &ItemId, stored: &Stored<A>| {
+            let crowding = stored.putter.map_or(0, |putter| self.quota.crowding(putter));
+            // Popularity against distance as libtorrent weighs them.
+            stored.announcers.count() / 5 + nearness(own_id, id.as_bytes()) - crowding
+        };
+        let weakest = self.items.weakest(dice, newcomer, score);
+        weakest.map(Admission::Replacing).ok_or(Refusal::new(code::SERVER, "storage is full"))
     }
 
     /// Stores an item that was admitted and whose signature is valid.
-    pub(super) fn store(&mut self, item: Item, dice: Dice, terms: Terms<'_, A>) {
+    pub(super) fn store(&mut self, item: Item, admission: Admission, terms: Terms<'_, A>) {
         let id = item.id();
         let expires = terms.now + terms.config.item_lifetime;
         if let Some(stored) = self.items.get_mut(&id) {
@@ -110,7 +133,9 @@ impl<A: Addr> ItemStore<A> {
             stored.announcers.insert(self.key, terms.from);
             return;
         }
-        self.make_room(dice, terms.own_id, terms.config);
+        if let Admission::Replacing(weakest) = admission {
+            self.remove(weakest);
+        }
         let mut announcers = Announcers::default();
         announcers.insert(self.key, terms.from);
         self.items.insert(id, Stored { item, expires, announcers, putter: Some(terms.from) });
@@ -162,7 +187,7 @@ impl<A: Addr> ItemStore<A> {
         }
         let counted = self.items.iter().filter(|(_, stored)| stored.putter.is_some()).count();
         assert_eq!(self.quota.total(), counted, "every item put is counted for its network");
-        assert_eq!(self.sweep.next().is_none(), self.items.len() == 0, "what is kept is swept");
+        assert!(self.sweep.next().is_some() || self.items.len() == 0, "what is kept is swept");
     }
 
     fn drop_expired(&mut self, now: Instant, id: ItemId) {
@@ -174,24 +199,6 @@ impl<A: Addr> ItemStore<A> {
     fn remove(&mut self, id: ItemId) {
         if let Some(putter) = self.items.remove(&id).and_then(|stored| stored.putter) {
             self.quota.give_back(putter);
-        }
-    }
-
-    fn make_room(&mut self, dice: Dice, own_id: NodeId, config: &Config) {
-        if self.items.len() < config.max_items {
-            return;
-        }
-        let quota = &self.quota;
-        let weakest = self.items.weakest(dice, |id, stored| {
-            let distance = Distance::between(own_id.as_bytes(), id.as_bytes());
-            let crowd = stored.putter.map_or(0, |putter| quota.held_by_allocation(putter));
-            // Popularity against distance as libtorrent weighs them; an attacker can mint ids
-            // next to ours, but not allocations.
-            stored.announcers.count() / 5 + i64::from(distance.leading_zeros())
-                - i64::from(crowd.max(1).ilog2())
-        });
-        if let Some(id) = weakest {
-            self.remove(id);
         }
     }
 }

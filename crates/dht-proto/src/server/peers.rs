@@ -4,13 +4,13 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use super::pool::{Pool, Sweep};
+use super::pool::{Pool, Sweep, nearness};
 use super::quota::{Limits, Quota};
 use super::sample::{Dice, spread};
 use crate::addr::{Addr, Scope};
 use crate::bloom::{Filter, FilterBits};
 use crate::config::Config;
-use crate::id::{Distance, InfoHash, NodeId};
+use crate::id::{InfoHash, NodeId};
 use crate::time::Instant;
 
 /// One network may hold this share of a torrent's peers: an eighth.
@@ -18,7 +18,7 @@ const SHARES: usize = 8;
 /// One network may always hold this many of a torrent's peers.
 const MIN_SHARE: usize = 8;
 
-/// The announcer's network has used up its quota, or nothing may be stored at all.
+/// The announcer's network has used up its quota, or the store is full of better entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct OverQuota;
 
@@ -40,7 +40,8 @@ pub(super) struct Announce<A> {
 ///
 /// A full torrent replaces its oldest peer; peers of one network first replace each other, so that
 /// a network never holds more than an eighth of a torrent. A full store drops the weakest of
-/// sixteen random torrents: the one with few peers, far from our id.
+/// sixteen random torrents: the one with few peers, far from our id, announced by an allocation
+/// that has many entries here. A newcomer that is weaker still is refused.
 pub(super) struct PeerStore<A: Addr> {
     torrents: Pool<InfoHash, Torrent<A>>,
     quota: Quota,
@@ -83,7 +84,7 @@ impl<A: Addr> PeerStore<A> {
             return Err(OverQuota);
         }
         if self.torrents.get(&info_hash).is_none() {
-            self.make_room(own_id, dice, config)?;
+            self.make_room(announce, own_id, dice, config)?;
             self.torrents.insert(info_hash, Torrent::default());
         }
         let Some(torrent) = self.torrents.get_mut(&info_hash) else {
@@ -135,7 +136,7 @@ impl<A: Addr> PeerStore<A> {
             torrent.check_invariants(config);
         }
         assert_eq!(self.quota.total(), self.len(), "every peer is counted for its network");
-        assert_eq!(self.sweep.next().is_none(), self.torrents.len() == 0, "what is kept is swept");
+        assert!(self.sweep.next().is_some() || self.torrents.len() == 0, "what is kept is swept");
     }
 
     /// Drops the expired peers of a torrent, and the torrent with the last of them.
@@ -159,16 +160,26 @@ impl<A: Addr> PeerStore<A> {
     }
 
     /// Makes sure that one more torrent may be stored.
-    fn make_room(&mut self, own_id: NodeId, dice: Dice, config: &Config) -> Result<(), OverQuota> {
+    fn make_room(
+        &mut self,
+        newcomer: Announce<A>,
+        own_id: NodeId,
+        dice: Dice,
+        config: &Config,
+    ) -> Result<(), OverQuota> {
         if self.torrents.len() < config.max_torrents {
             return Ok(());
         }
+        let quota = &self.quota;
         let score = |info_hash: &InfoHash, torrent: &Torrent<A>| {
-            let distance = Distance::between(own_id.as_bytes(), info_hash.as_bytes());
             // Doubling the peers is worth as much as being four times as near.
-            2 * i64::from(torrent.len().max(1).ilog2()) + i64::from(distance.leading_zeros())
+            let popularity = 2 * i64::from(torrent.len().max(1).ilog2());
+            let crowding = torrent.ends().map(|peer| quota.crowding(peer)).min().unwrap_or(0);
+            popularity + nearness(own_id, info_hash.as_bytes()) - crowding
         };
-        let weakest = self.torrents.weakest(dice, score).ok_or(OverQuota)?;
+        let newcomer =
+            nearness(own_id, newcomer.info_hash.as_bytes()) - quota.crowding(newcomer.peer);
+        let weakest = self.torrents.weakest(dice, newcomer, score).ok_or(OverQuota)?;
         if let Some(torrent) = self.torrents.remove(&weakest) {
             for peer in torrent.peers() {
                 self.quota.give_back(A::from_compact(peer.addr));
@@ -219,14 +230,14 @@ impl<A: Addr> Torrent<A> {
     /// BEP 33: with `noseed`, seeds are left out.
     pub(super) fn sample(&self, dice: Dice, noseed: bool, max: usize, out: &mut [u8]) -> usize {
         let len = if noseed { self.downloaders.len() } else { self.len() };
-        let mut records = out.chunks_exact_mut(A::COMPACT_LEN);
         let mut written = 0;
-        for position in spread(dice, len, max) {
+        let positions = spread(dice, len, max);
+        for (record, position) in out.chunks_exact_mut(A::COMPACT_LEN).zip(positions) {
             let peer = match position.checked_sub(self.downloaders.len()) {
                 None => self.downloaders.get(position),
                 Some(position) => self.seeds.get(position),
             };
-            let (Some(record), Some(peer)) = (records.next(), peer) else { break };
+            let Some(peer) = peer else { unreachable!("positions are below the number of peers") };
             record.copy_from_slice(peer.addr.as_ref());
             written += A::COMPACT_LEN;
         }
@@ -255,6 +266,14 @@ impl<A: Addr> Torrent<A> {
 
     pub(super) fn len(&self) -> usize {
         self.downloaders.len() + self.seeds.len()
+    }
+
+    /// The peers at both ends of the address range: as far apart as any two of them.
+    fn ends(&self) -> impl Iterator<Item = A> {
+        let lists = [&self.downloaders, &self.seeds].into_iter();
+        lists
+            .flat_map(|peers| peers.first().into_iter().chain(peers.last()))
+            .map(|peer| A::from_compact(peer.addr))
     }
 
     fn peers(&self) -> impl Iterator<Item = &Peer<A>> {

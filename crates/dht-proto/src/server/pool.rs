@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::sample::{Dice, spread};
+use crate::id::{Distance, ID_LEN, NodeId};
 use crate::time::Instant;
 
 /// Entries compared when one has to go.
@@ -12,7 +13,7 @@ const CANDIDATES: usize = 16;
 /// A walk over a whole pool takes this many steps.
 const STEPS: usize = 32;
 /// A walk starts over this often within one lifetime.
-const WALKS_PER_LIFETIME: u32 = 2;
+const WALKS_PER_LIFETIME: u32 = 4;
 
 /// A map with positions: every key has one, and they have no gaps.
 #[derive(Debug)]
@@ -69,15 +70,20 @@ impl<K: Copy + Ord, V> Pool<K, V> {
     }
 
     /// The key with the lowest score, out of sixteen random ones: cheap at any size, and no
-    /// position is safe.
-    pub(super) fn weakest(&self, dice: Dice, score: impl Fn(&K, &V) -> i64) -> Option<K> {
-        spread(dice, self.len(), CANDIDATES)
+    /// position is safe. `None` if the newcomer scores lower than all of them.
+    pub(super) fn weakest(
+        &self,
+        dice: Dice,
+        newcomer: i64,
+        score: impl Fn(&K, &V) -> i64,
+    ) -> Option<K> {
+        let (lowest, key) = spread(dice, self.len(), CANDIDATES)
             .filter_map(|position| {
                 let key = self.keys.get(position)?;
                 Some((score(key, self.get(key)?), *key))
             })
-            .min()
-            .map(|(_, key)| key)
+            .min()?;
+        (lowest <= newcomer).then_some(key)
     }
 
     pub(super) fn check_invariants(&self) {
@@ -88,14 +94,25 @@ impl<K: Copy + Ord, V> Pool<K, V> {
     }
 }
 
+/// How near a key is to our id: the leading bits that they share, up to 24.
+///
+/// Nobody is nearer by nature in a network of under 2^24 nodes, and infohashes can be made up to
+/// share all bits.
+pub(super) fn nearness(own_id: NodeId, key: &[u8; ID_LEN]) -> i64 {
+    i64::from(Distance::between(own_id.as_bytes(), key).leading_zeros().min(24))
+}
+
 /// A walk over a pool in small, regular steps that drops what has expired.
 ///
-/// Reads never return expired entries; the walk only gives their memory back. It passes every
-/// entry twice in a lifetime, so nothing stays longer than one and a half lifetimes.
+/// Reads never return expired entries; the walk only gives their memory back. An entry may be
+/// moved to where the next walk comes last, so it is passed once in any two walks, which take half
+/// a lifetime.
 #[derive(Debug, Default)]
 pub(super) struct Sweep {
     /// Entries below this position are still to be visited in this walk.
     cursor: usize,
+    /// Entries to visit in each step of this walk.
+    batch: usize,
     next: Option<Instant>,
 }
 
@@ -111,15 +128,23 @@ impl Sweep {
     }
 
     /// How many keys to visit at `now`: a thirty-second of the pool, or none if no step is due.
-    pub(super) fn due(&self, now: Instant, len: usize) -> usize {
-        if self.next.is_some_and(|next| next <= now) { len / STEPS + 1 } else { 0 }
+    pub(super) fn due(&mut self, now: Instant, len: usize) -> usize {
+        if self.next.is_none_or(|next| next > now) {
+            return 0;
+        }
+        if self.cursor == 0 {
+            (self.cursor, self.batch) = (len, len / STEPS + 1);
+        }
+        self.batch
     }
 
-    /// The next key to visit. The caller may remove it, and no other, before it asks again: its
-    /// position is then taken by the last key, which this walk has already passed.
+    /// The next key to visit; `None` at the end of the walk.
+    ///
+    /// The caller may remove it, and no other, before it asks again: its position is then taken by
+    /// the last key, which this walk has already passed.
     pub(super) fn advance<K: Copy + Ord, V>(&mut self, pool: &Pool<K, V>) -> Option<K> {
-        let end = if self.cursor == 0 { pool.len() } else { self.cursor.min(pool.len()) };
-        self.cursor = end.checked_sub(1)?;
+        // Entries may have been removed since the last step, by other means than this walk.
+        self.cursor = self.cursor.min(pool.len()).checked_sub(1)?;
         pool.key_at(self.cursor)
     }
 

@@ -60,10 +60,13 @@ impl Quota {
         }
     }
 
-    /// Entries of the allocation that `addr` is in.
-    pub(super) fn held_by_allocation<A: Addr>(&self, addr: A) -> usize {
+    /// What an entry loses in the choice of what to drop, because its allocation has many.
+    ///
+    /// Eight points for each doubling. Nearness earns one point for each bit, up to 24: ids near
+    /// ours can be minted, allocations cannot.
+    pub(super) fn crowding<A: Addr>(&self, addr: A) -> i64 {
         let [_, allocation] = holders(addr);
-        self.count(allocation)
+        8 * i64::from(self.count(allocation).max(1).ilog2())
     }
 
     /// Entries of all networks together.
@@ -106,7 +109,7 @@ mod tests {
         quota.take(addr(2, 1));
         assert!(!quota.admits(addr(3, 1), limits), "the /16 is full");
         assert!(quota.admits(SocketAddrV4::new([1, 3, 1, 1].into(), 9), limits));
-        assert_eq!((quota.total(), quota.held_by_allocation(addr(9, 9))), (3, 3));
+        assert_eq!((quota.total(), quota.crowding(addr(9, 9))), (3, 8));
         for addr in [addr(1, 1), addr(1, 2), addr(2, 1), addr(2, 1)] {
             quota.give_back(addr);
         }

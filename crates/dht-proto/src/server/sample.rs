@@ -9,8 +9,8 @@ use crate::time::Instant;
 
 /// A cheap generator for one reply, started from one draw of the node's own stream.
 ///
-/// `SplitMix64` (Steele, Lea, Flood 2014). What it chooses is shown to the requester anyway; only
-/// the start must not be predictable.
+/// A linear congruential generator (Knuth's MMIX constants), of which the high half is used. What
+/// it chooses is shown to the requester anyway; only the start must not be predictable.
 #[derive(Clone, Debug)]
 pub(super) struct Dice(u64);
 
@@ -20,14 +20,10 @@ impl Dice {
     }
 
     /// A number below `bound`; 0 if `bound` is 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        word ^= word >> 31;
-        // Stores hold far less than 2^32 entries, so the bias is below 2^-32 per entry.
-        ((u128::from(word) * bound as u128) >> 64) as usize
+    pub(super) const fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        // Stores hold far less than 2^32 entries; the bias is below 2^-32 per entry.
+        (((self.0 >> 32) * (bound as u64 & 0xffff_ffff)) >> 32) as usize
     }
 }
 
@@ -96,6 +92,7 @@ impl Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seed::{Domain, Seed};
 
     #[test]
     fn a_spread_is_a_set_of_valid_positions() {
@@ -117,8 +114,10 @@ mod tests {
     fn every_position_is_equally_likely() {
         let (len, count, rounds) = (75, 50, 30_000);
         let mut hits = std::vec![0_u64; len];
-        for round in 0..rounds {
-            spread(Dice::new(round << 20), len, count).for_each(|position| hits[position] += 1);
+        let mut random = Seed::from_bytes([5; 32]).stream(Domain::Sample);
+        for _ in 0..rounds {
+            let dice = Dice::new(random.next());
+            spread(dice, len, count).for_each(|position| hits[position] += 1);
         }
         // 20,000 each; the standard deviation is 82.
         assert!(hits.iter().all(|hits| (19_500..20_500).contains(hits)), "{hits:?}");

@@ -1,9 +1,10 @@
 //! Whole queries against whole replies, through the codec.
 
-mod attacks;
 mod announces;
+mod attacks;
 mod puts;
 mod replies;
+mod sequences;
 
 use alloc::vec::Vec;
 use core::net::{SocketAddrV4, SocketAddrV6};
@@ -43,8 +44,7 @@ impl<A: Addr> Bench<A> {
         let mut out = [0xaa; MAX_DATAGRAM];
         let query = Query { id: NodeId::from_bytes([0x22; 20]), want: self.want, method };
         let mut closest = closest;
-        let ctx =
-            Context { own_id: OWN_ID, config: &self.config, closest: &mut closest };
+        let ctx = Context { own_id: OWN_ID, config: &self.config, closest: &mut closest };
         let len = self.server.answer(
             self.now,
             from,
@@ -72,13 +72,8 @@ impl<A: Addr> Bench<A> {
     fn announce(&mut self, from: A, info_hash: InfoHash, seed: bool) -> Result<(), i64> {
         let token = self.token(from, info_hash).unwrap();
         let port = from.port();
-        let announce = Method::AnnouncePeer {
-            info_hash,
-            port,
-            implied_port: false,
-            seed,
-            token: &token,
-        };
+        let announce =
+            Method::AnnouncePeer { info_hash, port, implied_port: false, seed, token: &token };
         result(&self.ask(from, announce).unwrap())
     }
 
@@ -139,20 +134,18 @@ const fn get_peers(info_hash: InfoHash) -> Method<'static> {
 }
 
 fn reply(datagram: &[u8]) -> Reply<'_> {
-    match wire::decode(datagram).unwrap().body {
-        Body::Reply(reply) => {
-            assert_eq!(reply.id, OWN_ID);
-            reply
-        }
-        other => panic!("not a reply: {other:?}"),
-    }
+    let Body::Reply(reply) = wire::decode(datagram).unwrap().body else {
+        panic!("not a reply: {datagram:?}");
+    };
+    assert_eq!(reply.id, OWN_ID);
+    reply
 }
 
 fn error(datagram: &[u8]) -> ErrorReply<'_> {
-    match wire::decode(datagram).unwrap().body {
-        Body::Error(error) => error,
-        other => panic!("not an error: {other:?}"),
-    }
+    let Body::Error(error) = wire::decode(datagram).unwrap().body else {
+        panic!("not an error: {datagram:?}");
+    };
+    error
 }
 
 /// An acknowledgement, or the code of an error.

@@ -12,7 +12,7 @@ use crate::seed::{Domain, PrfKey, Seed};
 use crate::time::Instant;
 
 /// Slots of the first, smallest table.
-const FIRST_SLOTS: usize = 64;
+const FIRST_SLOTS: usize = 16;
 
 /// How generous a reply may be. Ordered from generous to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,6 +26,10 @@ pub(super) enum Level {
     /// Nothing at all.
     Silent,
 }
+
+/// The keyed hash of a network (/24, v6 /64).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Network(u64);
 
 /// Byte budgets, in constant memory whatever the number of sources.
 ///
@@ -54,31 +58,37 @@ impl Throttle {
         }
     }
 
-    /// What `from` may be sent, decided before any work is done for it.
-    pub(super) fn level<A: Addr>(&mut self, now: Instant, from: A, config: &Config) -> Level {
+    /// The network of `from`, as the table knows it.
+    pub(super) fn network<A: Addr>(&self, from: A) -> Network {
+        Network(self.key.hash(&[&from.subnet().to_le_bytes()]))
+    }
+
+    /// What a network may be sent, decided before any work is done for it.
+    pub(super) fn level(&mut self, now: Instant, network: Network, config: &Config) -> Level {
         let total = Rate { per_sec: config.total_bytes_per_sec, burst: config.total_bytes_per_sec };
         let total = self.total.level(now, total);
         if total == Level::Silent {
             return total;
         }
-        let mut level = self.subnet_level(now, from, config);
+        let mut level = self.network_level(now, network, config);
         while level != Level::Full && self.grow(config) {
-            level = self.subnet_level(now, from, config);
+            level = self.network_level(now, network, config);
         }
         total.max(level)
     }
 
-    /// Counts a reply of `bytes` to `from`, or work that is worth as much.
-    pub(super) fn charge<A: Addr>(&mut self, now: Instant, from: A, bytes: u32, config: &Config) {
+    /// Counts a reply of `bytes` to a network, or work that is worth as much.
+    pub(super) fn charge(&mut self, now: Instant, network: Network, bytes: u32, config: &Config) {
         self.total.charge(now, bytes, config.total_bytes_per_sec);
         if self.slots.is_empty() && !self.grow(config) {
             return;
         }
-        let (first, second) = self.places(from);
-        for place in [Some(first), (first != second).then_some(second)].into_iter().flatten() {
-            if let Some(slot) = self.slots.get_mut(place) {
-                slot.charge(now, bytes, config.subnet_bytes_per_sec);
-            }
+        let (first, second) = self.places(network);
+        if let Some(slot) = self.slots.get_mut(first) {
+            slot.charge(now, bytes, config.subnet_bytes_per_sec);
+        }
+        if let Some(slot) = self.slots.get_mut(second).filter(|_| first != second) {
+            slot.charge(now, bytes, config.subnet_bytes_per_sec);
         }
     }
 
@@ -97,22 +107,21 @@ impl Throttle {
         assert!(self.slots.is_empty() || self.slots.len().is_power_of_two(), "masks need this");
     }
 
-    fn subnet_level<A: Addr>(&self, now: Instant, from: A, config: &Config) -> Level {
+    fn network_level(&self, now: Instant, network: Network, config: &Config) -> Level {
         let rate = Rate { per_sec: config.subnet_bytes_per_sec, burst: config.subnet_burst_bytes };
         if self.slots.is_empty() {
             return Bucket::FULL.level(now, rate);
         }
-        let (first, second) = self.places(from);
+        let (first, second) = self.places(network);
         let level =
             |place: usize| self.slots.get(place).map_or(Level::Full, |slot| slot.level(now, rate));
         level(first).min(level(second))
     }
 
     /// The two places of a network.
-    fn places<A: Addr>(&self, from: A) -> (usize, usize) {
-        let hash = self.key.hash(&[&from.subnet().to_le_bytes()]);
+    fn places(&self, network: Network) -> (usize, usize) {
         let mask = self.slots.len().saturating_sub(1) as u64;
-        ((hash & mask) as usize, ((hash >> 32) & mask) as usize)
+        ((network.0 & mask) as usize, ((network.0 >> 32) & mask) as usize)
     }
 
     /// Makes the first table, or doubles it. False if it may not grow any further.

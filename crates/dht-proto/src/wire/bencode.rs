@@ -2,8 +2,9 @@
 //!
 //! Neither allocates nor recurses, and both look at every byte a constant number of times. Syntax
 //! is strict: what is no bencode for a strict reader (leading zeros, `-0`, `+1`, a key that is no
-//! string) is an error, also inside values that are skipped. Only the order of keys is tolerated:
-//! real nodes send unsorted dictionaries, so the reader just remembers having seen one.
+//! string) is an error, also inside values that are skipped. mldht refuses the same, and nobody is
+//! known to send it. Only the order of keys is tolerated: real nodes send unsorted dictionaries, so
+//! the reader just remembers having seen one.
 
 mod writer;
 
@@ -49,6 +50,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Enters a dictionary.
+    #[inline]
     pub(super) fn dict(&mut self) -> Result<bool, SyntaxError> {
         self.enter(b'd')
     }
@@ -59,16 +61,17 @@ impl<'a> Reader<'a> {
     }
 
     /// The next key of the dictionary entered last; `None`, and the dictionary is left, at its end.
+    #[inline]
     pub(super) fn key(&mut self, order: &mut Order<'a>) -> Result<Option<&'a [u8]>, SyntaxError> {
-        if self.end()? {
-            return Ok(None);
+        if let Some(key) = self.take_string() {
+            self.unsorted |= !order.accepts(key);
+            return Ok(Some(key));
         }
-        let key = self.string()?;
-        self.unsorted |= !order.accepts(key);
-        Ok(Some(key))
+        if self.end()? { Ok(None) } else { Err(self.string_error()) }
     }
 
     /// Whether the list entered last ends here; then it is left.
+    #[inline]
     pub(super) fn end(&mut self) -> Result<bool, SyntaxError> {
         match self.rest {
             [b'e', rest @ ..] => {
@@ -82,15 +85,16 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a byte string.
+    #[inline]
     pub(super) fn bytes(&mut self) -> Result<Option<&'a [u8]>, SyntaxError> {
-        if let [b'0'..=b'9', ..] = self.rest {
-            return self.string().map(Some);
+        match self.take_string() {
+            Some(string) => Ok(Some(string)),
+            None => self.skip().map(|()| None),
         }
-        self.skip()?;
-        Ok(None)
     }
 
     /// Reads a byte string of exactly `N` bytes.
+    #[inline]
     pub(super) fn array<const N: usize>(&mut self) -> Result<Option<&'a [u8; N]>, SyntaxError> {
         Ok(self.bytes()?.and_then(|bytes| bytes.try_into().ok()))
     }
@@ -107,9 +111,15 @@ impl<'a> Reader<'a> {
 
     /// Reads any value and returns the bytes it is made of.
     pub(super) fn raw(&mut self) -> Result<&'a [u8], SyntaxError> {
-        let start = self.rest;
+        let start = *self;
         self.skip()?;
-        Ok(start.get(..start.len() - self.rest.len()).unwrap_or_default())
+        Ok(self.since(start))
+    }
+
+    /// The bytes read since the reader was `earlier`.
+    pub(super) fn since(&self, earlier: Self) -> &'a [u8] {
+        let read = earlier.rest.len() - self.rest.len();
+        earlier.rest.get(..read).unwrap_or_default()
     }
 
     /// Moves past one value, whatever it is.
@@ -135,6 +145,7 @@ impl<'a> Reader<'a> {
         self.rest.is_empty()
     }
 
+    #[inline]
     fn enter(&mut self, kind: u8) -> Result<bool, SyntaxError> {
         match self.rest {
             [first, rest @ ..] if *first == kind => {
@@ -151,7 +162,7 @@ impl<'a> Reader<'a> {
 
     fn skip_scalar(&mut self) -> Result<(), SyntaxError> {
         match self.rest {
-            [b'0'..=b'9', ..] => self.string().map(drop),
+            [b'0'..=b'9', ..] => self.take_string().map(drop).ok_or_else(|| self.string_error()),
             [b'i', rest @ ..] => {
                 self.rest = rest;
                 self.integer().map(drop)
@@ -197,40 +208,35 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads a byte string; anything else is an error.
-    fn string(&mut self) -> Result<&'a [u8], SyntaxError> {
+    /// Reads a byte string, and leaves the cursor where it is if there is none.
+    ///
+    /// Half of all work is done here. An `Option` of a slice comes back in registers, a `Result`
+    /// does not: hence the cause of a failure is found out apart.
+    fn take_string(&mut self) -> Option<&'a [u8]> {
         // Nearly all lengths of a message have one or two digits.
         let (len, rest) = match self.rest {
-            [a @ b'0'..=b'9', b':', rest @ ..] => (usize::from(a - b'0'), rest),
-            [a @ b'1'..=b'9', b @ b'0'..=b'9', b':', rest @ ..] => {
-                (usize::from(a - b'0') * 10 + usize::from(b - b'0'), rest)
+            [a, b':', rest @ ..] => (digit(*a)?, rest),
+            [a @ b'1'..=b'9', b, b':', rest @ ..] => {
+                (usize::from(a - b'0') * 10 + digit(*b)?, rest)
             }
-            _ => self.long_length()?,
+            [b'1'..=b'9', ..] => long_length(self.rest)?,
+            _ => return None,
         };
-        let (string, rest) = rest.split_at_checked(len).ok_or(SyntaxError::Truncated)?;
+        let (string, rest) = rest.split_at_checked(len)?;
         self.rest = rest;
-        Ok(string)
+        Some(string)
     }
 
-    /// A string length of any number of digits, and what follows its colon.
-    fn long_length(&self) -> Result<(usize, &'a [u8]), SyntaxError> {
-        match self.rest {
-            [b'0', b'0'..=b'9', ..] => return Err(SyntaxError::BadLength),
-            [b'0'..=b'9', ..] => {}
-            [_, ..] => return Err(SyntaxError::UnexpectedByte),
-            [] => return Err(SyntaxError::Truncated),
-        }
-        let mut len = 0_usize;
-        let mut rest = self.rest;
-        while let [digit @ b'0'..=b'9', after @ ..] = rest {
-            // A length that saturates is longer than any datagram, hence truncated.
-            len = len.saturating_mul(10).saturating_add(usize::from(digit - b'0'));
-            rest = after;
-        }
-        match rest {
-            [b':', rest @ ..] => Ok((len, rest)),
-            [_, ..] => Err(SyntaxError::BadLength),
-            [] => Err(SyntaxError::Truncated),
+    /// Why there is no string here.
+    #[cold]
+    fn string_error(&self) -> SyntaxError {
+        let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        match (self.rest, self.rest.get(digits)) {
+            ([b'0', b'0'..=b'9', ..], _) => SyntaxError::BadLength,
+            (_, Some(b':')) if digits > 0 => SyntaxError::Truncated,
+            (_, Some(_)) if digits > 0 => SyntaxError::BadLength,
+            (_, Some(_)) => SyntaxError::UnexpectedByte,
+            (_, None) => SyntaxError::Truncated,
         }
     }
 
@@ -263,6 +269,30 @@ impl<'a> Reader<'a> {
             [] => Err(SyntaxError::Truncated),
         }
     }
+}
+
+/// A string length of three digits or more, and what follows its colon.
+fn long_length(bytes: &[u8]) -> Option<(usize, &[u8])> {
+    let mut rest = bytes;
+    let mut len = 0;
+    loop {
+        let (byte, after) = rest.split_first()?;
+        rest = after;
+        if *byte == b':' {
+            return Some((len, rest));
+        }
+        // A length never exceeds the bytes left; checked for each digit, it cannot overflow.
+        if len > rest.len() {
+            return None;
+        }
+        len = len * 10 + digit(*byte)?;
+    }
+}
+
+/// The value of a decimal digit.
+const fn digit(byte: u8) -> Option<usize> {
+    let value = byte.wrapping_sub(b'0');
+    if value < 10 { Some(value as usize) } else { None }
 }
 
 impl<'a> Order<'a> {

@@ -44,8 +44,13 @@ impl<'a> Values<'a> {
         if !reader.is_list() {
             return Ok(reader.bytes()?.map(Self::mainline));
         }
+        let start = *reader;
+        reader.list()?;
+        while !reader.end()? {
+            reader.bytes()?;
+        }
         // Without the `l` and the `e`.
-        let inside = match reader.raw()? {
+        let inside = match reader.since(start) {
             [_, inside @ .., _] => inside,
             _ => &[],
         };

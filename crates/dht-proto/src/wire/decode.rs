@@ -88,8 +88,8 @@ impl From<SyntaxError> for DecodeError<'_> {
 
 /// Decodes a datagram.
 ///
-/// Nothing is allocated, and the time is linear in the length. Bytes after the message are ignored:
-/// no two readers disagree about where a dictionary ends, and some nodes send padding.
+/// Nothing is allocated, and the time is linear in the length. Bytes after the message are ignored,
+/// as mldht, jech/dht and anacrolix/dht do: a dictionary itself says where it ends.
 ///
 /// # Errors
 /// [`DecodeError::BadQuery`] if an error should be sent back; all others are to be dropped.
@@ -165,6 +165,15 @@ impl<T> Field<T> {
     }
 }
 
+impl<T: Default> Field<T> {
+    /// Makes room for a value that is read in place, because it is too large to be moved about.
+    fn begin(&mut self) -> &mut T {
+        *self = Self::Is(T::default());
+        let Self::Is(value) = self else { unreachable!("it was just set") };
+        value
+    }
+}
+
 impl<T: Copy> Field<T> {
     fn get(&self) -> Option<T> {
         self.as_ref().copied()
@@ -191,11 +200,23 @@ impl<'a> Top<'a> {
         let mut order = Order::default();
         while let Some(key) = reader.key(&mut order)? {
             match key {
-                b"a" if self.args.is_absent() => self.args.fill(Args::read(reader)?),
+                b"a" if self.args.is_absent() => {
+                    if reader.dict()? {
+                        self.args.begin().read(reader)?;
+                    } else {
+                        self.args = Field::Invalid;
+                    }
+                }
                 b"e" => self.error.fill(read_error(reader)?),
                 b"ip" => self.ip.fill(reader.bytes()?),
                 b"q" => self.method.fill(reader.bytes()?),
-                b"r" if self.reply.is_absent() => self.reply.fill(ReplyFields::read(reader)?),
+                b"r" if self.reply.is_absent() => {
+                    if reader.dict()? {
+                        self.reply.begin().read(reader)?;
+                    } else {
+                        self.reply = Field::Invalid;
+                    }
+                }
                 b"ro" => self.read_only.fill(reader.int()?),
                 b"t" => self.tid.fill(reader.bytes()?),
                 b"v" => self.version.fill(reader.bytes()?),

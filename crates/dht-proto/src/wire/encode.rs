@@ -264,10 +264,19 @@ fn write_records<S: Sink>(
 /// BEP 5: "a list of strings. Each string containing compact format peer information".
 fn write_values<S: Sink>(w: &mut Writer<S>, values: Values<'_>) -> Option<()> {
     w.raw(b"6:valuesl")?;
-    for peer in values.records() {
-        w.bytes(peer)?;
-    }
+    values.records().try_for_each(|peer| write_peer(w, peer))?;
     w.raw(b"e")
+}
+
+/// One compact peer. Nearly all are v4: one copy of known size.
+#[inline]
+fn write_peer<S: Sink>(w: &mut Writer<S>, peer: &[u8]) -> Option<()> {
+    let Ok(v4) = <&[u8; 6]>::try_from(peer) else { return w.bytes(peer) };
+    let mut text = *b"6:aaaapp";
+    if let Some(address) = text.last_chunk_mut() {
+        *address = *v4;
+    }
+    w.raw(&text)
 }
 
 #[cfg(test)]

@@ -218,8 +218,7 @@ fn infohashes_sample() {
         let datagram = bench.ask(host_v4(n), sample).unwrap();
         let reply = reply(&datagram);
         assert_eq!((reply.num, reply.interval), (Some(100), Some(600)));
-        let mut samples: Vec<_> =
-            reply.samples.unwrap().chunks(20).map(|hash| hash[0]).collect();
+        let mut samples: Vec<_> = reply.samples.unwrap().chunks(20).map(|hash| hash[0]).collect();
         samples.sort_unstable();
         samples.dedup();
         samples

@@ -65,7 +65,10 @@ fn put_v4_or_v6<A: Addr>(host: fn(u16) -> A) {
             let datagram = stored(&mut bench, host(3), second.id(), Some(known));
             let found = reply(&datagram);
             assert_eq!(found.v.is_some(), expected);
-            assert_eq!((found.public_key.is_some(), found.signature.is_some()), (expected, expected));
+            assert_eq!(
+                (found.public_key.is_some(), found.signature.is_some()),
+                (expected, expected)
+            );
             assert_eq!(found.seq, Some(5), "seq stays");
             assert!(found.token.is_some() && found.nodes.or(found.nodes6).is_some());
         }
@@ -224,13 +227,8 @@ fn a_key_that_reads_as_bencode_gives_no_way_around() {
     public_key[..3].copy_from_slice(b"29:");
     let id = ItemId::of_mutable(&public_key, b"");
     assert_eq!(id, ItemId::of_immutable(&public_key));
-    let mutable = PutMutable {
-        public_key: &public_key,
-        salt: b"",
-        seq: 1,
-        signature: &[0; 64],
-        cas: None,
-    };
+    let mutable =
+        PutMutable { public_key: &public_key, salt: b"", seq: 1, signature: &[0; 64], cas: None };
     assert_eq!(raw_put(&mut bench, id, HELLO, Some(mutable)), Ok(()));
     assert_eq!(raw_put(&mut bench, id, &public_key, None), Err(203));
     let mut bench = Bench::new(Config { verify: accept_all, ..Config::default() });

@@ -134,10 +134,8 @@ fn a_reply_is_cut_to_fit_nodes_first() {
         let now = (v4 + v6, values, usize::from(reply.token.is_some()));
         // Halved values can leave room for nodes again.
         assert!(now.1 <= last.1 && now.2 <= last.2 && (now.0 <= last.0 || now.1 < last.1));
-        assert!(v4.abs_diff(v6) <= 1 || v4 + v6 >= 8, "both families get their share");
-        if now.0 >= 3 {
-            assert_eq!(now.1, 50);
-        }
+        assert!(v4.abs_diff(v6) <= 2, "both families get their share");
+        assert!(now.1 == 50 || last.1 < 50 || last.0 == 0, "values go when all nodes are gone");
         fewer_nodes |= (1..16).contains(&now.0);
         fewer_values |= (1..50).contains(&now.1);
         no_token |= now.2 == 0;

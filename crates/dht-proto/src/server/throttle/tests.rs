@@ -6,8 +6,22 @@ fn v4(text: &str) -> SocketAddrV4 {
     text.parse().unwrap()
 }
 
-fn throttle() -> Throttle {
-    Throttle::new(&Seed::from_bytes([3; 32]))
+/// A throttle that is asked by address.
+struct ByAddress(Throttle);
+
+impl ByAddress {
+    fn level<A: Addr>(&mut self, now: Instant, from: A, config: &Config) -> Level {
+        self.0.level(now, self.0.network(from), config)
+    }
+
+    fn charge<A: Addr>(&mut self, now: Instant, from: A, bytes: u32, config: &Config) {
+        self.0.charge(now, self.0.network(from), bytes, config);
+        self.0.check_invariants(config);
+    }
+}
+
+fn throttle() -> ByAddress {
+    ByAddress(Throttle::new(&Seed::from_bytes([3; 32])))
 }
 
 fn config(per_sec: u32, burst: u32, slots: usize) -> Config {
@@ -36,7 +50,7 @@ fn rate_limit_non_positive() {
         assert_eq!(throttle.level(later, v4("1.2.3.4:5"), &config), Level::Silent, "{name}");
     }
     let none = Config { verifications_per_sec: 0, ..Config::default() };
-    assert!(!throttle().take_verification(Instant::from_secs(9), &none));
+    assert!(!throttle().0.take_verification(Instant::from_secs(9), &none));
 }
 
 /// libtorrent `rate_limit_int_max`.
@@ -53,7 +67,6 @@ fn rate_limit_int_max() {
     assert_eq!(throttle.level(Instant::from_secs(1), from, &config), Level::Silent);
     assert_eq!(throttle.level(Instant::from_secs(2), from, &config), Level::Full);
     throttle.charge(Instant::FAR_FUTURE, from, u32::MAX, &config);
-    throttle.check_invariants(&config);
 }
 
 /// libtorrent `rate_limit_large_delta`: a long pause fills the budget, whatever its length.
@@ -134,6 +147,9 @@ fn a_network_shares_one_budget() {
 fn flooding_one_network_leaves_the_others_served() {
     let config = config(1000, 1000, 4096);
     let mut throttle = throttle();
+    // The first one over its budget makes the table grow, with debts copied; they are soon paid.
+    throttle.charge(Instant::ZERO, v4("9.9.9.9:9"), 1000, &config);
+    throttle.level(Instant::ZERO, v4("9.9.9.9:9"), &config);
     let now = Instant::from_secs(5);
     for net in 0..=99 {
         let flooder = SocketAddrV4::new([66, 6, net, 1].into(), 1);
@@ -141,7 +157,6 @@ fn flooding_one_network_leaves_the_others_served() {
         throttle.charge(now, flooder, 1000, &config);
         assert_eq!(throttle.level(now, flooder, &config), Level::Silent);
     }
-    throttle.check_invariants(&config);
     let served = (0..=255)
         .filter(|&net| {
             let other = SocketAddrV4::new([8, 8, net, 1].into(), 1);
@@ -157,13 +172,12 @@ fn the_table_grows_only_under_load_and_keeps_debts() {
     let config = config(1000, 1000, 300);
     let mut throttle = throttle();
     let now = Instant::from_secs(5);
-    assert_eq!(throttle.slots.capacity(), 0, "an idle node has no table");
+    assert_eq!(throttle.0.slots.capacity(), 0, "an idle node has no table");
     throttle.charge(now, v4("1.2.3.4:5"), 100, &config);
-    assert_eq!(throttle.slots.len(), FIRST_SLOTS);
+    assert_eq!(throttle.0.slots.len(), FIRST_SLOTS);
     throttle.charge(now, v4("1.2.3.4:5"), 900, &config);
     assert_eq!(throttle.level(now, v4("1.2.3.4:5"), &config), Level::Silent);
-    assert_eq!(throttle.slots.len(), 256, "the greatest power of two within 300");
-    throttle.check_invariants(&config);
+    assert_eq!(throttle.0.slots.len(), 256, "the greatest power of two within 300");
 }
 
 #[test]
@@ -174,7 +188,6 @@ fn without_slots_only_the_total_counts() {
     assert_eq!(throttle.level(now, from, &config), Level::Full);
     throttle.charge(now, from, 1000, &config);
     assert_eq!(throttle.level(now, from, &config), Level::Silent);
-    throttle.check_invariants(&config);
 }
 
 #[test]
@@ -182,8 +195,8 @@ fn verifications_have_a_budget() {
     let config = Config { verifications_per_sec: 10, ..Config::default() };
     let mut throttle = throttle();
     let now = Instant::from_secs(5);
-    let taken = (0..100).filter(|_| throttle.take_verification(now, &config)).count();
+    let taken = (0..100).filter(|_| throttle.0.take_verification(now, &config)).count();
     assert_eq!(taken, 10);
-    assert!(throttle.take_verification(Instant::from_millis(5_100), &config));
-    assert!(!throttle.take_verification(Instant::from_millis(5_100), &config));
+    assert!(throttle.0.take_verification(Instant::from_millis(5_100), &config));
+    assert!(!throttle.0.take_verification(Instant::from_millis(5_100), &config));
 }

@@ -25,6 +25,7 @@ impl<'b> Slice<'b> {
 }
 
 impl Sink for Slice<'_> {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.len.checked_add(bytes.len())?;
         self.out.get_mut(self.len..end)?.copy_from_slice(bytes);
@@ -50,6 +51,7 @@ pub(crate) struct Writer<S>(pub(crate) S);
 
 impl<S: Sink> Writer<S> {
     /// Bytes that are bencode already.
+    #[inline]
     pub(crate) fn raw(&mut self, bencode: &[u8]) -> Option<()> {
         self.0.put(bencode)
     }
@@ -68,6 +70,9 @@ impl<S: Sink> Writer<S> {
 
     /// A decimal number and the byte that ends it.
     fn decimal(&mut self, mut value: u64, end: u8) -> Option<()> {
+        if let digit @ 0..=9 = value {
+            return self.0.put(&[b'0' + digit as u8, end]);
+        }
         // The greatest u64 has 20 digits.
         let mut text = [end; 21];
         let mut start = text.len() - 1;

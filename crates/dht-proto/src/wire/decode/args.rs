@@ -28,36 +28,32 @@ pub(super) struct Args<'a> {
 }
 
 impl<'a> Args<'a> {
-    /// Reads the value of `a`; `None` if it is no dictionary.
-    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Option<Self>, SyntaxError> {
-        if !reader.dict()? {
-            return Ok(None);
-        }
-        let mut args = Self::default();
+    /// Reads the rest of `a`, of which the reader has entered the dictionary.
+    pub(super) fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), SyntaxError> {
         let mut order = Order::default();
         while let Some(key) = reader.key(&mut order)? {
             match key {
-                b"cas" => args.cas.fill(reader.int()?),
-                b"id" => args.id.fill(reader.array()?),
-                b"implied_port" => args.implied_port.fill(reader.int()?),
-                b"info_hash" => args.info_hash.fill(reader.array()?),
-                b"k" => args.k.fill(reader.array()?),
-                b"noseed" => args.noseed.fill(reader.int()?),
-                b"port" => args.port.fill(reader.int()?),
-                b"ro" => args.read_only.fill(reader.int()?),
-                b"salt" => args.salt.fill(reader.bytes()?),
-                b"scrape" => args.scrape.fill(reader.int()?),
-                b"seed" => args.seed.fill(reader.int()?),
-                b"seq" => args.seq.fill(reader.int()?),
-                b"sig" => args.sig.fill(reader.array()?),
-                b"target" => args.target.fill(reader.array()?),
-                b"token" => args.token.fill(reader.bytes()?),
-                b"v" => args.v.fill(Some(reader.raw()?)),
-                b"want" => args.want.fill(read_want(reader)?),
+                b"cas" => self.cas.fill(reader.int()?),
+                b"id" => self.id.fill(reader.array()?),
+                b"implied_port" => self.implied_port.fill(reader.int()?),
+                b"info_hash" => self.info_hash.fill(reader.array()?),
+                b"k" => self.k.fill(reader.array()?),
+                b"noseed" => self.noseed.fill(reader.int()?),
+                b"port" => self.port.fill(reader.int()?),
+                b"ro" => self.read_only.fill(reader.int()?),
+                b"salt" => self.salt.fill(reader.bytes()?),
+                b"scrape" => self.scrape.fill(reader.int()?),
+                b"seed" => self.seed.fill(reader.int()?),
+                b"seq" => self.seq.fill(reader.int()?),
+                b"sig" => self.sig.fill(reader.array()?),
+                b"target" => self.target.fill(reader.array()?),
+                b"token" => self.token.fill(reader.bytes()?),
+                b"v" => self.v.fill(Some(reader.raw()?)),
+                b"want" => self.want.fill(read_want(reader)?),
                 _ => reader.skip()?,
             }
         }
-        Ok(Some(args))
+        Ok(())
     }
 
     pub(super) fn read_only(&self) -> bool {

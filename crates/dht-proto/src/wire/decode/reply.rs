@@ -28,34 +28,30 @@ pub(super) struct ReplyFields<'a> {
 }
 
 impl<'a> ReplyFields<'a> {
-    /// Reads the value of `r`; `None` if it is no dictionary.
-    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Option<Self>, SyntaxError> {
-        if !reader.dict()? {
-            return Ok(None);
-        }
-        let mut fields = Self::default();
+    /// Reads the rest of `r`, of which the reader has entered the dictionary.
+    pub(super) fn read(&mut self, reader: &mut Reader<'a>) -> Result<(), SyntaxError> {
         let mut order = Order::default();
         while let Some(key) = reader.key(&mut order)? {
             match key {
-                b"BFpe" => fields.peers_filter.fill(reader.array()?),
+                b"BFpe" => self.peers_filter.fill(reader.array()?),
                 // BEP 33 says `BFsd`; mldht sends `BFse`.
-                b"BFsd" | b"BFse" => fields.seeds_filter.fill(reader.array()?),
-                b"id" => fields.id.fill(reader.array()?),
-                b"interval" => fields.interval.fill(reader.int()?),
-                b"k" => fields.k.fill(reader.array()?),
-                b"nodes" => fields.nodes.fill(reader.bytes()?),
-                b"nodes6" => fields.nodes6.fill(reader.bytes()?),
-                b"num" => fields.num.fill(reader.int()?),
-                b"samples" => fields.samples.fill(reader.bytes()?),
-                b"seq" => fields.seq.fill(reader.int()?),
-                b"sig" => fields.sig.fill(reader.array()?),
-                b"token" => fields.token.fill(reader.bytes()?),
-                b"v" => fields.v.fill(Some(reader.raw()?)),
-                b"values" => fields.values.fill(Values::read(reader)?),
+                b"BFsd" | b"BFse" => self.seeds_filter.fill(reader.array()?),
+                b"id" => self.id.fill(reader.array()?),
+                b"interval" => self.interval.fill(reader.int()?),
+                b"k" => self.k.fill(reader.array()?),
+                b"nodes" => self.nodes.fill(reader.bytes()?),
+                b"nodes6" => self.nodes6.fill(reader.bytes()?),
+                b"num" => self.num.fill(reader.int()?),
+                b"samples" => self.samples.fill(reader.bytes()?),
+                b"seq" => self.seq.fill(reader.int()?),
+                b"sig" => self.sig.fill(reader.array()?),
+                b"token" => self.token.fill(reader.bytes()?),
+                b"v" => self.v.fill(Some(reader.raw()?)),
+                b"values" => self.values.fill(Values::read(reader)?),
                 _ => reader.skip()?,
             }
         }
-        Ok(Some(fields))
+        Ok(())
     }
 
     /// The reply; `None` without an id. Every other field is one that its sender may leave out.
