@@ -88,6 +88,8 @@ pub enum Command<S> {
     },
     /// Adds addresses to ask when no contacts are known.
     AddBootstrap(Vec<SocketAddr>),
+    /// Whether every bootstrap host that has a name is without addresses; for the health report.
+    Unresolved(bool),
     /// Runs a function between two steps of the loop: counters, health, snapshots.
     Inspect(Box<dyn FnOnce(View<'_>) + Send>),
     /// Ends the loop.
@@ -101,6 +103,7 @@ impl<S> fmt::Debug for Command<S> {
             Self::Cancel(_) => "Cancel",
             Self::AddContact { .. } => "AddContact",
             Self::AddBootstrap(_) => "AddBootstrap",
+            Self::Unresolved(_) => "Unresolved",
             Self::Inspect(_) => "Inspect",
             Self::Shutdown => "Shutdown",
         })

@@ -4,6 +4,8 @@ use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::VecDeque;
 
+use dht_proto::addr::Family;
+use dht_proto::health::Trouble;
 use dht_proto::request::{Event, LookupId};
 use dht_proto::time::Instant;
 use dht_proto::{Dht, MAX_DATAGRAM};
@@ -40,6 +42,9 @@ pub struct Driver<I, S> {
     notices: VecDeque<Event>,
     external: External,
     recv: Recv,
+    unresolved: bool,
+    /// What the state machine was last told of each family.
+    troubles: [Option<Trouble>; 2],
     shut_down: bool,
 }
 
@@ -85,6 +90,8 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
             notices: VecDeque::with_capacity(MAX_NOTICES),
             external: External::default(),
             recv: Recv::Ready,
+            unresolved: false,
+            troubles: [None; 2],
             shut_down: false,
         }
     }
@@ -105,6 +112,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
                 self.dht.handle_timeout(now);
             }
             self.transmit(now);
+            self.report(now);
             self.deliver_events();
         }
         let wait = self.wait(now, commands_left);
@@ -168,7 +176,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
             let Some(command) = self.commands.next() else { return false };
             match command {
                 Command::Start { ticket, lookup, subscriber } => {
-                    match self.dht.start(now, lookup) {
+                    match self.dht.start(now, &lookup) {
                         Ok(id) => self.lookups.insert(id, ticket, subscriber),
                         Err(error) => subscriber.finish(Err(error)),
                     }
@@ -181,9 +189,10 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
                 Command::AddContact { addr, id } => self.dht.add_contact(now, addr, id),
                 Command::AddBootstrap(addrs) => {
                     for addr in addrs {
-                        self.dht.add_contact(now, addr, None);
+                        self.dht.add_bootstrap(now, addr);
                     }
                 }
+                Command::Unresolved(unresolved) => self.unresolved = unresolved,
                 Command::Inspect(look) => {
                     look(View { dht: &mut self.dht, now, io: self.stats, external: self.external });
                 }
@@ -272,6 +281,21 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
         outbound.flush(io, now, stats, |to| dht.handle_unreachable(now, to));
     }
 
+    /// Tells the state machine what only the driver can see, when it changes.
+    fn report(&mut self, now: Instant) {
+        for (family, told) in [Family::V4, Family::V6].into_iter().zip(&mut self.troubles) {
+            let trouble = if self.outbound.is_failing(family) {
+                Some(Trouble::Socket)
+            } else {
+                self.unresolved.then_some(Trouble::Unresolved)
+            };
+            if *told != trouble {
+                *told = trouble;
+                self.dht.report(now, family, trouble);
+            }
+        }
+    }
+
     fn deliver_events(&mut self) {
         for _ in 0..EVENT_BUDGET {
             let Some(event) = self.dht.poll_event() else { return };
@@ -333,3 +357,6 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use dht_proto::addr::Family;
 use dht_proto::time::Instant;
 use dht_proto::{MAX_DATAGRAM, Transmit};
 
@@ -26,6 +27,8 @@ const NO_BUFFERS_TRIES: u32 = 6;
 /// Calls that were interrupted, or that reported somebody else's error, this often in a row count
 /// as blocked.
 const REPEATS: u32 = 16;
+/// So many datagrams lost in a row, without one that left, are the socket's fault.
+const FAILURES: u32 = 8;
 
 /// Datagrams on their way out.
 #[derive(Debug)]
@@ -36,6 +39,8 @@ pub(crate) struct Outbound {
     head: usize,
     pause: Pause,
     no_buffers_tries: u32,
+    /// Datagrams lost since the last one that left, for IPv4 and IPv6.
+    failures: [u32; 2],
 }
 
 /// Why nothing may be sent just now.
@@ -57,6 +62,7 @@ impl Outbound {
             head: 0,
             pause: Pause::No,
             no_buffers_tries: 0,
+            failures: [0; 2],
         }
     }
 
@@ -102,6 +108,16 @@ impl Outbound {
         matches!(self.pause, Pause::Blocked(_))
     }
 
+    /// Whether the system takes nothing that goes to this family.
+    pub(crate) fn is_failing(&self, family: Family) -> bool {
+        let [v4, v6] = self.failures;
+        FAILURES
+            <= match family {
+                Family::V4 => v4,
+                Family::V6 => v6,
+            }
+    }
+
     /// Sends what is in line until all is out or something is in the way.
     ///
     /// `unreachable` hears of every address that the system says it cannot reach. Ends because each
@@ -123,24 +139,24 @@ impl Outbound {
             };
             let sent = io.send_batch(buffers, transmits);
             let taken = sent.taken.min(transmits.len());
-            self.head += taken;
-            stats.sent += taken as u64;
             if taken > 0 {
-                (repeats, self.no_buffers_tries) = (0, 0);
+                self.succeeded(taken);
+                stats.sent += taken as u64;
+                repeats = 0;
             }
             let Some(&stuck) = self.transmits.get(self.head) else { break };
             match sent.fault {
                 // A short send names no reason: the next round learns it.
                 None if taken > 0 => {}
                 None | Some(Fault::WouldBlock) => self.block(now, stats),
-                Some(Fault::NoBuffers) => self.no_buffers(now, stats),
+                Some(Fault::NoBuffers) => self.no_buffers(now, stuck.to, stats),
                 Some(Fault::TooBig) => {
                     stats.too_big += 1;
                     self.head += 1;
                 }
                 Some(Fault::Unreachable) => {
                     stats.unreachable += 1;
-                    self.head += 1;
+                    self.lose(stuck.to);
                     unreachable(stuck.to);
                 }
                 Some(fault @ (Fault::Interrupted | Fault::Refused(_))) => {
@@ -157,7 +173,7 @@ impl Outbound {
                 }
                 Some(Fault::Other(_)) => {
                     stats.send_errors += 1;
-                    self.head += 1;
+                    self.lose(stuck.to);
                 }
             }
         }
@@ -168,18 +184,42 @@ impl Outbound {
         self.check_invariants();
     }
 
+    /// The next `taken` datagrams are out.
+    fn succeeded(&mut self, taken: usize) {
+        self.no_buffers_tries = 0;
+        if self.failures != [0; 2] {
+            let [v4, v6] = &mut self.failures;
+            for transmit in self.transmits.iter().skip(self.head).take(taken) {
+                *(if transmit.to.is_ipv4() { &mut *v4 } else { &mut *v6 }) = 0;
+            }
+        }
+        self.head += taken;
+    }
+
+    /// The next datagram will never leave.
+    fn lose(&mut self, to: SocketAddr) {
+        let failures = self.failures_of(to);
+        *failures = failures.saturating_add(1);
+        self.head += 1;
+    }
+
+    const fn failures_of(&mut self, to: SocketAddr) -> &mut u32 {
+        let [v4, v6] = &mut self.failures;
+        if to.is_ipv4() { v4 } else { v6 }
+    }
+
     fn block(&mut self, now: Instant, stats: &mut IoStats) {
         stats.send_blocked += 1;
         self.pause = Pause::Blocked(now + BLOCKED_RETRY);
     }
 
-    fn no_buffers(&mut self, now: Instant, stats: &mut IoStats) {
+    fn no_buffers(&mut self, now: Instant, to: SocketAddr, stats: &mut IoStats) {
         stats.no_buffers += 1;
         self.no_buffers_tries += 1;
         if self.no_buffers_tries >= NO_BUFFERS_TRIES {
             stats.no_buffers_dropped += 1;
             self.no_buffers_tries = 0;
-            self.head += 1;
+            self.lose(to);
         }
         let pause = NO_BUFFERS_PAUSE * (1 << self.no_buffers_tries.min(NO_BUFFERS_TRIES));
         self.pause = Pause::NoBuffers(now + pause);

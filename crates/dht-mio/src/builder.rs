@@ -168,7 +168,7 @@ impl Builder {
             Host::Addr(addr) => Some(*addr),
             Host::Name { .. } => None,
         }));
-        EventLoop::new(config, seed, sockets, hosts, self.state_file.as_deref(), notices)
+        EventLoop::new(config, &seed, sockets, hosts, self.state_file.as_deref(), notices)
     }
 
     fn hosts(&self) -> Result<Vec<Host>, Error> {
@@ -201,7 +201,10 @@ fn bind(addrs: &[SocketAddr], batch_io: bool, notices: &Notices) -> Result<Socke
         return Sockets::bind(addrs, batch_io);
     }
     let mut sockets = Sockets::bind(&[(Ipv4Addr::UNSPECIFIED, 0).into()], batch_io)?;
-    if let Err(error) = sockets.add((Ipv6Addr::UNSPECIFIED, 0).into()) {
+    // One port for both networks, if it is free: an announce can name only one.
+    let port = sockets.local_addrs().first().map_or(0, SocketAddr::port);
+    let v6 = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    if let Err(error) = sockets.add(v6(port)).or_else(|_| sockets.add(v6(0))) {
         notices.tell(Notice::NoIpv6 { error: error.to_string() });
     }
     Ok(sockets)

@@ -1,5 +1,6 @@
 //! [`EventLoop`]: the node itself, run by its own thread or by the caller's.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use dht_proto::Networks;
 use dht_proto::config::Config;
 use dht_proto::request::Event;
 use dht_proto::seed::Seed;
+use dht_proto::snapshot::Snapshot;
 use dht_proto::time::Instant;
 use mio::{Events, Poll, Token, Waker};
 
@@ -30,6 +32,19 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// Made by [`Builder::build`](crate::Builder::build). It runs while [`EventLoop::run`] or
 /// [`EventLoop::turn`] does; calls of its [`Dht`] handles wait meanwhile. Dropping it stops the node
 /// without saving; [`Dht::shutdown`] saves.
+///
+/// ```
+/// use std::thread;
+///
+/// let builder = dht_mio::Builder::new().bind("127.0.0.1:0".parse()?).no_bootstrap();
+/// let event_loop = builder.build()?;
+/// let dht = event_loop.handle();
+/// let runner = thread::spawn(move || event_loop.run());
+/// assert_eq!(dht.stats()?.node.contacts, 0);
+/// dht.shutdown()?;
+/// runner.join().unwrap()?;
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct EventLoop {
     driver: Driver<Sockets, Sender>,
@@ -49,8 +64,8 @@ pub struct EventLoop {
 
 impl EventLoop {
     pub(crate) fn new(
-        config: Config,
-        seed: Seed,
+        mut config: Config,
+        seed: &Seed,
         mut sockets: Sockets,
         hosts: Vec<Host>,
         state_file: Option<&Path>,
@@ -65,6 +80,8 @@ impl EventLoop {
         let (sender, queue) = commands();
         let exit = Arc::new(Exit::default());
         let addrs = sockets.local_addrs();
+        // An announce with `implied_port` also names a port, for nodes that ignore the flag.
+        config.port = addrs.first().map_or(config.port, SocketAddr::port);
         let inner = Arc::new(Inner::new(sender, waker, addrs, notices.clone(), Arc::clone(&exit)));
         let now = sockets.time();
         let Some(networks) = sockets.networks() else {
@@ -210,13 +227,13 @@ impl EventLoop {
         let now = self.driver.io_mut().time();
         if now >= self.next_save {
             self.next_save = now + SAVE_INTERVAL;
-            saver.offer(snapshot(self.driver.dht()));
+            saver.offer(self.driver.dht().snapshot().to_bytes());
         }
     }
 
     fn save_and_end(&mut self) -> Result<(), Error> {
         match self.saver.take() {
-            Some(saver) => saver.finish(snapshot(self.driver.dht())),
+            Some(saver) => saver.finish(self.driver.dht().snapshot().to_bytes()),
             None => Ok(()),
         }
     }
@@ -235,24 +252,26 @@ impl Drop for EventLoop {
 fn start(
     config: Config,
     networks: Networks,
-    seed: Seed,
+    seed: &Seed,
     now: Instant,
     state_file: Option<&Path>,
     notices: &Notices,
 ) -> Result<(dht_proto::Dht, Option<Saver>), Error> {
+    let verify = config.verify;
     let config = Arc::new(config);
     let Some(path) = state_file else {
         return Ok((dht_proto::Dht::new(config, networks, seed, now), None));
     };
     let file = StateFile::open(path)?;
-    if file.load()?.is_some_and(|bytes| !bytes.is_empty()) {
-        let kept_as = file.set_aside()?;
-        notices.tell(Notice::StateDamaged { kept_as, error: "unknown format".to_owned() });
-    }
+    let dht = match file.load()?.map(|bytes| Snapshot::from_bytes(&bytes, verify)) {
+        Some(Ok(saved)) => dht_proto::Dht::restore(config, networks, seed, now, &saved),
+        Some(Err(error)) => {
+            let kept_as = file.set_aside()?;
+            notices.tell(Notice::StateDamaged { kept_as, error: error.to_string() });
+            dht_proto::Dht::new(config, networks, seed, now)
+        }
+        None => dht_proto::Dht::new(config, networks, seed, now),
+    };
     let saver = Saver::spawn(file, notices.clone())?;
-    Ok((dht_proto::Dht::new(config, networks, seed, now), Some(saver)))
-}
-
-fn snapshot(_dht: &dht_proto::Dht) -> Vec<u8> {
-    Vec::new()
+    Ok((dht, Some(saver)))
 }

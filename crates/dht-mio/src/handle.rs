@@ -10,9 +10,11 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use dht_driver::{Command, Commands, Rejected, Ticket, View};
+use dht_proto::addr::Family;
 use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
 use dht_proto::item::Item;
 use dht_proto::request::{AnnouncePort, Event, Lookup, Outcome};
+use dht_proto::snapshot::Snapshot;
 
 use crate::builder::Builder;
 use crate::channel::{Sender, channel};
@@ -32,6 +34,28 @@ const QUEUE_PAUSE: Duration = Duration::from_millis(1);
 /// Every call blocks, at most for the handle's timeout. When the time is up before a lookup has
 /// ended, the call returns what was known by then, marked
 /// [`Ended::TimedOut`](dht_proto::request::Ended::TimedOut); see [`LookupHandle::outcome`].
+///
+/// ```
+/// use dht_mio::Builder;
+/// use dht_mio::proto::config::Mode;
+/// use dht_mio::proto::id::InfoHash;
+/// use dht_mio::proto::request::AnnouncePort;
+///
+/// // A network of two on this machine; leave `bind`, `bootstrap` and `mode` out on the internet.
+/// let local = || Builder::new().mode(Mode::Server);
+/// let first = local().bind("127.0.0.1:0".parse()?).no_bootstrap().spawn()?;
+/// let host = first.local_addrs()[0].to_string();
+/// let dht = local().bind("127.0.0.2:0".parse()?).bootstrap(host).spawn()?;
+///
+/// let info_hash: InfoHash = "5fbfbff10c5d6a4ec8a88e4c6ab4c28b95eee401".parse()?;
+/// let outcome = dht.announce(info_hash, AnnouncePort::Explicit(6881), false)?;
+/// assert_eq!(outcome.stored, 1);
+/// for peer in dht.get_peers(info_hash)? {
+///     assert_eq!(peer, "127.0.0.2:6881".parse()?);
+/// }
+/// dht.shutdown()?;
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
 ///
 /// Dropping the last handle stops the node and saves its state, as [`Dht::shutdown`] does, except
 /// that errors are lost.
@@ -214,7 +238,25 @@ impl Dht {
     /// # Errors
     /// If the node has stopped, or the loop does not answer in time.
     pub fn health(&self) -> Result<Health, Error> {
-        Ok(Health::new(&self.stats()?, self.inner.notices.problems()))
+        let (node, io) = self.ask(|view| (view.dht.health(view.now), view.io))?;
+        Ok(Health::new(node, &io, self.inner.notices.problems()))
+    }
+
+    /// What a restart needs: ids, contacts and stored items. [`Builder::state_file`] keeps it
+    /// without further ado.
+    ///
+    /// # Errors
+    /// If the node has stopped, or the loop does not answer in time.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.ask(|view| view.dht.snapshot())
+    }
+
+    /// Our node id on a network; `None` if we are not part of it.
+    ///
+    /// # Errors
+    /// If the node has stopped, or the loop does not answer in time.
+    pub fn node_id(&self, family: Family) -> Result<Option<NodeId>, Error> {
+        self.ask(move |view| view.dht.node_id(family))
     }
 
     /// The addresses that the network sees us at.

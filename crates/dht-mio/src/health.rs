@@ -37,21 +37,20 @@ impl From<External> for ExternalAddr {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Health {
-    /// Contacts in the routing table that answered us.
-    pub contacts: u64,
-    /// What is wrong at the moment, one sentence each; empty if nothing is known to be.
+    /// What the protocol sees, per network.
+    pub node: dht_proto::health::Health,
+    /// What else is wrong or was, one sentence each: host names, state file, sockets.
     pub problems: Vec<String>,
 }
 
 impl Health {
-    pub(crate) fn new(stats: &Stats, problems: Problems) -> Self {
+    pub(crate) fn new(node: dht_proto::health::Health, io: &IoStats, problems: Problems) -> Self {
         let mut lines = Vec::new();
         for (host, error) in problems.dns {
             lines.push(format!("bootstrap host {host} has no address: {error}"));
         }
         lines.extend(problems.state.map(|error| format!("the state cannot be saved: {error}")));
         lines.extend(problems.ipv6.map(|error| format!("there is no IPv6: {error}")));
-        let io = stats.io;
         for (count, what) in [
             (io.unreachable, "datagrams could not be sent: no route, or a firewall forbids it"),
             (io.send_errors, "datagrams were refused by the system"),
@@ -63,13 +62,13 @@ impl Health {
                 lines.push(format!("{count} {what}"));
             }
         }
-        Self { contacts: stats.node.contacts, problems: lines }
+        Self { node, problems: lines }
     }
 }
 
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} contacts", self.contacts)?;
+        self.node.fmt(f)?;
         self.problems.iter().try_for_each(|problem| write!(f, "\n{problem}"))
     }
 }

@@ -79,8 +79,9 @@ impl Resolver {
         resolve: Box<Resolve>,
     ) -> Result<Self, Error> {
         let (stop, stopped) = mpsc::channel();
+        let resolved = hosts.iter().any(|host| matches!(host, Host::Addr(_)));
         let pending = hosts.into_iter().filter_map(Pending::new).collect();
-        let work = Work { pending, to, notices, resolve };
+        let work = Work { resolved, pending, to, notices, resolve };
         thread::Builder::new()
             .name("dht-resolver".to_owned())
             .spawn(move || work.run(&stopped))
@@ -90,6 +91,8 @@ impl Resolver {
 }
 
 struct Work {
+    /// Some name has addresses, or there are bootstrap addresses without a name.
+    resolved: bool,
     pending: Vec<Pending>,
     to: Weak<Inner>,
     notices: Notices,
@@ -125,8 +128,14 @@ impl Work {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
             }
             let mut pending = core::mem::take(&mut self.pending);
+            let names = pending.len();
             pending.retain_mut(|host| host.due > Instant::now() || !self.try_one(host));
+            self.resolved |= pending.len() < names;
             self.pending = pending;
+            if let Some(inner) = self.to.upgrade() {
+                // Told again after every try, so one that is lost does no harm.
+                inner.post(Command::Unresolved(!self.resolved));
+            }
         }
     }
 
@@ -204,6 +213,7 @@ mod tests {
         let notices =
             Notices::new(Some(std::sync::Arc::new(move |notice| told.send(notice).unwrap())));
         let work = Work {
+            resolved: false,
             pending: Vec::new(),
             to: Weak::new(),
             notices: notices.clone(),
@@ -227,6 +237,7 @@ mod tests {
     #[test]
     fn a_name_without_addresses_is_a_failure() {
         let work = Work {
+            resolved: false,
             pending: Vec::new(),
             to: Weak::new(),
             notices: Notices::default(),

@@ -156,8 +156,10 @@ impl Lock {
 /// Writes states on a thread of its own, because waiting for a disk would stall the loop.
 #[derive(Debug)]
 pub(crate) struct Saver {
-    jobs: mpsc::SyncSender<Vec<u8>>,
-    thread: thread::JoinHandle<io::Result<()>>,
+    /// `None` once no more is to come.
+    jobs: Option<mpsc::SyncSender<Vec<u8>>>,
+    /// `None` once it has been waited for.
+    thread: Option<thread::JoinHandle<io::Result<()>>>,
 }
 
 impl Saver {
@@ -167,27 +169,40 @@ impl Saver {
             .name("dht-saver".to_owned())
             .spawn(move || save_all(&file, &queue, &notices))
             .map_err(|error| Error::system("start the thread that saves the state", error))?;
-        Ok(Self { jobs, thread })
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Saves this state soon; does nothing if the disk has not caught up with the last one.
     pub(crate) fn offer(&self, bytes: Vec<u8>) {
         // The next interval brings a newer state anyway.
-        drop(self.jobs.try_send(bytes));
+        drop(self.jobs.as_ref().map(|jobs| jobs.try_send(bytes)));
     }
 
     /// Saves this state and waits for it.
-    pub(crate) fn finish(self, bytes: Vec<u8>) -> Result<(), Error> {
-        let sent = self.jobs.send(bytes).is_ok();
-        drop(self.jobs);
-        let saved = match self.thread.join() {
-            Ok(result) if sent => result,
-            Ok(_) | Err(_) => Err(io::Error::other("the thread that saves the state has died")),
+    pub(crate) fn finish(mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(bytes).is_ok());
+        let saved = match self.join() {
+            Some(result) if sent => result,
+            Some(_) | None => Err(io::Error::other("the thread that saves the state has died")),
         };
         saved.map_err(|error| {
             let what = "cannot save the state; free space or make the directory writable";
             Error::new(ErrorKind::State, what).because(error)
         })
+    }
+}
+
+impl Saver {
+    fn join(&mut self) -> Option<io::Result<()>> {
+        self.jobs = None;
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        // The file stays locked until its thread has ended.
+        drop(self.join());
     }
 }
 

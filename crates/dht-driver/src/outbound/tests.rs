@@ -216,6 +216,23 @@ fn other_errors_drop_that_datagram_and_count_it() {
 }
 
 #[test]
+fn a_socket_that_takes_nothing_is_failing_until_it_takes_one() {
+    let mut bench = Bench::with(FAILURES as u16);
+    let lost = [(0, Some(Fault::Unreachable)); FAILURES as usize];
+    let mut io = FakeIo::scripted(&lost[1..]);
+    bench.flush(&mut io, 0);
+    assert!(!bench.out.is_failing(Family::V4), "the last one left");
+    for port in 1..=FAILURES as u16 {
+        bench.push(port);
+    }
+    bench.flush(&mut FakeIo::scripted(&lost), 0);
+    assert!(bench.out.is_failing(Family::V4) && !bench.out.is_failing(Family::V6));
+    bench.push(1);
+    bench.flush(&mut io, 0);
+    assert!(!bench.out.is_failing(Family::V4));
+}
+
+#[test]
 fn the_arena_is_bounded_and_free_again_once_all_is_out() {
     let mut bench = Bench::with(SLOTS as u16);
     assert!(bench.out.slot().is_none());
