@@ -452,11 +452,8 @@ mod tests {
     #[test]
     fn limits_say_the_defaults_of_the_core() {
         let config = Config::default();
-        let help = Cli::command()
-            .find_subcommand_mut("node")
-            .unwrap()
-            .render_long_help()
-            .to_string();
+        let help =
+            Cli::command().find_subcommand_mut("node").unwrap().render_long_help().to_string();
         for (flag, default) in [
             ("--max-torrents", config.max_torrents),
             ("--max-peers-per-torrent", config.max_peers_per_torrent),

@@ -122,7 +122,10 @@ impl<'a> Client<'a> {
             None => Err(Failure::input(
                 match first {
                     Some(addr) => {
-                        format!("{host} is an {} address, which --bind rules out", Family::of(&addr))
+                        format!(
+                            "{host} is an {} address, which --bind rules out",
+                            Family::of(&addr)
+                        )
                     }
                     None => format!("{host} has no address"),
                 },

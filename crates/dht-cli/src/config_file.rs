@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn wrong_types_are_refused() {
-        for toml in ["json = 1", "mode = [\"server\"]", "mode = true", "bind = [[1]]", "max-items = {}"]
+        for toml in
+            ["json = 1", "mode = [\"server\"]", "mode = true", "bind = [[1]]", "max-items = {}"]
         {
             assert!(flags_of(toml, "dht node").is_err(), "{toml}");
         }

@@ -36,11 +36,6 @@ impl Failure {
         Self { status: Status::NoContact, message: message.into(), hint: hint.into() }
     }
 
-    /// Nothing found: exit status 1.
-    pub(crate) fn not_found(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { status: Status::NotFound, message: message.into(), hint: hint.into() }
-    }
-
     /// The reader of our output is gone: there is nobody left to tell.
     pub(crate) fn output(error: &io::Error) -> Self {
         Self::input(format!("cannot write to standard output: {error}"), "see where it goes")

@@ -35,10 +35,6 @@ impl Output {
         }
     }
 
-    pub(crate) const fn is_json(&self) -> bool {
-        self.json
-    }
-
     pub(crate) const fn is_verbose(&self) -> bool {
         self.verbose
     }
@@ -106,10 +102,7 @@ impl Output {
 
     /// Whether the reader of the results has gone, as `head` does: no reason to complain.
     pub(crate) fn reader_is_gone(&self) -> bool {
-        self.broken
-            .borrow()
-            .as_ref()
-            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        self.broken.borrow().as_ref().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     }
 
     fn write(&self, text: &str) {
@@ -320,7 +313,10 @@ pub(crate) fn errors(outcome: &Outcome) -> BTreeMap<i64, u32> {
 /// A node of the DHT, for both kinds of reader.
 pub(crate) fn node(out: &Output, node: &NodeInfo) {
     let id = node.id.to_string();
-    out.result(format_args!("{id}  {}", node.addr), &Line::Node { id: id.clone(), addr: node.addr });
+    out.result(
+        format_args!("{id}  {}", node.addr),
+        &Line::Node { id: id.clone(), addr: node.addr },
+    );
 }
 
 #[cfg(test)]

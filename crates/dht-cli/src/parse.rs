@@ -264,7 +264,8 @@ mod tests {
         for good in ["1.2.3.4:5", "[::1]:6881", "router.example.org:6881", "localhost:1"] {
             assert_eq!(host_port(good).as_deref(), Ok(good));
         }
-        for bad in ["", "host", "host:", "host:0", "1.2.3.4:0", "1.2.3:1", "1.2.3.999:1", "a b:1", "::1"]
+        for bad in
+            ["", "host", "host:", "host:0", "1.2.3.4:0", "1.2.3:1", "1.2.3.999:1", "a b:1", "::1"]
         {
             assert!(host_port(bad).unwrap_err().contains("HOST:PORT"), "{bad}");
         }

@@ -262,9 +262,8 @@ impl<A: Addr> Walk<A> {
     /// Nodes that have decided about the store: done, or refused for what the item is. A refusal of
     /// the token, or by a busy node, is no decision: the next nearest node takes its place.
     fn settled(&self) -> usize {
-        let decided = |refusal: &&Refusal| {
-            !matches!(refusal.code, code::GENERIC..=code::METHOD_UNKNOWN | 0)
-        };
+        let decided =
+            |refusal: &&Refusal| !matches!(refusal.code, code::GENERIC..=code::METHOD_UNKNOWN | 0);
         self.outcome.stored as usize + self.outcome.refusals.iter().filter(decided).count()
     }
 
