@@ -107,7 +107,7 @@ pub(crate) struct DemoArgs {
 }
 
 /// `dht node`
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Once ready, the node prints a line for every address that it listens on, with its node id. SIGINT
 and SIGTERM save the state and end it with status 0.
@@ -129,6 +129,9 @@ pub(crate) struct NodeArgs {
     /// Keep ids, contacts and stored items here, so that a restart is warm
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
+    /// Save them this often, in seconds: what a crash can lose
+    #[arg(long, value_name = "SECS", default_value = "60", value_parser = parse::seconds)]
+    pub(crate) save_interval: Duration,
     /// Whether to answer queries
     #[arg(long, value_enum, default_value_t)]
     pub(crate) mode: ModeArg,

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use dht_mio::proto::addr::Family;
 use dht_mio::proto::config::{Config, Mode};
+use dht_mio::proto::health::Problem;
 use dht_mio::proto::request::{Ended, Event, Lookup, Outcome};
 use dht_mio::{Builder, DEFAULT_BOOTSTRAP, Dht, Notice};
 
@@ -92,16 +93,31 @@ impl<'a> Client<'a> {
         if answered {
             return Ok(());
         }
-        let mut message = "no node of the DHT answered".to_owned();
-        for problem in self.dht.health().map(|health| health.problems).unwrap_or_default() {
-            message.push_str("; ");
-            message.push_str(&problem);
+        Err(self.nobody_answered())
+    }
+
+    /// Says why, as far as the node knows.
+    fn nobody_answered(&self) -> Failure {
+        let mut why = Vec::new();
+        if let Ok(health) = self.dht.health() {
+            for family in [&health.node.v4, &health.node.v6].into_iter().flatten() {
+                match family.problem {
+                    // The other family has somebody to ask.
+                    None | Some(Problem::NobodyToAsk | Problem::Starting) => {}
+                    Some(problem) => why.push(format!("{}: {problem}", family.family)),
+                }
+            }
+            why.extend(health.problems);
         }
-        Err(Failure::no_contact(
+        let message = match why.as_slice() {
+            [] => "no node of the DHT answered".to_owned(),
+            why => format!("no node of the DHT answered ({})", why.join("; ")),
+        };
+        Failure::no_contact(
             message,
             "see that the network and the firewall let UDP through, \
              or name a node that is up with --bootstrap HOST:PORT",
-        ))
+        )
     }
 
     /// The address of a host, of a family that this client speaks.

@@ -182,7 +182,7 @@ mod tests {
             (b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qeJUNK", "4 bytes follow"),
             (b"d1:y1:q1:t2:aa1:q4:ping1:ad2:id20:abcdefghij0123456789ee", "out of order"),
             (b"d1:rd2:id20:mnopqrstuvwxyz1234565:nodes3:abce1:t2:aa1:y1:re", "26"),
-            (b"d1:t2:aai", "ends inside"),
+            (b"d1:t2:a", "ends inside"),
         ] {
             let explained = Explained::new(datagram);
             let all = explained.problems.join("\n");

@@ -3,12 +3,12 @@
 use core::cell::RefCell;
 use core::fmt;
 use core::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use dht_mio::proto::request::{Ended, NodeInfo, Outcome};
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -48,14 +48,14 @@ impl Output {
         if self.json {
             self.json(line);
         } else {
-            self.write(&format!("{words}\n"));
+            self.words(words);
         }
     }
 
     /// Prints something for people only.
     pub(crate) fn words(&self, words: impl fmt::Display) {
         if !self.json {
-            self.write(&format!("{words}\n"));
+            self.write(&format!("{}\n", harmless(&words.to_string())));
         }
     }
 
@@ -72,7 +72,7 @@ impl Output {
 
     /// Says something on standard error, whoever reads the results.
     pub(crate) fn warn(&self, text: impl fmt::Display) {
-        self.screen.stderr(&format!("{text}\n"));
+        self.screen.stderr(&format!("{}\n", harmless(&text.to_string())));
     }
 
     /// Says something on standard error if asked to say more.
@@ -296,6 +296,19 @@ impl fmt::Display for Millis {
     }
 }
 
+/// Escapes what could make a terminal do something: values and messages come from strangers.
+fn harmless(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            safe.extend(c.escape_default());
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
 /// Milliseconds with three decimals.
 pub(crate) fn millis(duration: core::time::Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
@@ -354,6 +367,11 @@ mod tests {
         assert_eq!(value["queries"], 3);
         assert_eq!(value["duration_ms"], 1234.567);
         assert_eq!(value["ended"], "completed");
+    }
+
+    #[test]
+    fn strangers_do_not_reach_the_terminal() {
+        assert_eq!(harmless("a\x1b[2Jb\r\u{9b}\nc\té"), "a\\u{1b}[2Jb\\r\\u{9b}\nc\\té");
     }
 
     #[test]

@@ -45,18 +45,18 @@ struct Words<'a>(&'a Item);
 impl core::fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let Self(item) = self;
-        match value::text(item) {
-            Some(text) => writeln!(f, "value       {text}")?,
-            None => writeln!(f, "bencode     {}", to_hex(item.value()))?,
-        }
-        write!(f, "target      {}", item.id())?;
+        writeln!(f, "target      {}", item.id())?;
         if let Some(signed) = item.signed() {
-            write!(f, "\npublic key  {}", to_hex(&signed.public_key))?;
+            writeln!(f, "public key  {}", to_hex(&signed.public_key))?;
             if !signed.salt.is_empty() {
-                write!(f, "\nsalt        {}", signed.salt.escape_ascii())?;
+                writeln!(f, "salt        {}", signed.salt.escape_ascii())?;
             }
-            write!(f, "\nseq         {}", signed.seq)?;
+            writeln!(f, "seq         {}", signed.seq)?;
         }
-        Ok(())
+        match value::text(item) {
+            // Indented, so that no line of a value looks like one of ours.
+            Some(text) => write!(f, "value       {}", text.replace('\n', "\n            ")),
+            None => write!(f, "bencode     {}", to_hex(item.value())),
+        }
     }
 }

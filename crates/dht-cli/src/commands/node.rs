@@ -98,7 +98,7 @@ fn builder(args: &NodeArgs, global: &Global, sender: SyncSender<Wake>) -> Result
     }
     if let Some(dir) = &args.data_dir {
         create_dir(dir)?;
-        builder = builder.state_file(dir.join(STATE_FILE));
+        builder = builder.state_file(dir.join(STATE_FILE)).save_interval(args.save_interval);
     }
     Ok(builder)
 }
