@@ -1,6 +1,7 @@
 //! Twenty nodes and their users, every one a process of its own.
 
 use std::fs;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
 
@@ -23,11 +24,18 @@ impl Network {
             nodes.push(Node::start(&format!("127.61.{index}.1:0"), &["--bootstrap", &through]));
         }
         let network = Self { nodes };
-        wait_until("everybody knows eight others", || {
-            network.nodes.iter().all(|node| {
-                let args = ["find-node", HASH, "--json", "--bootstrap", &node.addr()];
-                dht(&args).of_type("node").len() == 8
-            })
+        // Whoever is asked first, every node is found, and the same eight are nearest.
+        for node in &network.nodes {
+            wait_until("everybody is found through everybody", || {
+                network.nodes.iter().all(|through| {
+                    let found = nodes_near(&node.id, through);
+                    found.len() == 8 && found[0] == node.id
+                })
+            });
+        }
+        wait_until("everybody agrees who is nearest", || {
+            let first = nodes_near(HASH, &network.nodes[0]);
+            network.nodes.iter().all(|through| nodes_near(HASH, through) == first)
         });
         network
     }
@@ -50,6 +58,20 @@ impl Network {
         assert_eq!(items.len(), 1, "{run:?}");
         items[0].clone()
     }
+}
+
+/// Asks from an address that no other question comes from: a node answers less to a network prefix
+/// that asks a lot.
+fn nodes_near(id: &str, through: &Node) -> Vec<String> {
+    let bind = fresh_addr();
+    let run = dht(&["find-node", id, "--json", "--bootstrap", &through.addr(), "--bind", &bind]);
+    run.of_type("node").iter().map(|node| node["id"].as_str().unwrap().to_owned()).collect()
+}
+
+fn fresh_addr() -> String {
+    static COUNT: AtomicU16 = AtomicU16::new(0);
+    let [high, low] = COUNT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    format!("127.{}.{low}.1:0", 100 + high)
 }
 
 #[test]
@@ -99,7 +121,7 @@ fn announce_and_get_peers(network: &Network) {
     }
     let mut holders = 0;
     for node in &network.nodes {
-        let run = dht(&["sample", &node.addr(), "--json"]).expect(0);
+        let run = dht(&["sample", &node.addr(), "--json", "--bind", &fresh_addr()]).expect(0);
         let hashes = run.of_type("info_hash");
         holders += usize::from(hashes.iter().any(|line| line["info_hash"] == HASH));
     }
