@@ -44,6 +44,7 @@ pub(crate) fn run(cli: &Cli, out: &Output) -> Ended {
 }
 
 /// Ends a command that ran a lookup: says how it went, and whether anybody answered at all.
+/// `None` is success.
 fn finish(
     client: &Client<'_>,
     out: &Output,
@@ -51,7 +52,7 @@ fn finish(
     found: bool,
     words: &str,
     done: Done,
-) -> Ended {
+) -> Option<Status> {
     let summary = Summary::of(outcome);
     let contact = if found { Ok(()) } else { client.contact(outcome) };
     let status = match &contact {
@@ -65,14 +66,14 @@ fn finish(
         }
     };
     out.json(&Line::Done(Done { lookup: Some(summary), ..done }));
-    Ok(status)
+    status
 }
 
 /// In words, how many nodes stored something and why others did not.
 fn stored_words(outcome: &Outcome) -> String {
     let mut words = format!("stored at {}", nodes(outcome.stored));
     for (code, count) in errors(outcome) {
-        words.push_str(&format!(", refused by {count} ({})", code_words(code)));
+        words = format!("{words}, refused by {count} ({})", code_words(code));
     }
     words
 }

@@ -133,12 +133,14 @@ fn by_method(stats: &Stats) -> [(&'static str, u64); 7] {
     ]
 }
 
+/// Reads a number out of the health of a network.
+type Read = fn(&FamilyHealth) -> u64;
+
 fn families(text: &mut String, health: &Health) {
     let families = [
         ("{family=\"ipv4\"}", health.node.v4.as_ref()),
         ("{family=\"ipv6\"}", health.node.v6.as_ref()),
     ];
-    type Read = fn(&FamilyHealth) -> u64;
     let gauges: [(&str, &str, Read); 4] = [
         ("dht_family_contacts", "Contacts, by network.", |family| family.contacts as u64),
         ("dht_family_problem", "Whether something is wrong.", |f| u64::from(f.problem.is_some())),

@@ -175,16 +175,12 @@ fn percent_decode(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
         let code = tail.get(..2).and_then(|digits| core::str::from_utf8(digits).ok()).and_then(hex);
-        match (first, code.as_deref()) {
-            (b'%', Some(&[byte])) => {
-                bytes.push(byte);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            _ => {
-                bytes.push(first);
-                rest = tail;
-            }
-        }
+        let (byte, left) = match code.as_deref() {
+            Some(&[byte]) if first == b'%' => (byte, tail.get(2..).unwrap_or_default()),
+            Some(_) | None => (first, tail),
+        };
+        bytes.push(byte);
+        rest = left;
     }
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -252,7 +252,7 @@ impl Drop for EventLoop {
     }
 }
 
-/// Makes the state machine, from the saved state if there is one.
+/// Makes the state machine, from the restored state if there is one.
 fn start(
     config: Config,
     networks: Networks,
@@ -267,8 +267,8 @@ fn start(
         return Ok((dht_proto::Dht::new(config, networks, seed, now), None));
     };
     let file = StateFile::open(path)?;
-    let saved = match file.load()?.map(|bytes| Snapshot::from_bytes(&bytes, verify)) {
-        Some(Ok(saved)) => Some(saved),
+    let restored = match file.load()?.map(|bytes| Snapshot::from_bytes(&bytes, verify)) {
+        Some(Ok(restored)) => Some(restored),
         Some(Err(error)) => {
             let kept_as = file.set_aside()?;
             notices.tell(Notice::StateDamaged { kept_as, error: error.to_string() });
@@ -277,14 +277,13 @@ fn start(
         None => None,
     };
     let saver = Saver::spawn(file, notices.clone())?;
-    let dht = match saved {
-        Some(saved) => dht_proto::Dht::restore(config, networks, seed, now, &saved),
-        None => {
-            let dht = dht_proto::Dht::new(config, networks, seed, now);
-            // A new id lasts from the start, however soon the machine dies.
-            saver.offer(dht.snapshot().to_bytes());
-            dht
-        }
+    let dht = if let Some(restored) = restored {
+        dht_proto::Dht::restore(config, networks, seed, now, &restored)
+    } else {
+        let dht = dht_proto::Dht::new(config, networks, seed, now);
+        // A new id lasts from the start, however soon the machine dies.
+        saver.offer(dht.snapshot().to_bytes());
+        dht
     };
     Ok((dht, Some(saver)))
 }

@@ -19,5 +19,5 @@ pub(super) fn run(args: &AnnounceArgs, global: &Global, out: &Output) -> Ended {
         errors: Some(errors(&outcome)),
         ..Done::default()
     };
-    finish(&client, out, &outcome, outcome.stored > 0, &stored_words(&outcome), done)
+    Ok(finish(&client, out, &outcome, outcome.stored > 0, &stored_words(&outcome), done))
 }

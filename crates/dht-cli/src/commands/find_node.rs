@@ -17,5 +17,5 @@ pub(super) fn run(args: &FindNodeArgs, global: &Global, out: &Output) -> Ended {
     let found = !outcome.closest.is_empty();
     let words = nodes(outcome.closest.len() as u32);
     let done = Done { target: Some(args.id.to_string()), ..Done::default() };
-    finish(&client, out, &outcome, found, &words, done)
+    Ok(finish(&client, out, &outcome, found, &words, done))
 }

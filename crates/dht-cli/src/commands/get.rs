@@ -36,7 +36,7 @@ pub(super) fn run(args: &GetArgs, global: &Global, out: &Output) -> Ended {
         ok: Some(item.is_some()),
         ..Done::default()
     };
-    finish(&client, out, &outcome, item.is_some(), words, done)
+    Ok(finish(&client, out, &outcome, item.is_some(), words, done))
 }
 
 /// An item for people: the value, and who signed which version.

@@ -35,5 +35,5 @@ pub(super) fn run(args: &GetPeersArgs, global: &Global, out: &Output) -> Ended {
         downloaders: outcome.scrape.map(|scrape| scrape.downloaders),
         ..Done::default()
     };
-    finish(&client, out, &outcome, peers > 0, &words, done)
+    Ok(finish(&client, out, &outcome, peers > 0, &words, done))
 }

@@ -61,7 +61,7 @@ fn words(explained: &Explained) -> String {
         text.push_str("no problems\n");
     }
     for problem in &explained.problems {
-        text.push_str(&format!("problem: {problem}\n"));
+        text = format!("{text}problem: {problem}\n");
     }
     text
 }

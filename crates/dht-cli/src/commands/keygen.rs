@@ -18,15 +18,18 @@ pub(super) fn run(args: &KeygenArgs, out: &Output) -> Ended {
     getrandom::fill(&mut seed).map_err(|error| {
         Failure::input(format!("cannot get random bytes from the system: {error}"), "try again")
     })?;
-    let mut file = create(path).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Failure::input(
-            format!("{} exists already and is not overwritten", path.display()),
-            "give another file name; the old key would be lost for good",
-        ),
-        _ => Failure::input(
-            format!("cannot create {}: {error}", path.display()),
-            "give a file in a directory that exists and is writable",
-        ),
+    let mut file = create(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            Failure::input(
+                format!("{} exists already and is not overwritten", path.display()),
+                "give another file name; the old key would be lost for good",
+            )
+        } else {
+            Failure::input(
+                format!("cannot create {}: {error}", path.display()),
+                "give a file in a directory that exists and is writable",
+            )
+        }
     })?;
     let written = writeln!(file, "{}", to_hex(&seed)).and_then(|()| file.sync_all());
     if let Err(error) = written {

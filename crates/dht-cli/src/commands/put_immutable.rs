@@ -25,5 +25,5 @@ pub(super) fn run(args: &PutImmutableArgs, global: &Global, out: &Output) -> End
         errors: Some(errors(&outcome)),
         ..Done::default()
     };
-    finish(&client, out, &outcome, outcome.stored > 0, &stored_words(&outcome), done)
+    Ok(finish(&client, out, &outcome, outcome.stored > 0, &stored_words(&outcome), done))
 }

@@ -49,7 +49,7 @@ pub(super) fn run(args: &PutMutableArgs, global: &Global, out: &Output) -> Ended
         errors: Some(errors(&outcome)),
         ..Done::default()
     };
-    finish(&client, out, &outcome, outcome.stored > 0, &stored_words(&outcome), done)
+    Ok(finish(&client, out, &outcome, outcome.stored > 0, &stored_words(&outcome), done))
 }
 
 /// The number of the new version, from what is stored now.

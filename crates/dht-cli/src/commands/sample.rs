@@ -50,10 +50,10 @@ pub(super) fn run(args: &SampleArgs, global: &Global, out: &Output) -> Ended {
 fn words(samples: usize, total: Option<u64>, interval: Option<u64>) -> String {
     let mut words = format!("{samples} infohashes");
     if let Some(total) = total {
-        words.push_str(&format!(" of {total}"));
+        words = format!("{words} of {total}");
     }
     if let Some(interval) = interval {
-        words.push_str(&format!("; the next sample makes sense in {interval} s"));
+        words = format!("{words}; the next sample makes sense in {interval} s");
     }
     words
 }

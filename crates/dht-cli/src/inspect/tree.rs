@@ -1,5 +1,7 @@
 //! Bencode as a tree, read by bendy: what it says is canonical, is.
 
+use core::fmt::Write as _;
+
 use bendy::decoding::{Decoder, Object};
 use serde::Serialize;
 
@@ -94,9 +96,10 @@ impl Branch {
             Value::List(_) => "list".to_owned(),
             Value::Dict(_) => "dictionary".to_owned(),
         };
-        text.push_str(&format!("{indent}{key}{value}{meaning}\n"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{indent}{key}{value}{meaning}");
         for content in &self.contents {
-            text.push_str(&format!("{indent}    {content}\n"));
+            let _ = writeln!(text, "{indent}    {content}");
         }
         if let Value::List(items) | Value::Dict(items) = &self.value {
             for item in items {

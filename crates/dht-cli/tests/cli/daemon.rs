@@ -1,8 +1,9 @@
 //! The life of a `dht node`: state, signals, metrics, configuration.
 
+use core::net::SocketAddr;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 
 use crate::support::{Node, TempDir, dht, wait_until};
 

@@ -1,11 +1,11 @@
 //! Twenty nodes and their users, every one a process of its own.
 
+use core::sync::atomic::{AtomicU16, Ordering};
 use std::fs;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use serde_json::Value;
 
-use crate::support::{Node, Run, TempDir, dht, dht_with_input, wait_until};
+use crate::support::{Node, Run, TempDir, dht, dht_with_input, hex, wait_until};
 
 const HASH: &str = "9a0364b9e99bb480dd25e1f0284c8555d2a2ab03";
 const NODES: usize = 20;
@@ -144,15 +144,12 @@ fn immutable_items(network: &Network) {
     let target = run.done()["target"].as_str().unwrap().to_owned();
     let item = network.get(&[&target]);
     assert!(item["value"].is_null());
-    let bencode: String = b"996:".iter().chain(&bytes).map(|b| format!("{b:02x}")).collect();
+    let bencode = hex(&[b"996:", bytes.as_slice()].concat());
     assert_eq!(item["bencode"], bencode);
 
     let args = ["put-immutable", "--bencode", "d3:agei42ee"];
     let target = network.run(&args, "127.62.0.5:0").expect(0).done()["target"].clone();
-    assert_eq!(
-        network.get(&[target.as_str().unwrap()])["bencode"],
-        "64333a616765693432656".to_owned() + "5"
-    );
+    assert_eq!(network.get(&[target.as_str().unwrap()])["bencode"], hex(b"d3:agei42ee"));
 
     let human = dht(&["get", &"00".repeat(20), "--bootstrap", &network.nodes[3].addr()]).expect(1);
     assert!(human.stdout.starts_with("not found"), "{human:?}");

@@ -3,13 +3,9 @@
 use std::fs;
 use std::process::{Command, Stdio};
 
-use crate::support::{TempDir, dht, dht_with_input};
+use crate::support::{TempDir, dht, dht_with_input, hex};
 
 const PING: &[u8] = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 #[test]
 fn help_shows_examples_of_every_command() {
