@@ -109,8 +109,9 @@ pub(crate) struct DemoArgs {
 /// `dht node`
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Once ready, the node prints a line for every address that it listens on, with its node id. SIGINT
-and SIGTERM save the state and end it with status 0.
+Once ready, the node prints a line for every address that it listens on, with its node id. Without
+--bind, the system picks a port, and another one after a restart. SIGINT and SIGTERM save the state
+and end the node with status 0.
 
 The config file is TOML. Every long flag is a key, and the command line wins:
   data-dir = \"/var/lib/dht\"
@@ -118,7 +119,7 @@ The config file is TOML. Every long flag is a key, and the command line wins:
   metrics = \"127.0.0.1:9100\"
 
 Examples:
-  dht node --data-dir ~/.dht
+  dht node --data-dir ~/.dht --bind 0.0.0.0:6881 --bind '[::]:6881'
   dht node --bind 0.0.0.0:6881 --mode server --public-ip 198.51.100.7
   dht node --config /etc/dht.toml --metrics 127.0.0.1:9100
   dht node --bind 127.0.0.1:6881 --mode server --no-bootstrap     first node of a private network")]
@@ -155,7 +156,7 @@ pub(crate) struct Limits {
     /// Peers stored per infohash [default: 500]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_peers_per_torrent: Option<usize>,
-    /// Infohashes that one /24 (IPv6: /64) may announce at a time [default: 512]
+    /// Peers that one /24 (IPv6: /64) may have stored at a time [default: 512]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) max_announces_per_subnet: Option<usize>,
     /// Stored items, immutable and mutable together [default: 2000]

@@ -61,9 +61,15 @@ impl Explained {
         self.valid = true;
         if message.unsorted {
             self.problems.push(
-                "keys are out of order or doubled: accepted here, but strict readers drop it"
+                "keys are out of order or doubled: strict readers drop it; others read it as \
+                 shown, sorted and without unknown keys"
                     .to_owned(),
             );
+            // bendy stops at the first key that is out of order.
+            let mut sorted = vec![0; message.encoded_len()];
+            if message.encode(&mut sorted).is_some() {
+                self.tree = Tree::read(&sorted).root;
+            }
         }
         match &message.body {
             Body::Query(query) => {
@@ -187,6 +193,16 @@ mod tests {
             let explained = Explained::new(datagram);
             let all = explained.problems.join("\n");
             assert!(all.contains(words), "{}: {all}", datagram.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_unsorted_message_is_shown_whole() {
+        let datagram = b"d1:y1:q1:t2:aa1:q4:ping1:ad2:id20:abcdefghij0123456789ee";
+        let mut text = String::new();
+        Explained::new(datagram).tree.unwrap().write(0, &mut text);
+        for words in ["id: \"abcdefghij0123456789\"", "q: \"ping\"", "t: \"aa\""] {
+            assert!(text.contains(words), "{text}");
         }
     }
 

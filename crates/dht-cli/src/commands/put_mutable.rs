@@ -24,12 +24,21 @@ pub(super) fn run(args: &PutMutableArgs, global: &Global, out: &Output) -> Ended
     let public_key = key.verifying_key().to_bytes();
     let target = ItemId::of_mutable(&public_key, &salt);
     let client = Client::start(global, out)?;
+    let done = Done {
+        target: Some(target.to_string()),
+        public_key: Some(to_hex(&public_key)),
+        ..Done::default()
+    };
     let seq = match (args.seq, args.cas) {
         (Some(seq), None) => seq,
         (seq, cas) => {
             let lookup = Lookup::GetItem { target, salt: salt.clone(), newer_than: None };
             let before = client.run("looking for the newest version", lookup, |_| Ok(()))?;
-            client.contact(&before)?;
+            if before.item.is_none() && client.contact(&before).is_err() {
+                // Whoever cannot be asked cannot be told either.
+                let done = Done { stored: Some(0), errors: Some(errors(&before)), ..done };
+                return Ok(finish(&client, out, &before, false, "", done));
+            }
             choose_seq(seq, cas, &before, target)?
         }
     };
@@ -37,17 +46,14 @@ pub(super) fn run(args: &PutMutableArgs, global: &Global, out: &Output) -> Ended
         .map_err(|error| Failure::input(error.to_string(), "see dht put-mutable --help"))?;
     let lookup = Lookup::PutItem { item: Box::new(item), cas: args.cas };
     let outcome = client.run("storing", lookup, |_| Ok(()))?;
-    let public_key = to_hex(&public_key);
     out.words(format_args!("target      {target}"));
-    out.words(format_args!("public key  {public_key}"));
+    out.words(format_args!("public key  {}", to_hex(&public_key)));
     out.words(format_args!("seq         {seq}"));
     let done = Done {
-        target: Some(target.to_string()),
-        public_key: Some(public_key),
         seq: Some(seq),
         stored: Some(outcome.stored),
         errors: Some(errors(&outcome)),
-        ..Done::default()
+        ..done
     };
     Ok(finish(&client, out, &outcome, outcome.stored > 0, &stored_words(&outcome), done))
 }

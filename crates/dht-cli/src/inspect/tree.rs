@@ -173,7 +173,7 @@ fn note(problems: &mut Vec<String>, error: &bendy::decoding::Error) {
 }
 
 fn not_canonical(error: &bendy::decoding::Error) -> String {
-    format!("not canonical bencode, so the tree is cut there: {error}")
+    format!("not canonical bencode: {error}")
 }
 
 /// How many bytes follow a datagram's first value, which is known to be canonical.

@@ -89,7 +89,7 @@ fn values_and_salts_that_no_node_takes_are_not_sent() {
         refused(&[args, &["--bootstrap", &nobody]].concat(), 2, words);
     }
     let args = ["put-immutable", "-", "--bootstrap", &nobody];
-    let run = dht_with_input(&args, &[b'x'; 100_000]).expect(2);
+    let run = dht_with_input(&args, &vec![b'x'; 100_000]).expect(2);
     assert!(run.stderr.contains("over 1000 bytes"), "{run:?}");
     silent.set_nonblocking(true).unwrap();
     assert!(silent.recv(&mut [0; 2000]).is_err(), "something was sent");
@@ -148,6 +148,9 @@ fn no_put_follows_when_the_newest_version_cannot_be_found_out() {
     let args = ["put-mutable", "--key", &key, "x", "--bootstrap", &nobody, "--timeout", "0.3"];
     let run = dht(&args).expect(3);
     assert_eq!(run.stdout, "");
+    let done = dht(&[&args[..], &["--json"]].concat()).expect(3).done();
+    assert_eq!(done["stored"], 0);
+    assert!(done["seq"].is_null(), "{done}");
 }
 
 #[test]

@@ -144,7 +144,7 @@ fn bad_requests_do_not_stop_the_metrics() {
     assert!(head.starts_with("HTTP/1.1 200 OK") && head.ends_with("\r\n\r\n"), "{head}");
     // A request without an end is read up to a bound; the reply may be lost with the rest of it.
     let mut endless = TcpStream::connect(metrics).unwrap();
-    drop(endless.write_all(&[b'x'; 20_000]));
+    drop(endless.write_all(&vec![b'x'; 20_000]));
     // Connections that say nothing take no more than their share, and give it back.
     let idle: Vec<_> = (0..20).map(|_| TcpStream::connect(metrics).unwrap()).collect();
     drop(idle);
