@@ -1,5 +1,6 @@
 //! Fills a node by talking to it: a full table, stored peers, stored items.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,22 +25,22 @@ pub fn full_table(config: &Arc<Config>, per_bucket: &[usize]) -> (Dht, Instant) 
     let mut now = Instant::from_secs(1);
     let mut dht = Dht::new(config.clone(), Networks::V4, &Seed::from_bytes([1; 32]), now);
     let own = dht.node_id(Family::V4).expect("an IPv4 node");
-    let mut host = 0;
+    let mut ids = BTreeMap::new();
     for (bucket, contacts) in per_bucket.iter().enumerate() {
         for i in 0..*contacts {
-            host += 1;
-            let id = id_in_bucket(own, bucket, i as u8, host as u16);
-            dht.add_contact(now, World::v4(host), Some(id));
+            let host = World::v4(ids.len());
+            let id = id_in_bucket(own, bucket, i as u8, ids.len() as u16);
+            ids.insert(host, id);
+            dht.add_contact(now, host, Some(id));
             for _ in 0..8 {
-                answer_all(&mut dht, now, World::v4(host), id);
+                answer_all(&mut dht, now, &ids);
                 now = now + Duration::from_secs(1);
             }
         }
     }
     for _ in 0..200 {
         now = now + Duration::from_secs(1);
-        dht.handle_timeout(now);
-        while dht.poll_event().is_some() {}
+        answer_all(&mut dht, now, &ids);
     }
     (dht, now)
 }
@@ -58,17 +59,17 @@ fn id_in_bucket(own: NodeId, bucket: usize, i: u8, tail: u16) -> NodeId {
     NodeId::from_bytes(id)
 }
 
-/// Lets the node do what is due; queries to `addr` are answered by `id`, others stay unanswered.
-fn answer_all(dht: &mut Dht, now: Instant, addr: SocketAddr, id: NodeId) {
+/// Lets the node do what is due, and answers its queries to the nodes that exist.
+fn answer_all(dht: &mut Dht, now: Instant, ids: &BTreeMap<SocketAddr, NodeId>) {
     dht.handle_timeout(now);
     let mut buf = [0; MAX_DATAGRAM];
     while let Some(sent) = dht.poll_transmit(now, &mut buf) {
-        if sent.to == addr {
+        if let Some(&id) = ids.get(&sent.to) {
             let query = decode(&buf[..sent.len]).expect("our own query");
             let answer = Message { version: None, body: Body::Reply(Reply::new(id)), ..query };
             let mut out = [0; MAX_DATAGRAM];
             let len = answer.encode(&mut out).expect("it fits");
-            let _ = dht.handle_datagram(now, addr, &out[..len], &mut [0; MAX_DATAGRAM]);
+            let _ = dht.handle_datagram(now, sent.to, &out[..len], &mut [0; MAX_DATAGRAM]);
         }
     }
     while dht.poll_event().is_some() {}

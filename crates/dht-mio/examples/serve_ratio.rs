@@ -100,6 +100,7 @@ mod linux {
         /// Of the server's thread, per answer.
         cpu_ns: f64,
         busy: f64,
+        stalls: u32,
     }
 
     impl Round {
@@ -113,15 +114,19 @@ mod linux {
                 per_second: by(|round| round.per_second),
                 cpu_ns: by(|round| round.cpu_ns),
                 busy: by(|round| round.busy),
+                stalls: rounds.iter().map(|round| round.stalls).sum(),
             }
         }
     }
 
     impl core::fmt::Display for Round {
         fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-            let Self { per_second, cpu_ns, busy } = self;
+            let Self { per_second, cpu_ns, busy, stalls } = self;
             let busy = busy * 100.0;
-            write!(f, "{per_second:.0} answers/s, {cpu_ns:.0} ns CPU each, server {busy:.0} % busy")
+            write!(
+                f,
+                "{per_second:.0} answers/s, {cpu_ns:.0} ns CPU each, server {busy:.0} % busy, {stalls} stalls"
+            )
         }
     }
 
@@ -141,6 +146,7 @@ mod linux {
             config.subnet_bytes_per_sec = u32::MAX;
             config.subnet_burst_bytes = u32::MAX;
             config.total_bytes_per_sec = u32::MAX;
+            config.max_announces_per_subnet = 1 << 20;
             config.max_candidates = CONTACTS;
             config.ping_interval = Duration::from_millis(1);
             config.verify_delay = Duration::ZERO;
@@ -155,7 +161,7 @@ mod linux {
         }
 
         fn echo(sizes: Sizes) -> Anyhow<Self> {
-            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let socket = bind(Ipv4Addr::LOCALHOST)?;
             socket.set_read_timeout(Some(Duration::from_millis(50)))?;
             let addr = socket.local_addr()?;
             Ok(Self::spawn(addr, None, move |stop| {
@@ -200,6 +206,13 @@ mod linux {
             }
             drop(self.thread.join());
         }
+    }
+
+    /// A socket with a receive buffer as large as a node's, so that nothing is lost.
+    fn bind(ip: Ipv4Addr) -> Anyhow<UdpSocket> {
+        let socket = UdpSocket::bind((ip, 0))?;
+        socket2::SockRef::from(&socket).set_recv_buffer_size(4 << 20)?;
+        Ok(socket)
     }
 
     /// Keeps the calling thread on one core.
@@ -421,6 +434,7 @@ mod linux {
             per_second: answers / wall,
             cpu_ns: cpu_ns / answers,
             busy: cpu_ns / 1e9 / wall,
+            stalls: generator.stalls,
         })
     }
 
@@ -430,17 +444,19 @@ mod linux {
         sockets: Vec<(UdpSocket, usize)>,
         batch: Batch,
         next: usize,
+        /// Times that answers were lost, which the generator waits out.
+        stalls: u32,
     }
 
     impl<'a> Generator<'a> {
         fn new(to: SocketAddrV4, queries: &'a Queries) -> Anyhow<Self> {
             let mut sockets = Vec::new();
             for n in 0..SOCKETS {
-                let socket = UdpSocket::bind((Ipv4Addr::new(127, 4, n as u8, 1), 0))?;
+                let socket = bind(Ipv4Addr::new(127, 4, n as u8, 1))?;
                 socket.set_nonblocking(true)?;
                 sockets.push((socket, 0));
             }
-            Ok(Self { to, queries, sockets, batch: Batch::new(), next: 0 })
+            Ok(Self { to, queries, sockets, batch: Batch::new(), next: 0, stalls: 0 })
         }
 
         /// Returns how many answers came.
@@ -464,6 +480,7 @@ mod linux {
                     last = Instant::now();
                 } else if last.elapsed() > Duration::from_millis(20) {
                     // What was lost never comes.
+                    self.stalls += 1;
                     self.sockets.iter_mut().for_each(|(_, in_flight)| *in_flight = 0);
                     last = Instant::now();
                 }

@@ -34,7 +34,11 @@ fn fresh_ip() -> IpAddr {
 }
 
 fn builder() -> Builder {
-    Builder::new().bind((fresh_ip(), 0).into()).no_bootstrap().mode(Mode::Server)
+    let mut config = Config::default();
+    // Nobody here is behind a firewall, so nodes need not wait before they believe each other.
+    config.verify_delay = Duration::ZERO;
+    config.ping_interval = Duration::from_millis(10);
+    Builder::new().config(config).bind((fresh_ip(), 0).into()).no_bootstrap().mode(Mode::Server)
 }
 
 fn knowing(nodes: &[&Dht]) -> Builder {
@@ -66,6 +70,7 @@ fn network(count: usize, batch_io: bool) -> Vec<Dht> {
     for _ in 1..count {
         nodes.push(knowing(&[&nodes[0]]).batch_io(batch_io).spawn().unwrap());
     }
+    eventually("the first node knows all others", || contacts(&nodes[0]) == count as u64 - 1);
     for node in &nodes {
         eventually("every node has contacts", || contacts(node) >= 3.min(count as u64 - 1));
     }
@@ -309,7 +314,7 @@ fn shutdown_saves_and_a_restart_is_warm() {
     eventually("the network is met", || contacts(&dht) >= 3);
     let id = dht.node_id(Family::V4).unwrap();
     let item = Item::immutable(&bencode_bytes(b"kept")).unwrap();
-    nodes[1].put_item(item.clone(), None).unwrap();
+    nodes[1].put_item(item, None).unwrap();
     eventually("the item is stored", || dht.stats().unwrap().node.items == 1);
     let place = addr(&dht);
     dht.shutdown().unwrap();

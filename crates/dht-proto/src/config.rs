@@ -75,7 +75,7 @@ pub struct Config {
     pub alpha: usize,
     /// Candidates that one lookup remembers. Default: 100.
     pub max_frontier: usize,
-    /// Lookups at a time, maintenance included. Default: 1024.
+    /// Lookups at a time, maintenance included. Default: 256.
     pub max_lookups: usize,
     /// Queries in flight, all purposes together. Default: 2048.
     pub max_transactions: usize,
@@ -87,7 +87,7 @@ pub struct Config {
     pub stall_initial: Duration,
     /// A lookup ends after this long whatever happens. Default: 2 min.
     pub lookup_timeout: Duration,
-    /// Events waiting for `poll_event`; when full, lookups wait. Default: 4096.
+    /// Events waiting for `poll_event`; when full, lookups wait. Default: 1024.
     pub max_events: usize,
 
     /// Infohashes with stored peers. Default: 2000.
@@ -128,6 +128,15 @@ pub struct Config {
     pub verify: VerifyFn,
 }
 
+impl Config {
+    /// The most bytes that a [`Dht`](crate::Dht) on both networks can take up under these limits,
+    /// whatever arrives: the sum of all bounds, each store full and each list half empty.
+    #[must_use]
+    pub fn memory_ceiling(&self) -> usize {
+        crate::Dht::memory_ceiling(self)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -152,13 +161,13 @@ impl Default for Config {
             offline_after: Duration::from_secs(30),
             alpha: 4,
             max_frontier: 100,
-            max_lookups: 1024,
+            max_lookups: 256,
             max_transactions: 2048,
             query_timeout: Duration::from_secs(10),
             stall_min: Duration::from_millis(100),
             stall_initial: Duration::from_secs(1),
             lookup_timeout: Duration::from_secs(120),
-            max_events: 4096,
+            max_events: 1024,
             max_torrents: 2000,
             max_peers_per_torrent: 500,
             max_announces_per_subnet: 512,

@@ -64,8 +64,9 @@ struct Slot {
 /// No input makes it panic. Time that goes backwards is taken as standing still.
 #[derive(Debug)]
 pub struct Dht {
-    v4: Option<Node<SocketAddrV4>>,
-    v6: Option<Node<SocketAddrV6>>,
+    // Boxed, so that a node on one network does not pay for the other.
+    v4: Option<Box<Node<SocketAddrV4>>>,
+    v6: Option<Box<Node<SocketAddrV6>>>,
     slots: Vec<Slot>,
     free: Vec<u32>,
     max_lookups: usize,
@@ -77,9 +78,9 @@ impl Dht {
     pub fn new(config: Arc<Config>, networks: Networks, seed: &Seed, now: Instant) -> Self {
         let max_lookups = config.max_lookups;
         let v4 = (networks != Networks::V6)
-            .then(|| Node::new(config.clone(), &seed.child(Domain::NodeV4), now));
-        let v6 =
-            (networks != Networks::V4).then(|| Node::new(config, &seed.child(Domain::NodeV6), now));
+            .then(|| Box::new(Node::new(config.clone(), &seed.child(Domain::NodeV4), now)));
+        let v6 = (networks != Networks::V4)
+            .then(|| Box::new(Node::new(config, &seed.child(Domain::NodeV6), now)));
         Self { v4, v6, slots: Vec::new(), free: Vec::new(), max_lookups }
     }
 
@@ -171,9 +172,13 @@ impl Dht {
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
         loop {
-            let next = self.v4.as_mut().and_then(Node::poll_event).map(|event| (Family::V4, event));
+            let next = self
+                .v4
+                .as_mut()
+                .and_then(|node| node.poll_event())
+                .map(|event| (Family::V4, event));
             let next = next.or_else(|| {
-                self.v6.as_mut().and_then(Node::poll_event).map(|event| (Family::V6, event))
+                self.v6.as_mut().and_then(|node| node.poll_event()).map(|event| (Family::V6, event))
             });
             let (family, event) = next?;
             let Event::Done { lookup, outcome } = event else { return Some(event) };
@@ -188,8 +193,8 @@ impl Dht {
     /// return something. Takes constant time.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let v4 = self.v4.as_ref().and_then(Node::poll_timeout);
-        let v6 = self.v6.as_ref().and_then(Node::poll_timeout);
+        let v4 = self.v4.as_ref().and_then(|node| node.poll_timeout());
+        let v6 = self.v6.as_ref().and_then(|node| node.poll_timeout());
         v4.into_iter().chain(v6).min()
     }
 
@@ -205,8 +210,8 @@ impl Dht {
     pub fn start(&mut self, now: Instant, lookup: &Lookup) -> Result<LookupId, StartError> {
         let only = self.family_of(lookup)?;
         let running = self.slots.len() - self.free.len();
-        let room = self.v4.as_ref().is_none_or(Node::has_room)
-            && self.v6.as_ref().is_none_or(Node::has_room);
+        let room = self.v4.as_ref().is_none_or(|node| node.has_room())
+            && self.v6.as_ref().is_none_or(|node| node.has_room());
         if running >= self.max_lookups || !room {
             return Err(StartError::AtCapacity);
         }
@@ -272,8 +277,8 @@ impl Dht {
     #[must_use]
     pub fn node_id(&self, family: Family) -> Option<NodeId> {
         match family {
-            Family::V4 => self.v4.as_ref().map(Node::own_id),
-            Family::V6 => self.v6.as_ref().map(Node::own_id),
+            Family::V4 => self.v4.as_ref().map(|node| node.own_id()),
+            Family::V6 => self.v6.as_ref().map(|node| node.own_id()),
         }
     }
 
@@ -281,16 +286,16 @@ impl Dht {
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::default();
-        snapshot.v4 = self.v4.as_ref().map(Node::snapshot);
-        snapshot.v6 = self.v6.as_ref().map(Node::snapshot);
+        snapshot.v4 = self.v4.as_ref().map(|node| node.snapshot());
+        snapshot.v6 = self.v6.as_ref().map(|node| node.snapshot());
         snapshot
     }
 
     /// Counters of both networks together.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let v4 = self.v4.as_ref().map(Node::stats).unwrap_or_default();
-        let v6 = self.v6.as_ref().map(Node::stats).unwrap_or_default();
+        let v4 = self.v4.as_ref().map(|node| node.stats()).unwrap_or_default();
+        let v6 = self.v6.as_ref().map(|node| node.stats()).unwrap_or_default();
         v4 + v6
     }
 
@@ -301,6 +306,14 @@ impl Dht {
             v4: self.v4.as_ref().map(|node| node.health(now)),
             v6: self.v6.as_ref().map(|node| node.health(now)),
         }
+    }
+
+    /// See [`Config::memory_ceiling`].
+    pub(crate) fn memory_ceiling(config: &Config) -> usize {
+        size_of::<Self>()
+            + Node::<SocketAddrV4>::memory_ceiling(config)
+            + Node::<SocketAddrV6>::memory_ceiling(config)
+            + config.max_lookups * (size_of::<Slot>() + size_of::<Outcome>())
     }
 
     /// Checks every bound and ordering that the parts promise. For tests, simulation and fuzzing.

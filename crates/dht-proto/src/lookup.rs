@@ -227,6 +227,20 @@ impl<A: Addr> Lookups<A> {
         self.deadlines.len()
     }
 
+    /// The most heap bytes that lookups can take up.
+    pub(crate) const fn memory_ceiling(config: &Config) -> usize {
+        let slot = 2 * size_of::<Slot<A>>() + 2 * size_of::<(Instant, u32)>() + size_of::<u32>();
+        config.max_lookups * (slot + Walk::<A>::memory_ceiling(config))
+    }
+
+    /// Whether the query was one of the node's own lookups.
+    pub(crate) fn is_maintenance(&self, walk: WalkRef) -> bool {
+        let slot = self.slots.get(walk.slot as usize);
+        let slot = slot.filter(|slot| slot.generation == walk.generation);
+        slot.and_then(|slot| slot.walk.as_ref())
+            .is_some_and(|walk| matches!(walk.goal, Goal::Maintenance(_)))
+    }
+
     pub(crate) fn check_invariants(&self, config: &Config) {
         assert!(self.len() <= config.max_lookups, "more lookups than allowed");
         let running = self.slots.iter().filter_map(|slot| slot.walk.as_ref());

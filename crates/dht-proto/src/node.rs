@@ -8,12 +8,13 @@ mod maintain;
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::MAX_DATAGRAM;
-use crate::addr::{Addr, Scope};
+use crate::addr::{Addr, Family, Scope};
 use crate::config::Config;
 use crate::health::{FamilyHealth, Problem, Trouble};
 use crate::id::{NodeId, Target, bep42};
@@ -122,8 +123,8 @@ impl<A: Addr> Node<A> {
         let possible = |(_, addr): &&(NodeId, A)| is_possible(*addr);
         self.restored = snapshot.contacts.iter().filter(possible).copied().collect();
         self.restored.truncate(Table::<A>::max_len(&self.config));
-        for (item, _left) in &snapshot.items {
-            self.server.restore_item(now, item.clone(), &self.config);
+        for (item, left) in &snapshot.items {
+            self.server.restore_item(now, item.clone(), *left, &self.config);
         }
     }
 
@@ -186,7 +187,9 @@ impl<A: Addr> Node<A> {
         self.last_now = self.last_now.max(now);
         if self.link.notice_jump(now, self.deadline(), self.transactions.len()) {
             let lost: Vec<_> = self.transactions.drain().collect();
-            lost.iter().for_each(|transaction| self.on_lost(now, transaction));
+            for transaction in &lost {
+                self.on_lost(now, transaction);
+            }
         }
         while let Some(aged) = self.transactions.next_aged(now, &self.config) {
             match aged {
@@ -313,7 +316,7 @@ impl<A: Addr> Node<A> {
         FamilyHealth {
             family: A::FAMILY,
             contacts,
-            network_size: self.table.size_estimate(&self.config) as u64,
+            network_size: self.network_size(),
             external: self.external,
             answers: self.role.answers(),
             server: self.role.is_server(),
@@ -323,6 +326,19 @@ impl<A: Addr> Node<A> {
                 self.link.problem(now, self.config.offline_after)
             },
         }
+    }
+
+    /// The most bytes that a node can take up, itself included.
+    pub(crate) fn memory_ceiling(config: &Config) -> usize {
+        size_of::<Self>()
+            + Table::<A>::memory_ceiling(config)
+            + Server::<A>::memory_ceiling(config)
+            + Voter::<A>::memory_ceiling()
+            + Transactions::<A, Purpose>::memory_ceiling(config)
+            + Lookups::<A>::memory_ceiling(config)
+            + Outbox::<A>::memory_ceiling(config)
+            + Role::MEMORY_CEILING
+            + (Table::<A>::max_len(config) + MAX_BOOTSTRAP) * size_of::<(NodeId, A)>()
     }
 
     pub(crate) fn check_invariants(&self) {
@@ -421,18 +437,35 @@ impl<A: Addr> Node<A> {
         if let Some((seen_as, _)) = message.ip {
             self.vote(now, from, seen_as);
         }
-        if let Some(nodes) = match A::FAMILY {
-            crate::addr::Family::V4 => reply.nodes6,
-            crate::addr::Family::V6 => reply.nodes,
-        } {
+        let foreign = match A::FAMILY {
+            Family::V4 => reply.nodes6,
+            Family::V6 => reply.nodes,
+        };
+        if let Some(nodes) = foreign {
             sibling.learn(now, nodes, from.scope());
         }
         if let Purpose::Walk { walk, .. } = transaction.purpose {
+            if self.lookups.is_maintenance(walk) {
+                self.offer_nodes(now, from, reply);
+            }
             let node = NodeInfo { id: reply.id, addr: from.socket_addr() };
             let (lookups, mut ctx) = self.lookups(now);
             lookups.on_reply(walk, node, from, reply, &mut ctx);
         }
         self.maintain(now);
+    }
+
+    /// What our own lookups turn up fills the table, as far as buckets have room.
+    fn offer_nodes(&mut self, now: Instant, from: A, reply: &Reply<'_>) {
+        let nodes = match A::FAMILY {
+            Family::V4 => reply.nodes,
+            Family::V6 => reply.nodes6,
+        };
+        for (id, addr) in wire::nodes::<A>(nodes.unwrap_or_default()).take(2 * self.config.k) {
+            if addr.is_credible_from(from) {
+                self.table.offer(now, Some(id), addr, &self.config);
+            }
+        }
     }
 
     fn handle_error(&mut self, now: Instant, from: A, tid: &[u8], error: &ErrorReply<'_>) {
@@ -626,6 +659,12 @@ impl<A: Addr> Node<A> {
         .min()
     }
 
+    fn network_size(&self) -> u64 {
+        #[expect(clippy::cast_sign_loss, reason = "an estimate is not negative")]
+        let size = self.table.size_estimate(&self.config) as u64;
+        size
+    }
+
     fn why_nobody(&self) -> Problem {
         if let Some(problem) = self.link.trouble_problem() {
             return problem;
@@ -645,7 +684,7 @@ const FEW_CONTACTS: usize = 3;
 /// Bootstrap addresses kept, and unverified candidates that a lookup starts from.
 const MAX_BOOTSTRAP: usize = 32;
 
-impl<A: Addr> Sibling for Option<Node<A>> {
+impl<A: Addr> Sibling for Option<Box<Node<A>>> {
     fn closest(&self, target: Target, n: usize, out: &mut [u8]) -> usize {
         self.as_ref().map_or(0, |node| node.table.closest_compact(target, n, out))
     }

@@ -3,6 +3,7 @@
 
 use alloc::collections::VecDeque;
 
+use crate::config::Config;
 use crate::id::NodeId;
 use crate::request::Event;
 
@@ -17,6 +18,13 @@ pub(crate) enum Work<A> {
 
 /// Pings that wait at a time, at most; the table offers more when these have left.
 const MAX_PINGS: usize = 16;
+
+/// Room that an empty queue keeps, so that an idle node is small and a busy one does not allocate
+/// for each query.
+const KEPT: usize = 4;
+
+/// What an event keeps on the heap, at most: the peers of one reply.
+const MAX_EVENT_HEAP: usize = 128 * size_of::<core::net::SocketAddr>();
 
 /// The ready ring and the event queue of one node.
 #[derive(Debug)]
@@ -39,6 +47,9 @@ impl<A: Copy> Outbox<A> {
 
     pub(crate) fn pop(&mut self) -> Option<Work<A>> {
         let work = self.ready.pop_front()?;
+        if self.ready.is_empty() && self.ready.capacity() > KEPT {
+            self.ready = VecDeque::new();
+        }
         self.pings -= usize::from(matches!(work, Work::Ping(..)));
         Some(work)
     }
@@ -48,7 +59,11 @@ impl<A: Copy> Outbox<A> {
     }
 
     pub(crate) fn pop_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() && self.events.capacity() > KEPT {
+            self.events = VecDeque::new();
+        }
+        event
     }
 
     /// Removes the events that `keep` refuses (those of a cancelled lookup).
@@ -66,6 +81,15 @@ impl<A: Copy> Outbox<A> {
 
     pub(crate) fn events(&self) -> usize {
         self.events.len()
+    }
+
+    /// The most heap bytes that waiting work and events can take up.
+    pub(crate) const fn memory_ceiling(config: &Config) -> usize {
+        let work = (MAX_PINGS + config.max_lookups) * size_of::<Work<A>>();
+        // Beside the events that stop the lookups, each query in flight may bring one, and each
+        // lookup its end. An event's list of peers fits the datagram that it came in.
+        let events = config.max_events + config.max_transactions + config.max_lookups;
+        2 * work + events * (2 * size_of::<Event>() + MAX_EVENT_HEAP)
     }
 
     pub(crate) fn check_invariants(&self, max_lookups: usize) {

@@ -50,6 +50,10 @@ pub(crate) struct Role {
 }
 
 impl Role {
+    /// The most heap bytes that a role can take up.
+    pub(crate) const MEMORY_CEILING: usize =
+        size_of::<Contacted>() + 2 * STRANGERS * size_of::<u64>();
+
     pub(crate) fn new(mode: Mode, key: PrfKey) -> Self {
         let state = match mode {
             Mode::Server => State::Fixed { serving: true },

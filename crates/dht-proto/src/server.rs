@@ -27,6 +27,7 @@ mod token;
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::time::Duration;
 
 use self::items::{Admission, ItemStore, Refusal, Terms};
 use self::peers::{Announce, PeerStore};
@@ -37,7 +38,7 @@ use self::token::{Period, Tokens};
 use crate::addr::{Addr, Family};
 use crate::bloom::Filter;
 use crate::config::Config;
-use crate::id::{InfoHash, ItemId, NodeId, Target};
+use crate::id::{ID_LEN, InfoHash, ItemId, NodeId, Target};
 use crate::item::Item;
 use crate::seed::{Domain, PrfKey, Seed, Stream};
 use crate::stats::Stats;
@@ -181,10 +182,10 @@ impl<A: Addr> Server<A> {
         }
     }
 
-    /// Takes an item from a snapshot. It stays for a whole lifetime unless a newer one is stored
-    /// already or the store is full.
-    pub fn restore_item(&mut self, now: Instant, item: Item, config: &Config) {
-        self.items_mut().restore(now, item, config);
+    /// Takes an item from a snapshot that has `left` to live, unless a newer one is stored already
+    /// or the store is full.
+    pub fn restore_item(&mut self, now: Instant, item: Item, left: Duration, config: &Config) {
+        self.items_mut().restore(now, item, left, config);
     }
 
     /// When [`Server::handle_timeout`] is due; never if nothing is stored.
@@ -207,6 +208,16 @@ impl<A: Addr> Server<A> {
             stats.peers += peers.len() as u64;
         }
         stats.items += self.items.as_ref().map_or(0, |items| items.len() as u64);
+    }
+
+    /// The most bytes that a server can take up, itself included.
+    #[must_use]
+    pub const fn memory_ceiling(config: &Config) -> usize {
+        size_of::<Self>()
+            + PeerStore::<A>::memory_ceiling(config)
+            + ItemStore::<A>::memory_ceiling(config)
+            + Throttle::memory_ceiling(config)
+            + config.max_samples * ID_LEN
     }
 
     /// Panics if a bound or an ordering of the stores is violated.

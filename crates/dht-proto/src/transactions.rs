@@ -134,6 +134,14 @@ impl<A: Addr, P: Copy> Transactions<A, P> {
         core::mem::take(&mut self.by_tid).into_values()
     }
 
+    /// The most heap bytes that queries in flight can take up.
+    pub(crate) const fn memory_ceiling(config: &Config) -> usize {
+        // B-tree nodes and queues may be half empty; a query stands in two queues, and as many
+        // answered ones may stand there too.
+        let queue = 2 * (2 * config.max_transactions + SLACK) * size_of::<(Instant, u32)>();
+        2 * config.max_transactions * size_of::<(u32, Transaction<A, P>)>() + 2 * queue
+    }
+
     pub(crate) fn stall_timeout(&self, config: &Config) -> Duration {
         self.rtts.stall_timeout(config)
     }
@@ -161,9 +169,15 @@ impl<A: Addr, P: Copy> Transactions<A, P> {
         }
     }
 
-    /// Keeps the two queues short: answered ids go when they are in front or the majority.
+    /// Keeps the two queues short: answered ids go when they are in front or the majority. An idle
+    /// node keeps no room for queries.
     fn forget_answered(&mut self) {
         let by_tid = &self.by_tid;
+        if by_tid.is_empty() {
+            self.stalling = VecDeque::new();
+            self.expiring = VecDeque::new();
+            return;
+        }
         for queue in [&mut self.stalling, &mut self.expiring] {
             while queue.front().is_some_and(|(_, tid)| !by_tid.contains_key(tid)) {
                 queue.pop_front();

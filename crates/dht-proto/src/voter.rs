@@ -133,7 +133,11 @@ impl<A: Addr> Voter<A> {
         clear.then(|| A::from_compact(addr).ip())
     }
 
-    /// Panics if a bound or an ordering is broken.
+    /// Checks bounds and orderings, for tests.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is broken.
     pub fn check_invariants(&self) {
         assert!(self.sources.len() < MAX_VOTES && self.votes.len() <= MAX_ADDRESSES);
         assert!(self.sources.is_sorted_by(|a, b| a < b));
@@ -151,5 +155,198 @@ fn source<A: Addr>(voter: A) -> u64 {
         // Hosts of a local network share their /64.
         (_, IpAddr::V6(ip)) => u128::from(ip) as u64,
         (_, IpAddr::V4(_)) => voter.subnet(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+
+    use super::*;
+    use crate::seed::{Domain, Seed, Stream};
+
+    const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(51, 41, 61, 132));
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(53, 33, 82, 194));
+
+    fn stream() -> Stream {
+        Seed::from_bytes([3; 32]).stream(Domain::Votes)
+    }
+
+    fn random_ip(stream: &mut Stream) -> Ipv4Addr {
+        // 32.0.0.0/3 is all global.
+        Ipv4Addr::from(0x2000_0000 | (stream.next() as u32 & 0x1fff_ffff))
+    }
+
+    fn random_voter(stream: &mut Stream) -> SocketAddrV4 {
+        SocketAddrV4::new(random_ip(stream), 6881)
+    }
+
+    /// Time passes by a millisecond per vote.
+    fn at(vote: u64) -> Instant {
+        Instant::from_secs(10) + Duration::from_millis(vote)
+    }
+
+    fn agreed_on_ours(stream: &mut Stream) -> Voter<SocketAddrV4> {
+        let mut votes = Voter::new();
+        let changes: Vec<_> =
+            (0..25).filter_map(|n| votes.vote(at(n), random_voter(stream), OURS)).collect();
+        assert_eq!(changes, [OURS]);
+        assert_eq!(votes.agreed(), Some(OURS));
+        votes
+    }
+
+    #[test]
+    fn test_random() {
+        let mut stream = stream();
+        let mut votes = Voter::new();
+        for n in 0..1_000 {
+            let seen = IpAddr::V4(random_ip(&mut stream));
+            assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
+            votes.check_invariants();
+        }
+        assert_eq!(votes.agreed(), None);
+    }
+
+    #[test]
+    fn two_ips() {
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        for n in 0..1_000 {
+            let seen = if n % 2 == 0 { OURS } else { OTHER };
+            assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
+            votes.check_invariants();
+        }
+        assert_eq!(votes.agreed(), Some(OURS));
+        // Over any length of time.
+        for n in 0..1_000 {
+            let seen = if n % 2 == 0 { OURS } else { OTHER };
+            let now = at(1_000) + Duration::from_secs(10 * n);
+            assert_eq!(votes.vote(now, random_voter(&mut stream), seen), None);
+        }
+    }
+
+    #[test]
+    fn one_ip() {
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        for n in 0..1_000 {
+            // Every tenth voter lies.
+            let seen = if n % 10 == 0 { IpAddr::V4(random_ip(&mut stream)) } else { OURS };
+            assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
+            votes.check_invariants();
+        }
+        assert_eq!(votes.agreed(), Some(OURS));
+    }
+
+    #[test]
+    fn ip_voter_1() {
+        // We have moved: the new address is agreed on, once.
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        let changes: Vec<_> = (0..200)
+            .filter_map(|n| Some((n, votes.vote(at(n), random_voter(&mut stream), OTHER)?)))
+            .collect();
+        assert_eq!(changes, [(49, OTHER)]);
+    }
+
+    #[test]
+    fn ip_voter_2() {
+        // A source has one vote, however often and for however long it repeats it.
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        let liar = random_voter(&mut stream);
+        for n in 0..1_000 {
+            let now = at(n) + Duration::from_secs(n);
+            assert_eq!(votes.vote(now, liar.with_port(n as u16), OTHER), None);
+            votes.check_invariants();
+        }
+        assert_eq!(votes.agreed(), Some(OURS));
+    }
+
+    #[test]
+    fn few_voters_agree_after_five_minutes() {
+        let mut stream = stream();
+        let mut votes = Voter::new();
+        let later = |secs: u64| Instant::from_secs(10 + secs);
+        assert_eq!(votes.vote(later(0), random_voter(&mut stream), OURS), None);
+        assert_eq!(votes.vote(later(299), random_voter(&mut stream), OURS), None);
+        assert_eq!(votes.vote(later(300), random_voter(&mut stream), OURS), Some(OURS));
+    }
+
+    #[test]
+    fn a_minority_of_liars_never_wins() {
+        let mut stream = stream();
+        let mut votes = Voter::new();
+        for n in 0..10_000 {
+            // Two fifths lie in concert: no clear majority against them, but none for them.
+            let seen = if n % 5 < 2 { OTHER } else { OURS };
+            assert_ne!(votes.vote(at(n), random_voter(&mut stream), seen), Some(OTHER));
+            votes.check_invariants();
+        }
+    }
+
+    #[test]
+    fn liars_with_many_addresses_do_not_keep_ours_out() {
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        for n in 0..40 {
+            let seen = IpAddr::V4(random_ip(&mut stream));
+            assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
+        }
+        let changes: Vec<_> =
+            (0..10).filter_map(|n| votes.vote(at(n), random_voter(&mut stream), OTHER)).collect();
+        assert_eq!(changes, [OTHER]);
+    }
+
+    #[test]
+    fn local_addresses_are_not_believed_from_the_internet() {
+        let mut stream = stream();
+        let mut votes = Voter::new();
+        for (n, ip) in (0..).zip(["10.0.0.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "2600::1"]) {
+            for _ in 0..60 {
+                let seen = ip.parse().unwrap();
+                assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
+            }
+        }
+        assert!(votes.sources.is_empty());
+        // In a local network they are what everybody sees.
+        let changes: Vec<_> = (1..60)
+            .filter_map(|n| {
+                let host = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, n), 6881);
+                votes.vote(at(0), host, IpAddr::V4(Ipv4Addr::LOCALHOST))
+            })
+            .collect();
+        assert_eq!(changes, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    }
+
+    #[test]
+    fn a_slash_64_has_one_vote() {
+        let mut votes = Voter::<SocketAddrV6>::new();
+        let ours = IpAddr::V6(Ipv6Addr::new(0x2600, 1, 2, 3, 0, 0, 0, 1));
+        for n in 0..1_000 {
+            let host = Ipv6Addr::new(0x2a00, 1, 2, 3, 0, 0, 0, n);
+            assert_eq!(votes.vote(at(0), SocketAddrV6::new(host, 1, 0, 0), ours), None);
+        }
+        assert_eq!(votes.sources.len(), 1);
+        let mut changes = Vec::new();
+        for n in 0..60 {
+            let host = Ipv6Addr::new(0x2a00, 1, 2, n, 0, 0, 0, 1);
+            changes.extend(votes.vote(at(0), SocketAddrV6::new(host, 1, 0, 0), ours));
+        }
+        assert_eq!(changes, [ours]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_given_back() {
+        let mut stream = stream();
+        let mut votes = Voter::new();
+        for n in 0..10_000 {
+            let seen = IpAddr::V4(random_ip(&mut stream));
+            let _ = votes.vote(at(n), random_voter(&mut stream), seen);
+            let heap = votes.sources.capacity() * 8 + votes.votes.capacity() * 8;
+            assert!(heap + size_of_val(&votes) <= Voter::<SocketAddrV4>::memory_ceiling());
+        }
+        let votes = agreed_on_ours(&mut stream);
+        assert_eq!((votes.sources.capacity(), votes.votes.capacity()), (0, 0));
     }
 }

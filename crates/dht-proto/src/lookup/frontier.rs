@@ -150,6 +150,11 @@ impl<A: Addr> Frontier<A> {
         })
     }
 
+    /// The most heap bytes that a frontier can take up.
+    pub(crate) const fn memory_ceiling(max: usize) -> usize {
+        2 * max * size_of::<Candidate<A>>() + max * MAX_TOKEN_LEN
+    }
+
     pub(crate) fn check_invariants(&self, max: usize) {
         assert!(self.candidates.len() <= max, "the frontier outgrew its bound");
         assert!(self.candidates.is_sorted_by(|a, b| a.distance < b.distance), "unsorted frontier");

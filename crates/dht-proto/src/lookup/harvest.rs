@@ -16,7 +16,10 @@ use crate::wire::Reply;
 use super::Goal;
 
 /// Distinct peers that one lookup reports; a torrent with more is served well enough.
-const MAX_PEERS: usize = 10_000;
+const MAX_PEERS: usize = 5_000;
+
+/// Peers taken from one reply: libtorrent, the most generous, sends a hundred.
+pub(crate) const MAX_PEERS_PER_REPLY: usize = 128;
 
 /// The finds of one lookup.
 #[derive(Debug)]
@@ -36,6 +39,14 @@ struct ScrapeFilters {
 }
 
 impl<A: Addr> Harvest<A> {
+    /// The most heap bytes that one lookup's finds can take up; B-trees may be half empty.
+    pub(crate) const MEMORY_CEILING: usize = 2 * MAX_PEERS * size_of::<A>()
+        + size_of::<ScrapeFilters>()
+        + 2 * MAX_PEERS * size_of::<core::net::IpAddr>()
+        + size_of::<Item>()
+        + crate::item::MAX_VALUE_LEN
+        + crate::item::MAX_SALT_LEN;
+
     pub(crate) fn new(goal: &Goal) -> Self {
         let scrape = matches!(goal, Goal::GetPeers { scrape: true, .. });
         Self { peers: BTreeSet::new(), scrape: scrape.then(Box::default), item: None }
@@ -86,7 +97,7 @@ impl<A: Addr> Harvest<A> {
     pub(crate) fn finish(&mut self, outcome: &mut Outcome) {
         outcome.peers = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
         outcome.item = self.item.take();
-        outcome.scrape = self.scrape.take().and_then(|filters| filters.finish());
+        outcome.scrape = self.scrape.take().and_then(ScrapeFilters::finish);
     }
 
     /// Peers not told before.
@@ -95,6 +106,7 @@ impl<A: Addr> Harvest<A> {
         let peers: Vec<A> = values
             .filter_map(A::from_socket_addr)
             .filter(|peer| peer.is_credible_from(from))
+            .take(MAX_PEERS_PER_REPLY)
             .collect();
         if let Some(scrape) = &mut self.scrape {
             scrape.take(reply, &peers);

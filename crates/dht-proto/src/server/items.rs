@@ -2,14 +2,15 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
-use super::pool::{Pool, Sweep, nearness};
+use super::pool::{BTREE_SLACK, Pool, Sweep, nearness};
 use super::quota::{Limits, Quota};
 use super::sample::Dice;
 use crate::addr::Addr;
 use crate::config::Config;
 use crate::id::{ItemId, NodeId};
-use crate::item::{Item, Signed};
+use crate::item::{Item, MAX_SALT_LEN, MAX_VALUE_LEN, Signed};
 use crate::seed::PrfKey;
 use crate::time::Instant;
 use crate::wire::{Put, PutMutable, code};
@@ -144,13 +145,13 @@ impl<A: Addr> ItemStore<A> {
     }
 
     /// Puts back an item of a snapshot, unless a newer one is stored or there is no room left.
-    pub(super) fn restore(&mut self, now: Instant, item: Item, config: &Config) {
+    pub(super) fn restore(&mut self, now: Instant, item: Item, left: Duration, config: &Config) {
         let id = item.id();
         let newer = |stored: &Stored<A>| seq(&stored.item) >= seq(&item);
         if self.items.get(&id).is_some_and(newer) || self.items.len() >= config.max_items {
             return;
         }
-        let expires = now + config.item_lifetime;
+        let expires = now + left.min(config.item_lifetime);
         let putter = self.items.remove(&id).and_then(|stored| stored.putter);
         let announcers = Announcers::default();
         self.items.insert(id, Stored { item, expires, announcers, putter });
@@ -164,6 +165,13 @@ impl<A: Addr> ItemStore<A> {
             self.drop_expired(now, id);
         }
         self.sweep.finish(now, config.item_lifetime, self.items.len());
+    }
+
+    /// The most heap bytes that the store can take up.
+    pub(super) const fn memory_ceiling(config: &Config) -> usize {
+        let item = MAX_VALUE_LEN + MAX_SALT_LEN + 2 * size_of::<ItemId>();
+        let entry = size_of::<(usize, Stored<A>)>();
+        config.max_items * (item + BTREE_SLACK * entry + Quota::BYTES_PER_ENTRY)
     }
 
     pub(super) const fn poll_timeout(&self) -> Option<Instant> {

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use super::pool::{Pool, Sweep, nearness};
+use super::pool::{BTREE_SLACK, Pool, Sweep, nearness};
 use super::quota::{Limits, Quota};
 use super::sample::{Dice, spread};
 use crate::addr::{Addr, Scope};
@@ -113,6 +113,14 @@ impl<A: Addr> PeerStore<A> {
             self.purge(now, info_hash);
         }
         self.sweep.finish(now, config.peer_lifetime, self.torrents.len());
+    }
+
+    /// The most heap bytes that the store can take up.
+    pub(super) const fn memory_ceiling(config: &Config) -> usize {
+        // A growing list of peers may be up to twice as large as its contents.
+        let peer = 2 * size_of::<Peer<A>>() + Quota::BYTES_PER_ENTRY;
+        let entry = 2 * size_of::<InfoHash>() + size_of::<(usize, Torrent<A>)>();
+        config.max_torrents * (config.max_peers_per_torrent * peer + BTREE_SLACK * entry)
     }
 
     pub(super) const fn poll_timeout(&self) -> Option<Instant> {

@@ -15,6 +15,9 @@ const STEPS: usize = 32;
 /// A walk starts over this often within one lifetime.
 const WALKS_PER_LIFETIME: u32 = 4;
 
+/// A B-tree node may be half empty.
+pub(super) const BTREE_SLACK: usize = 2;
+
 /// A map with positions: every key has one, and they have no gaps.
 #[derive(Debug)]
 pub(super) struct Pool<K, V> {

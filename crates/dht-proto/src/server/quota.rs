@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
+use super::pool::BTREE_SLACK;
 use crate::addr::{Addr, Family};
 
 /// Counts entries per network (/24, v6 /64) and per allocation (/16, v6 /32).
@@ -35,6 +36,9 @@ impl Limits {
 }
 
 impl Quota {
+    /// The most bytes that one counted entry adds: a holder of each kind, in a B-tree.
+    pub(super) const BYTES_PER_ENTRY: usize = BTREE_SLACK * 2 * size_of::<(Holder, u32)>();
+
     /// Whether `addr` may add one more entry.
     pub(super) fn admits<A: Addr>(&self, addr: A, limits: Limits) -> bool {
         let [network, allocation] = holders(addr);

@@ -144,6 +144,13 @@ impl Throttle {
     }
 }
 
+impl Throttle {
+    /// The most heap bytes that the budgets can take up.
+    pub(super) const fn memory_ceiling(config: &Config) -> usize {
+        config.throttle_slots * size_of::<Bucket>()
+    }
+}
+
 /// The greatest power of two within [`Config::throttle_slots`], 0 for none.
 fn slot_limit(config: &Config) -> usize {
     config.throttle_slots.checked_ilog2().map_or(0, |log| 1 << log)

@@ -66,6 +66,10 @@ impl<A: Addr> Table<A> {
         if self.candidates.is_full_for_strangers(config) {
             return;
         }
+        let bucket = bucket::index(self.own, id);
+        if self.bucket_range(bucket).len() >= bucket::capacity(bucket, config) {
+            return;
+        }
         // Its query left a hole in its own firewall through which our ping would come; a node
         // that can be reached still can when the hole has closed. No firewall stands between us and
         // a neighbour, and who knows hardly anybody cannot be choosy.
@@ -210,10 +214,10 @@ impl<A: Addr> Table<A> {
         }
         let local = is_local(addr);
         let known = self.contacts.iter().any(|contact| {
-            *contact.compact() == candidate.compact
-                || (!local
-                    && contact.fails() == 0
-                    && same_ip::<A>(contact.compact(), &candidate.compact))
+            // A contact that fails may have moved to another port.
+            let taken = !local && contact.fails() == 0;
+            let compact = contact.compact();
+            *compact == candidate.compact || (taken && same_ip::<A>(compact, &candidate.compact))
         });
         if !known && self.candidates.admit(candidate, self.own, config) {
             self.ping_by(candidate.due);

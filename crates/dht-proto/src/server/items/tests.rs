@@ -318,7 +318,7 @@ proptest! {
                     prop_assert_eq!(done, model.put(what.item(), cas, from, secs, &config));
                 }
                 Op::Restore(what) => {
-                    store.restore(now, what.item(), &config);
+                    store.restore(now, what.item(), config.item_lifetime, &config);
                     model.restore(what.item(), secs, &config);
                 }
             }
