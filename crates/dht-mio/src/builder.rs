@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
@@ -15,6 +16,7 @@ use crate::handle::Dht;
 use crate::notice::{Notice, Notices};
 use crate::resolver::Host;
 use crate::socket::Sockets;
+use crate::state::{MIN_SAVE_INTERVAL, SAVE_INTERVAL};
 
 /// Bootstrap hosts used unless others, or none, are asked for.
 pub const DEFAULT_BOOTSTRAP: [&str; 3] =
@@ -28,6 +30,7 @@ pub struct Builder {
     /// `None`: the defaults.
     bootstrap: Option<Vec<String>>,
     state_file: Option<PathBuf>,
+    save_interval: Duration,
     batch_io: bool,
     seed: Option<Seed>,
     on_notice: Option<Arc<dyn Fn(Notice) + Send + Sync>>,
@@ -43,6 +46,7 @@ impl Builder {
             bind: Vec::new(),
             bootstrap: None,
             state_file: None,
+            save_interval: SAVE_INTERVAL,
             batch_io: true,
             seed: None,
             on_notice: None,
@@ -98,11 +102,18 @@ impl Builder {
         self
     }
 
-    /// Keeps ids, contacts and stored items in this file: loaded at the start, saved every minute
+    /// Keeps ids, contacts and stored items in this file: loaded at the start, saved at intervals
     /// and at the end. Its directory must exist and be writable.
     #[must_use]
     pub fn state_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.state_file = Some(path.into());
+        self
+    }
+
+    /// How often the state file is saved: what a crash can lose. Default: a minute.
+    #[must_use]
+    pub fn save_interval(mut self, interval: Duration) -> Self {
+        self.save_interval = interval.max(MIN_SAVE_INTERVAL);
         self
     }
 
@@ -168,7 +179,15 @@ impl Builder {
             Host::Addr(addr) => Some(*addr),
             Host::Name { .. } => None,
         }));
-        EventLoop::new(config, &seed, sockets, hosts, self.state_file.as_deref(), notices)
+        EventLoop::new(
+            config,
+            &seed,
+            sockets,
+            hosts,
+            self.state_file.as_deref(),
+            self.save_interval,
+            notices,
+        )
     }
 
     fn hosts(&self) -> Result<Vec<Host>, Error> {

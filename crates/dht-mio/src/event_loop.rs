@@ -20,7 +20,7 @@ use crate::handle::{Dht, Exit, Inner};
 use crate::notice::{Notice, Notices};
 use crate::resolver::{self, Host, Resolver};
 use crate::socket::Sockets;
-use crate::state::{SAVE_INTERVAL, Saver, StateFile};
+use crate::state::{Saver, StateFile};
 
 /// Wakes the loop when a command is waiting.
 const TOKEN_WAKER: Token = Token(0);
@@ -55,6 +55,7 @@ pub struct EventLoop {
     notices: Notices,
     exit: Arc<Exit>,
     saver: Option<Saver>,
+    save_interval: Duration,
     next_save: Instant,
     /// Keeps the command queue open while the caller runs the loop; `None` once the handles alone
     /// decide.
@@ -69,6 +70,7 @@ impl EventLoop {
         mut sockets: Sockets,
         hosts: Vec<Host>,
         state_file: Option<&Path>,
+        save_interval: Duration,
         notices: Notices,
     ) -> Result<Self, Error> {
         let poll = Poll::new().map_err(|error| Error::system("wait for sockets", error))?;
@@ -103,7 +105,8 @@ impl EventLoop {
             notices,
             exit,
             saver,
-            next_save: now + SAVE_INTERVAL,
+            save_interval,
+            next_save: now + save_interval,
             inner: Some(inner),
             _resolver: resolver,
         })
@@ -186,7 +189,8 @@ impl EventLoop {
     fn wait_for_work(&mut self, max_wait: Duration) -> Result<(), Error> {
         let now = self.driver.io_mut().time();
         let due = self.deadline.map_or(MAX_WAIT, |deadline| deadline.since(now));
-        let timeout = due.min(max_wait).min(MAX_WAIT);
+        let save = self.saver.as_ref().map_or(MAX_WAIT, |_| self.next_save.since(now));
+        let timeout = due.min(save).min(max_wait).min(MAX_WAIT);
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
                 return Err(Error::system("wait for sockets", error));
@@ -226,7 +230,7 @@ impl EventLoop {
         let Some(saver) = &self.saver else { return };
         let now = self.driver.io_mut().time();
         if now >= self.next_save {
-            self.next_save = now + SAVE_INTERVAL;
+            self.next_save = now + self.save_interval;
             saver.offer(self.driver.dht().snapshot().to_bytes());
         }
     }
@@ -248,7 +252,7 @@ impl Drop for EventLoop {
     }
 }
 
-/// Makes the state machine, from the saved state if there is one.
+/// Makes the state machine, from the restored state if there is one.
 fn start(
     config: Config,
     networks: Networks,
@@ -263,16 +267,24 @@ fn start(
         return Ok((dht_proto::Dht::new(config, networks, seed, now), None));
     };
     let file = StateFile::open(path)?;
-    let dht = match file.load()?.map(|bytes| Snapshot::from_bytes(&bytes, verify)) {
-        Some(Ok(saved)) => dht_proto::Dht::restore(config, networks, seed, now, &saved),
+    let restored = match file.load()?.map(|bytes| Snapshot::from_bytes(&bytes, verify)) {
+        Some(Ok(restored)) => Some(restored),
         Some(Err(error)) => {
             let kept_as = file.set_aside()?;
             notices.tell(Notice::StateDamaged { kept_as, error: error.to_string() });
-            dht_proto::Dht::new(config, networks, seed, now)
+            None
         }
-        None => dht_proto::Dht::new(config, networks, seed, now),
+        None => None,
     };
     let saver = Saver::spawn(file, notices.clone())?;
+    let dht = if let Some(restored) = restored {
+        dht_proto::Dht::restore(config, networks, seed, now, &restored)
+    } else {
+        let dht = dht_proto::Dht::new(config, networks, seed, now);
+        // A new id lasts from the start, however soon the machine dies.
+        saver.offer(dht.snapshot().to_bytes());
+        dht
+    };
     Ok((dht, Some(saver)))
 }
 

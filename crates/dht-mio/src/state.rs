@@ -11,8 +11,10 @@ use std::thread;
 use crate::error::{Error, ErrorKind};
 use crate::notice::{Notice, Notices};
 
-/// How often the state is saved, if it has changed.
+/// How often the state is saved, if it has changed and nothing else is asked for.
 pub(crate) const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// A disk cannot usefully be made to work more often than this.
+pub(crate) const MIN_SAVE_INTERVAL: Duration = Duration::from_millis(100);
 /// A state file longer than this is damaged. In bytes; a full node needs a twentieth.
 const MAX_STATE_LEN: u64 = 64 << 20;
 /// Damaged files kept, at most; then the newest of them is replaced.

@@ -59,6 +59,14 @@ pub struct Signed {
     pub signature: [u8; 64],
 }
 
+impl Signed {
+    /// What came with a value, unchecked; [`Item::verified`] checks it.
+    #[must_use]
+    pub const fn new(public_key: [u8; 32], salt: Vec<u8>, seq: i64, signature: [u8; 64]) -> Self {
+        Self { public_key, salt, seq, signature }
+    }
+}
+
 /// An item that passed every check: canonical value within the limits, signature verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {

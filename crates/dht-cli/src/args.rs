@@ -1,0 +1,486 @@
+//! The command line: every command, flag and help text.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use dht_mio::proto::config::{Config, Mode};
+use dht_mio::proto::id::{InfoHash, ItemId, NodeId};
+
+use crate::parse::{self, HexBytes};
+
+/// Use and serve the BitTorrent Mainline DHT.
+///
+/// Finds and announces the peers of torrents, stores and reads small signed items, and runs a node
+/// that serves others.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "dht", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "\
+Exit status:
+  0  found or stored
+  1  not found, or nobody acknowledged
+  2  usage or bad input
+  3  no contact with any DHT
+
+Examples:
+  dht demo                                     see everything work on this machine
+  dht get-peers 'magnet:?xt=urn:btih:...'      who shares this?
+  dht node --data-dir ~/.dht                   take part in the DHT
+  dht get-peers --help                         each command has examples of its own")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command, before or after its name.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Enter the DHT through this node; repeatable, replaces the well-known hosts
+    #[arg(long, global = true, value_name = "HOST:PORT", value_parser = parse::host_port)]
+    pub(crate) bootstrap: Vec<String>,
+    /// Enter the DHT through nobody
+    #[arg(long, global = true, conflicts_with = "bootstrap")]
+    pub(crate) no_bootstrap: bool,
+    /// Use this local UDP address, port 0 for any; repeatable, once for IPv4 and once for IPv6
+    #[arg(long, global = true, value_name = "ADDR:PORT", value_parser = parse::bind_addr)]
+    pub(crate) bind: Vec<SocketAddr>,
+    /// Give a lookup this long, in seconds
+    #[arg(long, global = true, value_name = "SECS", default_value = "30",
+          value_parser = parse::seconds)]
+    pub(crate) timeout: Duration,
+    /// Print one JSON object per line, each with a "type"
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say more on standard error
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start a local network on loopback and run everything through it
+    Demo(DemoArgs),
+    /// Run a node until SIGINT or SIGTERM
+    Node(Box<NodeArgs>),
+    /// Ask a node whether it is there
+    Ping(PingArgs),
+    /// Find the nodes closest to an id
+    FindNode(FindNodeArgs),
+    /// Find the peers of a torrent
+    GetPeers(GetPeersArgs),
+    /// Tell the DHT that we share a torrent
+    Announce(AnnounceArgs),
+    /// Make a key for mutable items
+    Keygen(KeygenArgs),
+    /// Store an item under the hash of its value
+    PutImmutable(PutImmutableArgs),
+    /// Store an item under a public key, or replace it by a newer version
+    PutMutable(PutMutableArgs),
+    /// Read an item
+    Get(GetArgs),
+    /// Ask a node which infohashes it stores
+    Sample(SampleArgs),
+    /// Explain a datagram
+    Inspect(InspectArgs),
+}
+
+/// `dht demo`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Nothing leaves this machine: the well-known hosts are not contacted, and every address is 127.x.y.z.
+The exit status is 0 only if every step worked.
+
+Examples:
+  dht demo
+  dht demo --nodes 50
+  dht demo --json | jq -r 'select(.type == \"step\") | .name'")]
+pub(crate) struct DemoArgs {
+    /// Size of the network
+    #[arg(long, value_name = "N", default_value = "20",
+          value_parser = clap::value_parser!(u8).range(10..=100))]
+    pub(crate) nodes: u8,
+}
+
+/// `dht node`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Once ready, the node prints a line for every address that it listens on, with its node id. Without
+--bind, the system picks a port, and another one after a restart. SIGINT and SIGTERM save the state
+and end the node with status 0.
+
+The config file is TOML. Every long flag is a key, and the command line wins:
+  data-dir = \"/var/lib/dht\"
+  bind = [\"0.0.0.0:6881\", \"[::]:6881\"]
+  metrics = \"127.0.0.1:9100\"
+
+Examples:
+  dht node --data-dir ~/.dht --bind 0.0.0.0:6881 --bind '[::]:6881'
+  dht node --bind 0.0.0.0:6881 --mode server --public-ip 198.51.100.7
+  dht node --config /etc/dht.toml --metrics 127.0.0.1:9100
+  dht node --bind 127.0.0.1:6881 --mode server --no-bootstrap     first node of a private network")]
+pub(crate) struct NodeArgs {
+    /// Read further flags from this TOML file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Keep ids, contacts and stored items here, so that a restart is warm
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Save them this often, in seconds: what a crash can lose
+    #[arg(long, value_name = "SECS", default_value = "60", value_parser = parse::seconds)]
+    pub(crate) save_interval: Duration,
+    /// Whether to answer queries
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) mode: ModeArg,
+    /// An address that others reach us at; repeatable, otherwise the node finds out
+    #[arg(long, value_name = "IP")]
+    pub(crate) public_ip: Vec<IpAddr>,
+    /// Serve Prometheus metrics here, over HTTP
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse::bind_addr)]
+    pub(crate) metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+}
+
+/// Bounds that an operator may want to move.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Limits {
+    /// Infohashes with stored peers [default: 2000]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) max_torrents: Option<usize>,
+    /// Peers stored per infohash [default: 500]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) max_peers_per_torrent: Option<usize>,
+    /// Peers that one /24 (IPv6: /64) may have stored at a time [default: 512]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) max_announces_per_subnet: Option<usize>,
+    /// Stored items, immutable and mutable together [default: 2000]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) max_items: Option<usize>,
+    /// Items that one /24 (IPv6: /64) may have stored at a time [default: 256]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) max_items_per_subnet: Option<usize>,
+    /// Reply bytes per second that one /24 (IPv6: /64) can be sent [default: 32768]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) subnet_bytes_per_sec: Option<u32>,
+    /// Reply bytes that one /24 (IPv6: /64) can be sent at once [default: 131072]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) subnet_burst_bytes: Option<u32>,
+    /// Reply bytes per second to everybody [default: 20000000]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) total_bytes_per_sec: Option<u32>,
+    /// Signatures checked per second for puts from strangers [default: 2000]
+    #[arg(long, value_name = "N")]
+    pub(crate) verifications_per_sec: Option<u32>,
+}
+
+impl Limits {
+    /// Moves the bounds that were given.
+    pub(crate) fn apply(&self, config: &mut Config) {
+        fn set<T: Copy>(to: &mut T, from: Option<T>) {
+            *to = from.unwrap_or(*to);
+        }
+        set(&mut config.max_torrents, self.max_torrents);
+        set(&mut config.max_peers_per_torrent, self.max_peers_per_torrent);
+        set(&mut config.max_announces_per_subnet, self.max_announces_per_subnet);
+        set(&mut config.max_items, self.max_items);
+        set(&mut config.max_items_per_subnet, self.max_items_per_subnet);
+        set(&mut config.subnet_bytes_per_sec, self.subnet_bytes_per_sec);
+        set(&mut config.subnet_burst_bytes, self.subnet_burst_bytes);
+        set(&mut config.total_bytes_per_sec, self.total_bytes_per_sec);
+        set(&mut config.verifications_per_sec, self.verifications_per_sec);
+    }
+}
+
+/// `--mode`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ModeArg {
+    /// A client until others are seen to reach us, then a server
+    #[default]
+    Adaptive,
+    /// Answer queries at once
+    Server,
+    /// Never answer queries
+    Client,
+}
+
+impl From<ModeArg> for Mode {
+    fn from(mode: ModeArg) -> Self {
+        match mode {
+            ModeArg::Adaptive => Self::Adaptive,
+            ModeArg::Server => Self::Server,
+            ModeArg::Client => Self::Client,
+        }
+    }
+}
+
+/// `dht ping`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  dht ping router.example.org:6881
+  dht ping 127.0.0.1:6881 --timeout 2")]
+pub(crate) struct PingArgs {
+    /// Whom to ask
+    #[arg(value_name = "HOST:PORT", value_parser = parse::host_port)]
+    pub(crate) host: String,
+}
+
+/// `dht find-node`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Examples:
+  dht find-node 5fbfbff10c5d6a4ec8a88e4c6ab4c28b95eee401
+  dht find-node 5fbfbff10c5d6a4ec8a88e4c6ab4c28b95eee401 --bootstrap 127.0.0.1:6881 --json")]
+pub(crate) struct FindNodeArgs {
+    /// 40 hexadecimal digits
+    #[arg(value_name = "ID", value_parser = parse::node_id)]
+    pub(crate) id: NodeId,
+}
+
+/// `dht get-peers`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+An infohash is 40 hexadecimal digits, 32 base32 characters, 64 hexadecimal digits (version 2), or a
+magnet link. Trackers in a magnet link are not used. Peers are printed as they arrive.
+
+Examples:
+  dht get-peers 9a0364b9e99bb480dd25e1f0284c8555d2a2ab03
+  dht get-peers 'magnet:?xt=urn:btih:9a0364b9e99bb480dd25e1f0284c8555d2a2ab03&dn=example'
+  dht get-peers 9a0364b9e99bb480dd25e1f0284c8555d2a2ab03 --scrape
+  dht get-peers 9a0364b9e99bb480dd25e1f0284c8555d2a2ab03 --json | jq -r 'select(.addr).addr'")]
+pub(crate) struct GetPeersArgs {
+    /// What they share
+    #[arg(value_name = "INFOHASH|MAGNET", value_parser = parse::info_hash)]
+    pub(crate) info_hash: InfoHash,
+    /// Also estimate how many seeds and downloaders there are (BEP 33)
+    #[arg(long)]
+    pub(crate) scrape: bool,
+}
+
+/// `dht announce`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+The announce is stored for the address that it comes from, see --bind, with the port given by --port
+or, without it, the port that it comes from. It is forgotten after about half an hour.
+
+Examples:
+  dht announce 9a0364b9e99bb480dd25e1f0284c8555d2a2ab03 --port 6881
+  dht announce 9a0364b9e99bb480dd25e1f0284c8555d2a2ab03 --port 6881 --seed
+  dht announce 9a0364b9e99bb480dd25e1f0284c8555d2a2ab03 --implied-port --bind 0.0.0.0:6881")]
+pub(crate) struct AnnounceArgs {
+    /// What we share
+    #[arg(value_name = "INFOHASH|MAGNET", value_parser = parse::info_hash)]
+    pub(crate) info_hash: InfoHash,
+    /// Where we listen for peers
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: Option<u16>,
+    /// We listen for peers on the port that this announce is seen to come from; the default
+    #[arg(long, conflicts_with = "port")]
+    pub(crate) implied_port: bool,
+    /// We have everything (BEP 33)
+    #[arg(long)]
+    pub(crate) seed: bool,
+}
+
+/// `dht keygen`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+The file holds a 32-byte ed25519 seed as hexadecimal digits, readable by you alone. An existing file
+is never overwritten. Who has the file can replace the items stored under its key.
+
+Example:
+  dht keygen my.key")]
+pub(crate) struct KeygenArgs {
+    /// The file to create
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+/// What to store.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ValueArg {
+    /// What to store: a text, or - to read bytes from standard input; at most 1000 bytes bencoded
+    #[arg(value_name = "VALUE|-")]
+    pub(crate) value: String,
+    /// The value is bencode already
+    #[arg(long)]
+    pub(crate) bencode: bool,
+}
+
+/// `dht put-immutable`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+The target that is printed is the item's address. Nodes forget items after two hours unless they are
+put again.
+
+Examples:
+  dht put-immutable 'Hello World!'
+  dht put-immutable - < notes.txt
+  dht put-immutable --bencode 'd3:agei42ee'")]
+pub(crate) struct PutImmutableArgs {
+    #[command(flatten)]
+    pub(crate) value: ValueArg,
+}
+
+/// `--salt` and `--salt-hex`
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct SaltArg {
+    /// Tells items of one key apart; at most 64 bytes
+    #[arg(long, value_name = "TEXT")]
+    salt: Option<String>,
+    /// The same, as hexadecimal digits
+    #[arg(long, value_name = "HEX", conflicts_with = "salt", value_parser = parse::hex_bytes)]
+    salt_hex: Option<HexBytes>,
+}
+
+impl SaltArg {
+    /// The salt; empty for none.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        match (&self.salt, &self.salt_hex) {
+            (Some(text), _) => text.clone().into_bytes(),
+            (None, Some(HexBytes(bytes))) => bytes.clone(),
+            (None, None) => Vec::new(),
+        }
+    }
+}
+
+/// `dht put-mutable`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Without --seq, the newest version is looked up first and the next number used; the first version has
+number 1. With --cas, only nodes whose version has that number take the new one.
+
+Examples:
+  dht keygen my.key
+  dht put-mutable --key my.key 'first version'
+  dht put-mutable --key my.key --salt blog 'another item of the same key'
+  dht put-mutable --key my.key --seq 7 --cas 6 'only if nobody was faster'")]
+pub(crate) struct PutMutableArgs {
+    /// The file made by dht keygen
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    #[command(flatten)]
+    pub(crate) salt: SaltArg,
+    /// Number of this version [default: one more than the newest found]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) seq: Option<i64>,
+    /// Replace only the version with this number
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) cas: Option<i64>,
+    #[command(flatten)]
+    pub(crate) value: ValueArg,
+}
+
+/// `dht get`
+#[derive(Args, Clone, Debug)]
+#[command(group = ArgGroup::new("what").required(true).args(["target", "public_key"]))]
+#[command(after_help = "\
+The value is printed as text if it is a text, otherwise as bencode in hexadecimal digits. A target
+alone is enough unless the item is mutable and has a salt, which nodes do not return.
+
+Examples:
+  dht get e5f96f6f38320f0f33959cb4d3d656452117aadb
+  dht get --public-key 77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548
+  dht get --public-key 77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548 \\
+          --salt foobar --json")]
+pub(crate) struct GetArgs {
+    /// The target that a put printed
+    #[arg(value_parser = parse::item_id)]
+    pub(crate) target: Option<ItemId>,
+    /// Read the mutable item of this key, as 64 hexadecimal digits
+    #[arg(long, value_name = "HEX", value_parser = parse::public_key)]
+    pub(crate) public_key: Option<[u8; 32]>,
+    #[command(flatten)]
+    pub(crate) salt: SaltArg,
+}
+
+/// `dht sample`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Nodes without BEP 51 answer like find-node, with no sample; then the exit status is 1.
+
+Examples:
+  dht sample 127.0.0.1:6881
+  dht sample 127.0.0.1:6881 --json | jq -r 'select(.info_hash).info_hash'")]
+pub(crate) struct SampleArgs {
+    /// Whom to ask
+    #[arg(value_name = "HOST:PORT", value_parser = parse::host_port)]
+    pub(crate) host: String,
+    /// The node also names nodes near this id [default: a random one]
+    #[arg(long, value_name = "ID", value_parser = parse::node_id)]
+    pub(crate) target: Option<NodeId>,
+}
+
+/// `dht inspect`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Shows the bencode of a DHT datagram as a tree, what each part means, and everything that is wrong
+with it. Exit status 1 if it is no valid message. Nothing is sent.
+
+Examples:
+  dht inspect 64313a71343a70696e67313a74323a6161313a79313a7165
+  printf 'd1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe' | dht inspect -
+  tshark -r dht.pcap -Y udp.port==6881 -T fields -e udp.payload | head -1 | dht inspect -")]
+pub(crate) struct InspectArgs {
+    /// The datagram as hexadecimal digits, or - to read digits or raw bytes from standard input
+    #[arg(value_name = "HEX|-")]
+    pub(crate) datagram: String,
+}
+
+/// Reads a count of things that a node stores. The bound keeps a typing error from reserving all
+/// memory.
+fn count(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=10_000_000).contains(count))
+        .ok_or_else(|| "expected a number from 1 to 10000000".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn limits_say_the_defaults_of_the_core() {
+        let config = Config::default();
+        let help =
+            Cli::command().find_subcommand_mut("node").unwrap().render_long_help().to_string();
+        for (flag, default) in [
+            ("--max-torrents", config.max_torrents),
+            ("--max-peers-per-torrent", config.max_peers_per_torrent),
+            ("--max-announces-per-subnet", config.max_announces_per_subnet),
+            ("--max-items ", config.max_items),
+            ("--max-items-per-subnet", config.max_items_per_subnet),
+            ("--subnet-bytes-per-sec", config.subnet_bytes_per_sec as usize),
+            ("--subnet-burst-bytes", config.subnet_burst_bytes as usize),
+            ("--total-bytes-per-sec", config.total_bytes_per_sec as usize),
+            ("--verifications-per-sec", config.verifications_per_sec as usize),
+        ] {
+            let (_, after) = help.split_once(flag).unwrap();
+            let (text, _) = after.split_once("[default: ").unwrap().1.split_once(']').unwrap();
+            assert_eq!(text, default.to_string(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn global_flags_stand_before_or_after_the_command() {
+        for line in ["dht --json --timeout 2 demo", "dht demo --json --timeout 2"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert!(cli.global.json);
+            assert_eq!(cli.global.timeout, Duration::from_secs(2));
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! One-shot clients: a read-only node that lives as long as one command.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::net::ToSocketAddrs as _;
+use std::sync::mpsc;
+use std::time::Instant;
+
+use dht_mio::proto::addr::Family;
+use dht_mio::proto::config::{Config, Mode};
+use dht_mio::proto::health::Problem;
+use dht_mio::proto::request::{Ended, Event, Lookup, Outcome};
+use dht_mio::{Builder, DEFAULT_BOOTSTRAP, Dht, Notice};
+
+use crate::args::Global;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::progress::Progress;
+
+/// What a call waits beyond the lookup's own limit, so that the lookup can say how it ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A read-only node (BEP 43) for the time of one command.
+#[derive(Debug)]
+pub(crate) struct Client<'a> {
+    dht: Dht,
+    out: &'a Output,
+}
+
+impl<'a> Client<'a> {
+    /// A client that enters the DHT through the bootstrap nodes.
+    pub(crate) fn start(global: &Global, out: &'a Output) -> Result<Self, Failure> {
+        if global.no_bootstrap {
+            return Err(Failure::no_contact(
+                "there is nobody to ask: --no-bootstrap was given",
+                "give --bootstrap HOST:PORT of a node that you know",
+            ));
+        }
+        let (told, hears) = mpsc::channel();
+        let mut builder = builder(global).on_notice(move |notice| drop(told.send(notice)));
+        for host in &global.bootstrap {
+            builder = builder.bootstrap(host);
+        }
+        let client = Self { dht: spawn(builder, global)?, out };
+        client.wait_for_names(global, &hears)?;
+        Ok(client)
+    }
+
+    /// A client that asks nobody but those it is told to.
+    pub(crate) fn alone(global: &Global, out: &'a Output) -> Result<Self, Failure> {
+        Ok(Self { dht: spawn(builder(global).no_bootstrap(), global)?, out })
+    }
+
+    /// Runs a lookup to its end, passing on what it finds.
+    pub(crate) fn run(
+        &self,
+        what: &str,
+        lookup: Lookup,
+        mut found: impl FnMut(Event) -> Result<(), Failure>,
+    ) -> Result<Outcome, Failure> {
+        let _progress = self.progress(what);
+        let mut handle = self.dht.start(lookup)?;
+        for event in &mut handle {
+            found(event)?;
+        }
+        Ok(handle.outcome()?)
+    }
+
+    /// Runs a get_peers or scrape, passing on each peer once.
+    pub(crate) fn peers(
+        &self,
+        lookup: Lookup,
+        mut found: impl FnMut(SocketAddr) -> Result<(), Failure>,
+    ) -> Result<Outcome, Failure> {
+        let _progress = self.progress("looking for peers");
+        let mut peers = self.dht.start(lookup)?.peers();
+        for peer in &mut peers {
+            found(peer)?;
+        }
+        Ok(peers.outcome()?)
+    }
+
+    /// Fails with status 3 if nobody at all answered.
+    pub(crate) fn contact(&self, outcome: &Outcome) -> Result<(), Failure> {
+        let answered = match outcome.ended {
+            Ended::NoContacts | Ended::NoAnswer => false,
+            // A lookup that was cut off has not counted, but the node has.
+            Ended::TimedOut if outcome.queries == 0 => {
+                self.dht.stats().is_ok_and(|stats| stats.node.replies_in + stats.node.errors_in > 0)
+            }
+            Ended::Completed | Ended::TimedOut | _ => outcome.replies > 0,
+        };
+        if answered {
+            return Ok(());
+        }
+        Err(self.nobody_answered())
+    }
+
+    /// Says why, as far as the node knows.
+    fn nobody_answered(&self) -> Failure {
+        let mut why = Vec::new();
+        if let Ok(health) = self.dht.health() {
+            for family in [&health.node.v4, &health.node.v6].into_iter().flatten() {
+                match family.problem {
+                    // The other family has somebody to ask.
+                    None | Some(Problem::NobodyToAsk | Problem::Starting) => {}
+                    Some(problem) => why.push(format!("{}: {problem}", family.family)),
+                }
+            }
+            why.extend(health.problems);
+        }
+        let message = match why.as_slice() {
+            [] => "no node of the DHT answered".to_owned(),
+            why => format!("no node of the DHT answered ({})", why.join("; ")),
+        };
+        Failure::no_contact(
+            message,
+            "see that the network and the firewall let UDP through, \
+             or name a node that is up with --bootstrap HOST:PORT",
+        )
+    }
+
+    /// The address of a host, of a family that this client speaks.
+    pub(crate) fn resolve(&self, host: &str) -> Result<SocketAddr, Failure> {
+        let families: Vec<_> = self.dht.local_addrs().iter().map(Family::of).collect();
+        let mut addrs = host
+            .to_socket_addrs()
+            .map_err(|error| {
+                Failure::no_contact(
+                    format!("cannot find the address of {host}: {error}"),
+                    "check the name and the network, or give an address",
+                )
+            })?
+            .peekable();
+        let first = addrs.peek().copied();
+        match addrs.find(|addr| families.contains(&Family::of(addr))) {
+            Some(addr) => Ok(addr),
+            None => Err(Failure::input(
+                match first {
+                    Some(addr) => {
+                        format!(
+                            "{host} is an {} address, which --bind rules out",
+                            Family::of(&addr)
+                        )
+                    }
+                    None => format!("{host} has no address"),
+                },
+                "bind an address of the same family, for example --bind 0.0.0.0:0 or [::]:0",
+            )),
+        }
+    }
+
+    fn progress(&self, what: &str) -> Progress {
+        let dht = self.dht.with_timeout(GRACE);
+        Progress::start(self.out.screen(), what, move || {
+            dht.stats().map_or_else(
+                |_| String::new(),
+                |stats| {
+                    let node = stats.node;
+                    format!("{} queries, {} replies", node.queries_out, node.replies_in)
+                },
+            )
+        })
+    }
+
+    /// A lookup with nobody to ask ends at once, so the first name has to have an address before.
+    fn wait_for_names(
+        &self,
+        global: &Global,
+        hears: &mpsc::Receiver<Notice>,
+    ) -> Result<(), Failure> {
+        let hosts = match global.bootstrap.as_slice() {
+            [] => DEFAULT_BOOTSTRAP.map(str::to_owned).to_vec(),
+            hosts => hosts.to_vec(),
+        };
+        if hosts.iter().any(|host| host.parse::<SocketAddr>().is_ok()) {
+            return Ok(());
+        }
+        let _progress = Progress::start(self.out.screen(), "resolving names", String::new);
+        let deadline = Instant::now() + global.timeout;
+        let mut failed = Vec::new();
+        while failed.len() < hosts.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Ok(notice) = hears.recv_timeout(left) else { break };
+            self.out.verbose(&notice);
+            match notice {
+                Notice::Resolved { .. } => return Ok(()),
+                Notice::NotResolved { host, error, .. } => failed.push(format!("{host} ({error})")),
+                Notice::ExternalAddress(_)
+                | Notice::Serving { .. }
+                | Notice::StateDamaged { .. }
+                | Notice::StateNotSaved { .. }
+                | Notice::NoIpv6 { .. }
+                | _ => {}
+            }
+        }
+        let which = if failed.is_empty() { hosts.join(", ") } else { failed.join(", ") };
+        Err(Failure::no_contact(
+            format!("no bootstrap host has an address: {which}"),
+            "check the network, or give --bootstrap ADDR:PORT of a node that you know",
+        ))
+    }
+}
+
+fn builder(global: &Global) -> Builder {
+    let mut config = Config::default();
+    config.lookup_timeout = global.timeout;
+    let mut builder = Dht::builder().config(config).mode(Mode::Client);
+    for addr in &global.bind {
+        builder = builder.bind(*addr);
+    }
+    builder
+}
+
+fn spawn(builder: Builder, global: &Global) -> Result<Dht, Failure> {
+    Ok(builder.spawn()?.with_timeout(global.timeout + GRACE))
+}
