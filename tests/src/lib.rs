@@ -1,1 +1,3 @@
 //! The shared test harness.
+
+pub mod interop;
