@@ -3,8 +3,8 @@
 Reads one JSON request per line from stdin, writes one JSON answer per line to stdout, in any
 order: {"id": 1, "op": "start", "node": 0, ...} is met by {"id": 1, "ok": {...}},
 {"id": 1, "unsupported": "why"} or {"id": 1, "error": "what went wrong"}. Byte strings are hex,
-addresses are "ip:port". It ends when stdin does. With INTEROP_TRACE set, every datagram goes to
-stderr.
+addresses are "ip:port". It ends when stdin does. With INTEROP_TRACE set, every datagram and
+what libtorrent logs about its DHT goes to stderr.
 """
 
 import hashlib
@@ -17,8 +17,9 @@ import time
 
 import libtorrent as lt
 
-# No operation may outlast this; the caller gives up somewhat later.
-TIMEOUT = 15.0
+# No operation may outlast this; the caller gives up somewhat later. libtorrent itself waits 15 s for
+# each node that does not answer.
+TIMEOUT = 40.0
 # libtorrent reports peers reply by reply and never says that a lookup ended: a lookup counts as
 # finished when this long has passed without another reply that had peers in it.
 QUIET = 0.7
@@ -64,6 +65,7 @@ class Node:
     """A session and the thread that hands its alerts to whoever waits for them."""
 
     def __init__(self, addr, bootstrap, read_only):
+        self.addr = addr
         self.session = lt.session(settings(addr, read_only))
         self.lock = threading.Lock()
         self.waiters = []
@@ -83,8 +85,9 @@ class Node:
             self.session.wait_for_alert(500)
             # An alert is valid only until the next pop: everything is copied out here.
             for alert in self.session.pop_alerts():
-                if TRACE and isinstance(alert, lt.dht_pkt_alert):
-                    print(alert.message(), file=sys.stderr, flush=True)
+                if TRACE and isinstance(alert, (lt.dht_pkt_alert, lt.dht_log_alert)):
+                    line = "%.3f %s %s" % (time.monotonic(), self.addr, alert.message())
+                    print(line, file=sys.stderr, flush=True)
                 with self.lock:
                     waiters = list(self.waiters)
                 for read, answers in waiters:

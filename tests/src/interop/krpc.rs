@@ -7,9 +7,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use bendy::decoding::{Decoder, FromBencode as _};
 use bendy::encoding::{Encoder, ToBencode as _};
@@ -18,10 +19,13 @@ use dht_proto::id::{InfoHash, ItemId, Target};
 use dht_proto::item::{Signable, bencode_bytes};
 use ed25519_dalek::Signer as _;
 
+use super::patience::wait_until;
 use super::{Mutable, PeerError, Result, Samples, Version, address};
 
 /// How long an answer may take. Nothing else runs on the way.
 const TIMEOUT: Duration = Duration::from_secs(3);
+/// How often the receiving thread looks whether it shall end.
+const TICK: Duration = Duration::from_millis(200);
 /// BEP 33: "bloom filter (256 bytes)".
 const FILTER_LEN: usize = 256;
 /// Deeper than any answer nests.
@@ -52,13 +56,22 @@ pub struct PeersAnswer {
     pub downloaders: Option<f64>,
 }
 
-/// A socket that asks and never answers.
+/// A node that asks, stores nothing, and answers every query like an empty node: some
+/// implementations take whoever asks for a node whatever `ro` says, and would wait for it.
 #[derive(Debug)]
 pub struct Probe {
-    /// Threads take turns, or they would take each other's answers.
-    socket: Mutex<UdpSocket>,
-    id: [u8; 20],
+    shared: Arc<Shared>,
     next_transaction: AtomicU32,
+}
+
+#[derive(Debug)]
+struct Shared {
+    socket: UdpSocket,
+    id: [u8; 20],
+    waiting: Mutex<BTreeMap<(SocketAddrV4, Vec<u8>), mpsc::Sender<Answer>>>,
+    /// Why the last datagram that could not be read could not.
+    malformed: Mutex<Option<String>>,
+    stopped: AtomicBool,
 }
 
 impl Probe {
@@ -67,17 +80,41 @@ impl Probe {
     /// # Errors
     /// If it cannot be bound.
     pub fn new() -> Result<Self> {
-        let addr = address::next()?;
-        let socket = UdpSocket::bind(addr).map_err(|error| failed(addr, &error.to_string()))?;
-        // Any id will do; this one differs from probe to probe.
-        let id = *ItemId::of_immutable(addr.to_string().as_bytes()).as_bytes();
-        Ok(Self { socket: Mutex::new(socket), id, next_transaction: AtomicU32::new(0x6474_0000) })
+        Self::at(address::next()?)
+    }
+
+    /// A probe at a certain address: that of a node which left, so that nobody waits for it.
+    ///
+    /// # Errors
+    /// If it cannot be bound for a while.
+    pub fn at(addr: SocketAddrV4) -> Result<Self> {
+        let io = |error: std::io::Error| failed(addr, &error.to_string());
+        let mut bound = UdpSocket::bind(addr);
+        wait_until(TIMEOUT, || {
+            if bound.is_err() {
+                bound = UdpSocket::bind(addr);
+            }
+            Ok(bound.is_ok())
+        })?;
+        let socket = bound.map_err(io)?;
+        socket.set_read_timeout(Some(TICK)).map_err(io)?;
+        let shared = Arc::new(Shared {
+            socket,
+            // Any id will do; this one differs from probe to probe.
+            id: *ItemId::of_immutable(addr.to_string().as_bytes()).as_bytes(),
+            waiting: Mutex::default(),
+            malformed: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        });
+        let receiver = Arc::clone(&shared);
+        thread::spawn(move || receiver.run());
+        Ok(Self { shared, next_transaction: AtomicU32::new(0x6474_0000) })
     }
 
     /// Sends one query and waits for what comes back.
     ///
     /// # Errors
-    /// If nothing comes back in time, or it is not KRPC.
+    /// If nothing readable comes back in time.
     pub fn ask(
         &self,
         server: SocketAddrV4,
@@ -86,7 +123,7 @@ impl Probe {
     ) -> Result<Answer> {
         // Four bytes, because the `mainline` crate answers nothing else.
         let transaction = self.next_transaction.fetch_add(1, Ordering::Relaxed).to_be_bytes();
-        args.insert(b"id".into(), bytes(&self.id));
+        args.insert(b"id".into(), bytes(&self.shared.id));
         let query = dict([
             ("a", Value::Dict(args)),
             ("q", bytes(method.as_bytes())),
@@ -96,10 +133,14 @@ impl Probe {
             ("y", bytes(b"q")),
         ]);
         let datagram = encode(query).map_err(|error| failed(server, &error))?;
-        let socket = self.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = socket.send_to(&datagram, server);
+        let (answered, answer) = mpsc::channel();
+        lock(&self.shared.waiting).insert((server, transaction.to_vec()), answered);
+        let sent = self.shared.socket.send_to(&datagram, server);
         sent.map_err(|error| failed(server, &error.to_string()))?;
-        wait_for_answer(&socket, server, method, transaction)
+        answer.recv_timeout(TIMEOUT).map_err(|_| {
+            let malformed = lock(&self.shared.malformed).clone().unwrap_or_default();
+            failed(server, &format!("no answer to {method}{malformed}"))
+        })
     }
 
     /// Asks for peers, with `scrape` also for the filters of BEP 33. (libtorrent leaves `values`
@@ -207,36 +248,53 @@ impl Probe {
     }
 }
 
-fn wait_for_answer(
-    socket: &UdpSocket,
-    server: SocketAddrV4,
-    method: &str,
-    transaction: [u8; 4],
-) -> Result<Answer> {
-    let deadline = Instant::now() + TIMEOUT;
-    let mut buffer = [0; 65_536];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(failed(server, &format!("no answer to {method}")));
-        }
-        let waited = socket.set_read_timeout(Some(left));
-        waited.map_err(|error| failed(server, &error.to_string()))?;
-        let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
-        let datagram = buffer.get(..len).unwrap_or_default();
-        if from != SocketAddr::V4(server) {
-            continue;
-        }
-        let answer = parse(datagram).map_err(|error| {
-            let text = String::from_utf8_lossy(datagram);
-            failed(server, &format!("answers {method} with {error}: {text:?}"))
-        })?;
-        if let (t, Some(answer)) = answer
-            && t == transaction
-        {
-            return Ok(answer);
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn run(&self) {
+        let mut buffer = [0; 65_536];
+        while !self.stopped.load(Ordering::Relaxed) {
+            // An error is the end of a tick, or an ICMP message about a node that left.
+            let Ok((len, SocketAddr::V4(from))) = self.socket.recv_from(&mut buffer) else {
+                continue;
+            };
+            let datagram = buffer.get(..len).unwrap_or_default();
+            match parse(datagram) {
+                Ok((transaction, None)) => self.answer(from, &transaction),
+                Ok((transaction, Some(answer))) => {
+                    if let Some(waiter) = lock(&self.waiting).remove(&(from, transaction)) {
+                        // The waiter may have given up.
+                        let _ = waiter.send(answer);
+                    }
+                }
+                Err(why) => {
+                    let text = String::from_utf8_lossy(datagram);
+                    *lock(&self.malformed) = Some(format!("; {from} sent {why}: {text:?}"));
+                }
+            }
         }
     }
+
+    fn answer(&self, from: SocketAddrV4, transaction: &[u8]) {
+        let answer = dict([
+            ("r", Value::Dict(dict([("id", bytes(&self.id)), ("nodes", bytes(b""))]))),
+            ("t", bytes(transaction)),
+            ("y", bytes(b"r")),
+        ]);
+        if let Ok(datagram) = encode(answer) {
+            // Whoever asks will ask again, or do without.
+            let _ = self.socket.send_to(&datagram, from);
+        }
+    }
+}
+
+/// No thread panics while it holds one of these locks.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn failed(server: SocketAddrV4, why: &str) -> PeerError {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddrV4;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use dht_proto::id::{InfoHash, ItemId, Target};
 use futures_lite::StreamExt as _;
@@ -14,12 +14,12 @@ use mainline::{Dht, Id, MutableItem};
 use super::patience::{OPERATION, bounded};
 use super::{Kind, Mutable, NodeSpec, Peer, PeerError, Put, Result, Samples, Version};
 
-/// How long a query waits for its answer; the crate's default of 2 s is made for the internet.
-const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
-
 #[derive(Debug)]
 pub(super) struct MainlinePeer {
     dht: AsyncDht,
+    /// Operations take turns. The crate reads one datagram between two rounds over all its
+    /// queries, so that with 20 lookups at once its socket's buffer overflows and answers are lost.
+    turn: Mutex<()>,
     addr: SocketAddrV4,
 }
 
@@ -27,14 +27,13 @@ impl MainlinePeer {
     pub(super) fn start(spec: &NodeSpec) -> Result<Self> {
         let mut builder = Dht::builder();
         builder.bind_address(*spec.addr.ip()).port(spec.addr.port());
-        builder.request_timeout(REQUEST_TIMEOUT);
         // Left unset, this would mean its built-in bootstrap hosts.
         builder.bootstrap(&spec.bootstrap);
         if !spec.read_only {
             builder.server_mode();
         }
         let dht = builder.build().map_err(failed)?.as_async();
-        Ok(Self { dht, addr: spec.addr })
+        Ok(Self { dht, turn: Mutex::new(()), addr: spec.addr })
     }
 
     /// Runs an operation of the crate to its end.
@@ -47,6 +46,7 @@ impl MainlinePeer {
         T: Send + 'static,
         F: Future<Output = T>,
     {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let dht = self.dht.clone();
         bounded(&format!("mainline {what}"), OPERATION, move || block_on(operation(dht)))
     }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::{PeerError, Result};
 
 /// How long any single operation of a peer may take. Lookups among a handful of nodes on loopback
-/// take milliseconds, a few seconds if they run into nodes that left.
-pub(super) const OPERATION: Duration = Duration::from_secs(20);
+/// take milliseconds; libtorrent waits 15 s for each node that left, and may meet them in turn.
+pub(super) const OPERATION: Duration = Duration::from_secs(45);
 
 /// Runs `work` on a thread of its own and waits for it, but not forever.
 ///

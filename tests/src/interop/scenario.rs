@@ -17,6 +17,7 @@ use super::patience::wait_until;
 use super::{Kind, Lab, NodeSpec, Peer, PeerError, Result, address};
 
 pub use plan::Plan;
+use reading::Reader;
 pub use writing::Writings;
 
 /// Nodes in a swarm.
@@ -174,13 +175,16 @@ impl Swarm {
         self.servers.iter().map(|server| server.addr()).collect()
     }
 
-    /// Starts a node that knows the swarm's nodes and answers nobody, if it can be told so.
+    /// Starts a node that knows the swarm's nodes; a read-only one (BEP 43) if it can be.
     ///
     /// # Errors
     /// If it does not start, or does not meet any node.
     pub fn join(&self, lab: &Lab, kind: Kind) -> Result<Box<dyn Peer>> {
         let addrs = self.addrs();
-        let spec = NodeSpec { addr: address::next()?, bootstrap: addrs.clone(), read_only: true };
+        // libtorrent takes even a read-only node into its table when that announces or puts, hands
+        // it back to it, and as a client waits 15 s for an answer from itself.
+        let read_only = kind != Kind::Libtorrent;
+        let spec = NodeSpec { addr: address::next()?, bootstrap: addrs.clone(), read_only };
         let client = lab.start(kind, &spec)?;
         introduce(client.as_ref(), &addrs)?;
         meet(client.as_ref(), 1)?;
@@ -195,19 +199,21 @@ impl Swarm {
 pub fn run(lab: &Lab, swarm: Kind, strangers: &[Kind]) -> Result<Vec<Cell>> {
     let swarm = Swarm::start(lab, swarm)?;
     let probe = Probe::new()?;
-    let writings = thread::scope(|scope| {
-        let writers: Vec<_> = strangers
-            .iter()
-            .map(|writer| scope.spawn(|| Writings::make(lab, &swarm, &probe, *writer)))
-            .collect();
-        writers.into_iter().filter_map(|writer| writer.join().ok()).collect::<Vec<_>>()
-    });
+    // One writer after the other: while `mainline` writes, under ids it does not answer for, every
+    // lookup of libtorrent that meets those ids takes 15 s.
+    let writings: Vec<_> =
+        strangers.iter().map(|writer| Writings::make(lab, &swarm, &probe, *writer)).collect();
+    // All readers stay to the end: those that are done answer those that are not.
+    let readers: Vec<_> = strangers
+        .iter()
+        .map(|reader| Reader { kind: *reader, client: swarm.join(lab, *reader) })
+        .collect();
     let cells = thread::scope(|scope| {
-        let readers: Vec<_> = strangers
+        let running: Vec<_> = readers
             .iter()
-            .map(|reader| scope.spawn(|| reading::read_all(lab, &swarm, &writings, *reader)))
+            .map(|reader| scope.spawn(|| reader.read_all(&swarm, &writings)))
             .collect();
-        readers.into_iter().filter_map(|reader| reader.join().ok()).flatten().collect::<Vec<_>>()
+        running.into_iter().filter_map(|reader| reader.join().ok()).flatten().collect::<Vec<_>>()
     });
     let expected = strangers.len() * strangers.len() * operations(swarm.kind).count();
     if cells.len() != expected {

@@ -4,28 +4,41 @@ use std::net::SocketAddrV4;
 use std::thread;
 
 use super::{Cell, Operation, Outcome, Plan, Swarm, Writings, operations};
-use crate::interop::{Kind, Lab, Peer, PeerError, Result, Version};
+use crate::interop::{Kind, Peer, PeerError, Result, Version};
 
-/// Starts a reader and has it look for everything that was written.
-pub(super) fn read_all(lab: &Lab, swarm: &Swarm, writings: &[Writings], reader: Kind) -> Vec<Cell> {
-    let client = swarm.join(lab, reader);
-    let servers = swarm.addrs();
-    let cell = |writings: &Writings, operation| {
-        let result = match &client {
-            Ok(client) => read(client.as_ref(), &servers, writings, operation),
-            Err(error) => Err(error.clone()),
+/// A reader, or why it did not start.
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub(super) kind: Kind,
+    pub(super) client: Result<Box<dyn Peer>>,
+}
+
+impl Reader {
+    /// Looks for everything that was written.
+    pub(super) fn read_all(&self, swarm: &Swarm, writings: &[Writings]) -> Vec<Cell> {
+        let servers = swarm.addrs();
+        let cell = |writings: &Writings, operation| {
+            let result = match &self.client {
+                Ok(client) => read(client.as_ref(), &servers, writings, operation),
+                Err(error) => Err(error.clone()),
+            };
+            Cell {
+                swarm: swarm.kind(),
+                writer: writings.writer,
+                reader: self.kind,
+                operation,
+                outcome: Outcome::from(result),
+            }
         };
-        let (swarm, writer) = (swarm.kind(), writings.writer);
-        Cell { swarm, writer, reader, operation, outcome: Outcome::from(result) }
-    };
-    thread::scope(|scope| {
-        let running: Vec<_> = writings
-            .iter()
-            .flat_map(|writings| operations(swarm.kind()).map(move |op| (writings, op)))
-            .map(|(writings, operation)| scope.spawn(move || cell(writings, operation)))
-            .collect();
-        running.into_iter().filter_map(|thread| thread.join().ok()).collect()
-    })
+        thread::scope(|scope| {
+            let running: Vec<_> = writings
+                .iter()
+                .flat_map(|writings| operations(swarm.kind()).map(move |op| (writings, op)))
+                .map(|(writings, operation)| scope.spawn(move || cell(writings, operation)))
+                .collect();
+            running.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        })
+    }
 }
 
 fn read(

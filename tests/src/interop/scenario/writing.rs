@@ -27,6 +27,9 @@ pub struct Writings {
     pub(super) addr: Option<SocketAddrV4>,
     /// How each operation went.
     pub(super) results: BTreeMap<Operation, Result<()>>,
+    /// Answers where the writer was, but has nothing: libtorrent waits 15 s in every lookup that
+    /// meets a node which left.
+    _placeholder: Option<Probe>,
 }
 
 impl Writings {
@@ -37,11 +40,11 @@ impl Writings {
             Err(error) => {
                 let failed = |operation| (operation, Err(error.clone()));
                 let results = operations(swarm.kind()).map(failed).collect();
-                return Self { writer, addr: None, results };
+                return Self { writer, addr: None, results, _placeholder: None };
             }
         };
         let desk = Desk { peer: peer.as_ref(), servers: &swarm.addrs(), probe };
-        let results = thread::scope(|scope| {
+        let mut results: BTreeMap<_, _> = thread::scope(|scope| {
             // A stale version needs a newer one before it, so that one thread does both.
             let alone = |operation: &Operation| *operation != Operation::Stale;
             let running: Vec<_> = operations(swarm.kind())
@@ -50,7 +53,13 @@ impl Writings {
                 .collect();
             running.into_iter().filter_map(|thread| thread.join().ok()).flatten().collect()
         });
-        Self { writer, addr: Some(peer.addr()), results }
+        let addr = peer.addr();
+        drop(peer);
+        let placeholder = Probe::at(addr);
+        if let Err(error) = &placeholder {
+            results.values_mut().for_each(|result| *result = Err(error.clone()));
+        }
+        Self { writer, addr: Some(addr), results, _placeholder: placeholder.ok() }
     }
 
     /// How the writer's half of an operation went.
