@@ -175,16 +175,16 @@ impl Swarm {
         self.servers.iter().map(|server| server.addr()).collect()
     }
 
-    /// Starts a node that knows the swarm's nodes; a read-only one (BEP 43) if it can be.
+    /// Starts a node that knows the swarm's nodes.
     ///
     /// # Errors
     /// If it does not start, or does not meet any node.
     pub fn join(&self, lab: &Lab, kind: Kind) -> Result<Box<dyn Peer>> {
         let addrs = self.addrs();
-        // libtorrent takes even a read-only node into its table when that announces or puts, hands
-        // it back to it, and as a client waits 15 s for an answer from itself.
-        let read_only = kind != Kind::Libtorrent;
-        let spec = NodeSpec { addr: address::next()?, bootstrap: addrs.clone(), read_only };
+        // libtorrent takes even a read-only node into its table when that announces or puts, and
+        // bittorrent-dht whoever asks. They hand it back to itself, and libtorrent and `mainline`
+        // would wait for their own answer (15 s and 2 s).
+        let spec = NodeSpec { addr: address::next()?, bootstrap: addrs.clone(), read_only: false };
         let client = lab.start(kind, &spec)?;
         introduce(client.as_ref(), &addrs)?;
         meet(client.as_ref(), 1)?;
