@@ -9,7 +9,6 @@ mod writing;
 
 use core::fmt;
 use std::net::SocketAddrV4;
-use std::thread;
 use std::time::Duration;
 
 use super::krpc::Probe;
@@ -22,8 +21,10 @@ pub use writing::Writings;
 
 /// Nodes in a swarm.
 pub const SERVERS: usize = 6;
-/// How long a node may take to meet the others.
+/// How long a server may take to meet the others.
 const MEET: Duration = Duration::from_secs(10);
+/// How long a client may take to meet any server.
+const JOIN: Duration = Duration::from_secs(5);
 
 /// What a writer does and a reader checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -158,7 +159,7 @@ impl Swarm {
         }
         let swarm = Self { kind, servers };
         for server in &swarm.servers {
-            meet(server.as_ref(), SERVERS - 1)?;
+            meet(server.as_ref(), SERVERS - 1, MEET)?;
         }
         Ok(swarm)
     }
@@ -187,7 +188,7 @@ impl Swarm {
         let spec = NodeSpec { addr: address::next()?, bootstrap: addrs.clone(), read_only: false };
         let client = lab.start(kind, &spec)?;
         introduce(client.as_ref(), &addrs)?;
-        meet(client.as_ref(), 1)?;
+        meet(client.as_ref(), 1, JOIN)?;
         Ok(client)
     }
 }
@@ -199,22 +200,20 @@ impl Swarm {
 pub fn run(lab: &Lab, swarm: Kind, strangers: &[Kind]) -> Result<Vec<Cell>> {
     let swarm = Swarm::start(lab, swarm)?;
     let probe = Probe::new()?;
-    // One writer after the other: while `mainline` writes, under ids it does not answer for, every
-    // lookup of libtorrent that meets those ids takes 15 s.
+    // One stranger after the other: `mainline` answers nobody but its own kind, so that once it is
+    // there, every lookup of libtorrent that meets it takes 15 s.
+    let mut strangers = strangers.to_vec();
+    strangers.sort_by_key(|kind| *kind == Kind::Mainline);
     let writings: Vec<_> =
         strangers.iter().map(|writer| Writings::make(lab, &swarm, &probe, *writer)).collect();
-    // All readers stay to the end: those that are done answer those that are not.
-    let readers: Vec<_> = strangers
-        .iter()
-        .map(|reader| Reader { kind: *reader, client: swarm.join(lab, *reader) })
-        .collect();
-    let cells = thread::scope(|scope| {
-        let running: Vec<_> = readers
-            .iter()
-            .map(|reader| scope.spawn(|| reader.read_all(&swarm, &writings)))
-            .collect();
-        running.into_iter().filter_map(|reader| reader.join().ok()).flatten().collect::<Vec<_>>()
-    });
+    // Readers stay to the end: those that are done answer those that are not.
+    let mut readers = Vec::new();
+    let mut cells = Vec::new();
+    for kind in &strangers {
+        let reader = Reader { kind: *kind, client: swarm.join(lab, *kind) };
+        cells.extend(reader.read_all(&swarm, &writings));
+        readers.push(reader);
+    }
     let expected = strangers.len() * strangers.len() * operations(swarm.kind).count();
     if cells.len() != expected {
         return Err(PeerError::Failed(format!("{} of {expected} cells", cells.len())));
@@ -239,8 +238,8 @@ fn introduce(peer: &dyn Peer, addrs: &[SocketAddrV4]) -> Result<()> {
     Ok(())
 }
 
-fn meet(peer: &dyn Peer, contacts: usize) -> Result<()> {
-    if wait_until(MEET, || Ok(peer.contacts()? >= contacts))? {
+fn meet(peer: &dyn Peer, contacts: usize, limit: Duration) -> Result<()> {
+    if wait_until(limit, || Ok(peer.contacts()? >= contacts))? {
         return Ok(());
     }
     let kind = peer.kind();
