@@ -1,3 +1,6 @@
-//! The shared test harness.
+//! The shared test harness: an in-memory network of real nodes, and the drivers of other
+//! implementations.
 
 pub mod interop;
+pub mod populate;
+pub mod world;

@@ -76,6 +76,8 @@ pub trait Addr:
     const MAX_DATAGRAM: usize;
     /// The most peers in one `values` list.
     const MAX_VALUES: usize;
+    /// The same beside the two filters of a scrape (BEP 33).
+    const MAX_VALUES_WITH_SCRAPE: usize;
 
     /// The address, if it is of this family. IPv4-mapped IPv6 addresses count as IPv4.
     fn from_socket_addr(addr: SocketAddr) -> Option<Self>;
@@ -117,6 +119,7 @@ impl Addr for SocketAddrV4 {
     const COMPACT_LEN: usize = 6;
     const MAX_DATAGRAM: usize = 1_400;
     const MAX_VALUES: usize = 50;
+    const MAX_VALUES_WITH_SCRAPE: usize = 30;
 
     fn from_socket_addr(addr: SocketAddr) -> Option<Self> {
         match addr.ip().to_canonical() {
@@ -172,6 +175,7 @@ impl Addr for SocketAddrV6 {
     const COMPACT_LEN: usize = 18;
     const MAX_DATAGRAM: usize = 1_232;
     const MAX_VALUES: usize = 35;
+    const MAX_VALUES_WITH_SCRAPE: usize = 15;
 
     fn from_socket_addr(addr: SocketAddr) -> Option<Self> {
         match addr.ip().to_canonical() {

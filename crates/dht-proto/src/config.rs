@@ -33,6 +33,8 @@ pub struct Config {
     pub bootstrap: Vec<SocketAddr>,
     /// Our external IP addresses, if known: skips the voting. Default: none.
     pub public_ips: Vec<core::net::IpAddr>,
+    /// Our UDP port, which an announce with `implied_port` also names. Default: 6881.
+    pub port: u16,
     /// Four bytes of client version sent as `v`: two letters, two bytes. Default: `DR` 0 1.
     pub version: [u8; 4],
 
@@ -73,7 +75,7 @@ pub struct Config {
     pub alpha: usize,
     /// Candidates that one lookup remembers. Default: 100.
     pub max_frontier: usize,
-    /// Lookups at a time, maintenance included. Default: 1024.
+    /// Lookups at a time, maintenance included. Default: 256.
     pub max_lookups: usize,
     /// Queries in flight, all purposes together. Default: 2048.
     pub max_transactions: usize,
@@ -85,20 +87,22 @@ pub struct Config {
     pub stall_initial: Duration,
     /// A lookup ends after this long whatever happens. Default: 2 min.
     pub lookup_timeout: Duration,
-    /// Events waiting for `poll_event`; when full, lookups wait. Default: 4096.
+    /// Events waiting for `poll_event`; when full, lookups wait. Default: 1024.
     pub max_events: usize,
 
     /// Infohashes with stored peers. Default: 2000.
     pub max_torrents: usize,
     /// Peers per infohash. Default: 500.
     pub max_peers_per_torrent: usize,
-    /// Infohashes that one /24 (v6: /64) may announce at a time. Default: 512.
+    /// Peers that one /24 (v6: /64) may have stored at a time, all infohashes together. A /16 (v6:
+    /// /32) may have as many, or a quarter of `max_torrents` if that is more. Default: 512.
     pub max_announces_per_subnet: usize,
     /// A peer is forgotten this long after its announce. Default: 45 min.
     pub peer_lifetime: Duration,
     /// Stored items, immutable and mutable together. Default: 2000.
     pub max_items: usize,
-    /// Items that one /24 (v6: /64) may have stored at a time. Default: 256.
+    /// Items that one /24 (v6: /64) may have stored at a time. A /16 (v6: /32) may have as many, or
+    /// a quarter of `max_items` if that is more. Default: 256.
     pub max_items_per_subnet: usize,
     /// An item is forgotten this long after its last put. Default: 2 h (BEP 44).
     pub item_lifetime: Duration,
@@ -115,12 +119,22 @@ pub struct Config {
     pub subnet_burst_bytes: u32,
     /// Reply bytes per second to everybody. Default: 20000000.
     pub total_bytes_per_sec: u32,
-    /// Counters of the per-subnet budget; collisions share one. Default: 4096.
+    /// Counters of the per-subnet budget, at most; made as load requires, in powers of two, of 8
+    /// bytes each. Collisions share one. 0 leaves only the total budget. Default: 4096.
     pub throttle_slots: usize,
     /// Signatures checked per second for puts from strangers. Default: 2000.
     pub verifications_per_sec: u32,
     /// The signature check. Default: ed25519, strict.
     pub verify: VerifyFn,
+}
+
+impl Config {
+    /// The most bytes that a [`Dht`](crate::Dht) on both networks can take up under these limits,
+    /// whatever arrives: the sum of all bounds, each store full and each list half empty.
+    #[must_use]
+    pub fn memory_ceiling(&self) -> usize {
+        crate::Dht::memory_ceiling(self)
+    }
 }
 
 impl Default for Config {
@@ -129,6 +143,7 @@ impl Default for Config {
             mode: Mode::Adaptive,
             bootstrap: Vec::new(),
             public_ips: Vec::new(),
+            port: 6881,
             version: *b"DR\x00\x01",
             k: 8,
             extended_buckets: true,
@@ -146,13 +161,13 @@ impl Default for Config {
             offline_after: Duration::from_secs(30),
             alpha: 4,
             max_frontier: 100,
-            max_lookups: 1024,
+            max_lookups: 256,
             max_transactions: 2048,
             query_timeout: Duration::from_secs(10),
             stall_min: Duration::from_millis(100),
             stall_initial: Duration::from_secs(1),
             lookup_timeout: Duration::from_secs(120),
-            max_events: 4096,
+            max_events: 1024,
             max_torrents: 2000,
             max_peers_per_torrent: 500,
             max_announces_per_subnet: 512,

@@ -1,13 +1,20 @@
-//! [`Dht`]: a v4 and a v6 node under one set of verbs (BEP 32).
+//! [`Dht`]: a v4 and a v6 node under one set of verbs (BEP 32: two networks, side by side).
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::net::SocketAddr;
+use alloc::vec::Vec;
+use core::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::MAX_DATAGRAM;
+use crate::addr::{Addr, Family};
 use crate::config::Config;
+use crate::health::{Health, Trouble};
 use crate::id::NodeId;
-use crate::request::{Event, Lookup, LookupId, StartError};
-use crate::seed::Seed;
+use crate::lookup::WalkRef;
+use crate::node::{Node, Sibling};
+use crate::request::{AnnouncePort, Event, Lookup, LookupId, Outcome, StartError};
+use crate::seed::{Domain, Seed};
+use crate::snapshot::Snapshot;
 use crate::stats::Stats;
 use crate::time::Instant;
 
@@ -34,15 +41,76 @@ pub enum Networks {
     Both,
 }
 
-/// The DHT as a state machine: datagrams and time in, datagrams and events out.
+/// A lookup as the user knows it: one walk per network.
 #[derive(Debug)]
-pub struct Dht {}
+struct Slot {
+    generation: u32,
+    v4: Option<WalkRef>,
+    v6: Option<WalkRef>,
+    /// What the network that finished first had to say.
+    outcome: Option<Box<Outcome>>,
+    running: bool,
+}
 
-#[expect(missing_docs, unused_variables, clippy::todo, reason = "interface only, for now")]
+/// The DHT as a state machine: datagrams and time in, datagrams and events out.
+///
+/// **The contract.** Feed every input with the present time; then take transmits and events, in any
+/// order, as much or as little as your budget allows; then sleep until
+/// [`poll_timeout`](Self::poll_timeout) or the next input. `poll_timeout` is never later than the
+/// last `now` while output waits, so a loop that obeys it forgets nothing. A query's clock starts
+/// when [`poll_transmit`](Self::poll_transmit) builds it: a socket that is full makes no node look
+/// dead, as long as nobody asks for datagrams that cannot be sent.
+///
+/// No input makes it panic. Time that goes backwards is taken as standing still.
+#[derive(Debug)]
+pub struct Dht {
+    // Boxed, so that a node on one network does not pay for the other.
+    v4: Option<Box<Node<SocketAddrV4>>>,
+    v6: Option<Box<Node<SocketAddrV6>>>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    max_lookups: usize,
+}
+
 impl Dht {
-    pub fn new(config: Arc<Config>, networks: Networks, seed: Seed, now: Instant) -> Self {
-        todo!()
+    /// A node that knows nobody but the bootstrap addresses of its configuration.
+    #[must_use]
+    pub fn new(config: Arc<Config>, networks: Networks, seed: &Seed, now: Instant) -> Self {
+        let max_lookups = config.max_lookups;
+        let v4 = (networks != Networks::V6)
+            .then(|| Box::new(Node::new(config.clone(), &seed.child(Domain::NodeV4), now)));
+        let v6 = (networks != Networks::V4)
+            .then(|| Box::new(Node::new(config, &seed.child(Domain::NodeV6), now)));
+        Self { v4, v6, slots: Vec::new(), free: Vec::new(), max_lookups }
     }
+
+    /// A node that continues an earlier run: same ids (unless our address changed), known contacts
+    /// to start from, stored items.
+    #[must_use]
+    pub fn restore(
+        config: Arc<Config>,
+        networks: Networks,
+        seed: &Seed,
+        now: Instant,
+        snapshot: &Snapshot,
+    ) -> Self {
+        let mut dht = Self::new(config, networks, seed, now);
+        if let (Some(node), Some(saved)) = (&mut dht.v4, &snapshot.v4) {
+            node.restore(now, saved);
+        }
+        if let (Some(node), Some(saved)) = (&mut dht.v6, &snapshot.v6) {
+            node.restore(now, saved);
+        }
+        dht
+    }
+
+    // Input.
+
+    /// Takes a datagram that came from `from`. The reply, if there is one, goes back there, and its
+    /// bytes are in `reply`: send it or drop it, nobody asks again.
+    ///
+    /// Datagrams of a family that this DHT does not speak are ignored. There is no error: garbage is
+    /// normal input and becomes a counter in [`Stats`].
     #[must_use]
     pub fn handle_datagram(
         &mut self,
@@ -51,40 +119,307 @@ impl Dht {
         datagram: &[u8],
         reply: &mut [u8; MAX_DATAGRAM],
     ) -> Option<Transmit> {
-        todo!()
+        let len = if let Some(addr) = SocketAddrV4::from_socket_addr(from) {
+            self.v4.as_mut()?.handle_datagram(now, addr, datagram, &mut self.v6, reply)?
+        } else {
+            let addr = SocketAddrV6::from_socket_addr(from)?;
+            self.v6.as_mut()?.handle_datagram(now, addr, datagram, &mut self.v4, reply)?
+        };
+        Some(Transmit { to: from, len })
     }
+
+    /// The operating system reported that nobody is at `to` (ICMP unreachable).
     pub fn handle_unreachable(&mut self, now: Instant, to: SocketAddr) {
-        todo!()
+        if let (Some(node), Some(to)) = (&mut self.v4, SocketAddrV4::from_socket_addr(to)) {
+            node.handle_unreachable(now, to);
+        }
+        if let (Some(node), Some(to)) = (&mut self.v6, SocketAddrV6::from_socket_addr(to)) {
+            node.handle_unreachable(now, to);
+        }
     }
+
+    /// Time has passed. Call it when [`poll_timeout`](Self::poll_timeout) is due; more often does no
+    /// harm.
     pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
+        if let Some(node) = &mut self.v4 {
+            node.handle_timeout(now);
+        }
+        if let Some(node) = &mut self.v6 {
+            node.handle_timeout(now);
+        }
     }
+
+    // Output.
+
+    /// Builds the next query into `buf`. Its timeout starts at `now`.
     #[must_use]
     pub fn poll_transmit(
         &mut self,
         now: Instant,
         buf: &mut [u8; MAX_DATAGRAM],
     ) -> Option<Transmit> {
-        todo!()
+        if let Some(node) = &mut self.v4
+            && let Some((to, len)) = node.poll_transmit(now, self.v6.is_hungry(), buf)
+        {
+            return Some(Transmit { to: to.socket_addr(), len });
+        }
+        let node = self.v6.as_mut()?;
+        let (to, len) = node.poll_transmit(now, self.v4.is_hungry(), buf)?;
+        Some(Transmit { to: to.socket_addr(), len })
     }
+
+    /// The next event.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
-        todo!()
+        loop {
+            let next = self
+                .v4
+                .as_mut()
+                .and_then(|node| node.poll_event())
+                .map(|event| (Family::V4, event));
+            let next = next.or_else(|| {
+                self.v6.as_mut().and_then(|node| node.poll_event()).map(|event| (Family::V6, event))
+            });
+            let (family, event) = next?;
+            let Event::Done { lookup, outcome } = event else { return Some(event) };
+            if let Some(outcome) = self.on_walk_done(family, lookup, outcome) {
+                return Some(Event::Done { lookup, outcome });
+            }
+        }
     }
+
+    /// When [`handle_timeout`](Self::handle_timeout) must be called next; not later than the last
+    /// `now` while [`poll_transmit`](Self::poll_transmit) or [`poll_event`](Self::poll_event) would
+    /// return something. Takes constant time.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        let v4 = self.v4.as_ref().and_then(|node| node.poll_timeout());
+        let v6 = self.v6.as_ref().and_then(|node| node.poll_timeout());
+        v4.into_iter().chain(v6).min()
     }
-    pub fn start(&mut self, now: Instant, lookup: Lookup) -> Result<LookupId, StartError> {
-        todo!()
+
+    // Operations.
+
+    /// Starts a lookup on every network that it concerns. It ends with exactly one
+    /// [`Event::Done`], unless it is cancelled.
+    ///
+    /// # Errors
+    /// [`StartError::AtCapacity`] if too many lookups run, [`StartError::NoSuchFamily`] if the
+    /// address to ask is of a family that this DHT does not speak, [`StartError::BadPort`] for
+    /// port 0.
+    pub fn start(&mut self, now: Instant, lookup: &Lookup) -> Result<LookupId, StartError> {
+        let only = self.family_of(lookup)?;
+        let running = self.slots.len() - self.free.len();
+        let room = self.v4.as_ref().is_none_or(|node| node.has_room())
+            && self.v6.as_ref().is_none_or(|node| node.has_room());
+        if running >= self.max_lookups || !room {
+            return Err(StartError::AtCapacity);
+        }
+        let id = self.new_slot();
+        let wants = |family| only.is_none_or(|only| only == family);
+        let v4 = self.v4.as_mut().filter(|_| wants(Family::V4));
+        let v4 = v4.map(|node| node.start(now, id, lookup));
+        let v6 = self.v6.as_mut().filter(|_| wants(Family::V6));
+        let v6 = v6.map(|node| node.start(now, id, lookup));
+        if let Some(slot) = self.slot(id) {
+            (slot.v4, slot.v6) = (v4, v6);
+        }
+        Ok(id)
     }
+
+    /// Ends a lookup. No event carries its id after this. Returns whether it was running.
     pub fn cancel(&mut self, id: LookupId) -> bool {
-        todo!()
+        let Some(slot) = self.slot(id) else { return false };
+        let (v4, v6) = (slot.v4, slot.v6);
+        if let Some(node) = &mut self.v4 {
+            v4.map(|walk| node.cancel(walk));
+            node.forget_events(id);
+        }
+        if let Some(node) = &mut self.v6 {
+            v6.map(|walk| node.cancel(walk));
+            node.forget_events(id);
+        }
+        self.free_slot(id);
+        true
     }
+
+    /// Tells of a node that might be alive, with its id if that is known. It is asked before it is
+    /// believed.
     pub fn add_contact(&mut self, now: Instant, addr: SocketAddr, id: Option<NodeId>) {
-        todo!()
+        if let (Some(node), Some(addr)) = (&mut self.v4, SocketAddrV4::from_socket_addr(addr)) {
+            node.add_contact(now, addr, id);
+        }
+        if let (Some(node), Some(addr)) = (&mut self.v6, SocketAddrV6::from_socket_addr(addr)) {
+            node.add_contact(now, addr, id);
+        }
     }
+
+    /// Adds an address to start from, as if it had been in [`Config::bootstrap`].
+    pub fn add_bootstrap(&mut self, now: Instant, addr: SocketAddr) {
+        if let (Some(node), Some(addr)) = (&mut self.v4, SocketAddrV4::from_socket_addr(addr)) {
+            node.add_bootstrap(now, addr);
+        }
+        if let (Some(node), Some(addr)) = (&mut self.v6, SocketAddrV6::from_socket_addr(addr)) {
+            node.add_bootstrap(now, addr);
+        }
+    }
+
+    /// What only the runtime can see, for the health report; `None` when it is over.
+    pub fn report(&mut self, now: Instant, family: Family, trouble: Option<Trouble>) {
+        match (family, &mut self.v4, &mut self.v6) {
+            (Family::V4, Some(node), _) => node.report(now, trouble),
+            (Family::V6, _, Some(node)) => node.report(now, trouble),
+            (Family::V4, None, _) | (Family::V6, _, None) => {}
+        }
+    }
+
+    /// Our node id on a network, if we take part in it.
+    #[must_use]
+    pub fn node_id(&self, family: Family) -> Option<NodeId> {
+        match family {
+            Family::V4 => self.v4.as_ref().map(|node| node.own_id()),
+            Family::V6 => self.v6.as_ref().map(|node| node.own_id()),
+        }
+    }
+
+    /// What a restart needs.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.v4 = self.v4.as_ref().map(|node| node.snapshot());
+        snapshot.v6 = self.v6.as_ref().map(|node| node.snapshot());
+        snapshot
+    }
+
+    /// Counters of both networks together.
+    #[must_use]
     pub fn stats(&self) -> Stats {
-        todo!()
+        let v4 = self.v4.as_ref().map(|node| node.stats()).unwrap_or_default();
+        let v6 = self.v6.as_ref().map(|node| node.stats()).unwrap_or_default();
+        v4 + v6
+    }
+
+    /// Whether the DHT works, and if not, why.
+    #[must_use]
+    pub fn health(&self, now: Instant) -> Health {
+        Health {
+            v4: self.v4.as_ref().map(|node| node.health(now)),
+            v6: self.v6.as_ref().map(|node| node.health(now)),
+        }
+    }
+
+    /// See [`Config::memory_ceiling`].
+    pub(crate) fn memory_ceiling(config: &Config) -> usize {
+        size_of::<Self>()
+            + Node::<SocketAddrV4>::memory_ceiling(config)
+            + Node::<SocketAddrV6>::memory_ceiling(config)
+            + config.max_lookups * (size_of::<Slot>() + size_of::<Outcome>())
+    }
+
+    /// Checks every bound and ordering that the parts promise. For tests, simulation and fuzzing.
+    ///
+    /// # Panics
+    /// If one does not hold, which is a bug.
+    pub fn check_invariants(&self) {
+        if let Some(node) = &self.v4 {
+            node.check_invariants();
+        }
+        if let Some(node) = &self.v6 {
+            node.check_invariants();
+        }
+        assert!(self.slots.len() <= self.max_lookups, "more lookups than allowed");
+    }
+
+    /// The only family that a lookup concerns, if there is just one.
+    fn family_of(&self, lookup: &Lookup) -> Result<Option<Family>, StartError> {
+        let addr = match lookup {
+            Lookup::Ping { addr } | Lookup::Sample { addr, .. } => *addr,
+            Lookup::Announce { port: AnnouncePort::Explicit(0), .. } => {
+                return Err(StartError::BadPort);
+            }
+            Lookup::FindNode { .. }
+            | Lookup::GetPeers { .. }
+            | Lookup::Announce { .. }
+            | Lookup::GetItem { .. }
+            | Lookup::PutItem { .. } => return Ok(None),
+        };
+        if addr.port() == 0 {
+            return Err(StartError::BadPort);
+        }
+        let family = Family::of(&addr);
+        let spoken = match family {
+            Family::V4 => self.v4.is_some(),
+            Family::V6 => self.v6.is_some(),
+        };
+        if spoken { Ok(Some(family)) } else { Err(StartError::NoSuchFamily(family)) }
+    }
+
+    /// One network is done. The user hears of it when all are.
+    fn on_walk_done(
+        &mut self,
+        family: Family,
+        id: LookupId,
+        outcome: Box<Outcome>,
+    ) -> Option<Box<Outcome>> {
+        let slot = self.slot(id)?;
+        let other = match family {
+            Family::V4 => {
+                slot.v4 = None;
+                slot.v6
+            }
+            Family::V6 => {
+                slot.v6 = None;
+                slot.v4
+            }
+        };
+        let proven = outcome.item.as_ref().is_some_and(|item| item.signed().is_none());
+        let Some(other) = other else {
+            let earlier = slot.outcome.take();
+            self.free_slot(id);
+            return Some(match earlier {
+                Some(earlier) => Box::new(earlier.merge(*outcome)),
+                None => outcome,
+            });
+        };
+        slot.outcome = Some(outcome);
+        if !proven {
+            return None;
+        }
+        // An immutable value is its own proof: the other network cannot know better.
+        match family {
+            Family::V4 => self.v6.as_mut().map(|node| (node.cancel(other), node.forget_events(id))),
+            Family::V6 => self.v4.as_mut().map(|node| (node.cancel(other), node.forget_events(id))),
+        };
+        let outcome = self.slot(id)?.outcome.take();
+        self.free_slot(id);
+        outcome
+    }
+
+    fn new_slot(&mut self) -> LookupId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            let (v4, v6, outcome) = (None, None, None);
+            self.slots.push(Slot { generation: 0, v4, v6, outcome, running: false });
+            (self.slots.len() - 1) as u32
+        });
+        let mut generation = 0;
+        if let Some(slot) = self.slots.get_mut(index as usize) {
+            slot.generation = slot.generation.wrapping_add(1);
+            generation = slot.generation;
+            slot.running = true;
+        }
+        LookupId { index, generation }
+    }
+
+    fn slot(&mut self, id: LookupId) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(id.index())?;
+        (slot.running && slot.generation == id.generation).then_some(slot)
+    }
+
+    fn free_slot(&mut self, id: LookupId) {
+        if let Some(slot) = self.slot(id) {
+            slot.running = false;
+            slot.outcome = None;
+            self.free.push(id.index);
+        }
     }
 }

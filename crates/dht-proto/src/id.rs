@@ -5,6 +5,8 @@ use core::str::FromStr;
 
 use sha1_smol::Sha1;
 
+pub mod bep42;
+
 /// Length of every id and hash of the DHT, in bytes.
 pub const ID_LEN: usize = 20;
 
@@ -159,6 +161,14 @@ impl Distance {
         Self { high: a.0 ^ b.0, mid: a.1 ^ b.1, low: a.2 ^ b.2 }
     }
 
+    /// The distance as a share of the key space, 0 to 1.
+    #[must_use]
+    pub fn fraction(self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "53 bits are plenty for a density")]
+        let (high, mid) = (self.high as f64, self.mid as f64);
+        (high + mid / TWO_64) / TWO_64
+    }
+
     /// Number of leading bits that the two points share, 0 to 160.
     #[must_use]
     pub const fn leading_zeros(self) -> u32 {
@@ -171,6 +181,9 @@ impl Distance {
         }
     }
 }
+
+/// 2^64.
+const TWO_64: f64 = 18_446_744_073_709_551_616.0;
 
 /// The id as big-endian words: comparing them compares the id as a number.
 fn words(id: &[u8; ID_LEN]) -> (u64, u64, u32) {

@@ -12,8 +12,9 @@ use crate::id::ItemId;
 pub const MAX_VALUE_LEN: usize = 1_000;
 /// A salt may be this long (BEP 44, error 207).
 pub const MAX_SALT_LEN: usize = 64;
-/// Lists and dictionaries in a value may nest this deep.
-pub const MAX_VALUE_DEPTH: usize = 32;
+/// Lists and dictionaries in a value may nest this deep: messages that nest deeper than 16 are
+/// dropped, and two levels of a put are its own.
+pub const MAX_VALUE_DEPTH: usize = 14;
 /// Room for the longest signed text: salt, seq and value with their keys and lengths.
 const MAX_SIGNABLE_LEN: usize = MAX_VALUE_LEN + MAX_SALT_LEN + 64;
 

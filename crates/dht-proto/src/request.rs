@@ -179,6 +179,20 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The lookup that the event belongs to, if it does.
+    #[must_use]
+    pub const fn lookup(&self) -> Option<LookupId> {
+        match self {
+            Self::Peers { lookup, .. }
+            | Self::Item { lookup, .. }
+            | Self::Samples { lookup, .. }
+            | Self::Done { lookup, .. } => Some(*lookup),
+            Self::ExternalAddress(_) | Self::Serving { .. } => None,
+        }
+    }
+}
+
 /// Why a lookup ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
@@ -226,6 +240,52 @@ pub struct Outcome {
     pub stored: u32,
     /// Nodes that refused the announce or put.
     pub refusals: Vec<Refusal>,
+}
+
+impl Outcome {
+    /// The outcome of one lookup on both networks.
+    #[must_use]
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        let earlier = |a: Option<Duration>, b: Option<Duration>| a.into_iter().chain(b).min();
+        self.ended = self.ended.merge(other.ended);
+        self.closest.extend(other.closest);
+        self.depth = self.depth.max(other.depth);
+        self.queries += other.queries;
+        self.replies += other.replies;
+        self.timeouts += other.timeouts;
+        self.first_value = earlier(self.first_value, other.first_value);
+        self.converged = self.converged.max(other.converged);
+        self.duration = self.duration.max(other.duration);
+        self.peers += other.peers;
+        self.scrape = match (self.scrape, other.scrape) {
+            (Some(a), Some(b)) => Some(Scrape {
+                seeds: a.seeds + b.seeds,
+                downloaders: a.downloaders + b.downloaders,
+            }),
+            (a, b) => a.or(b),
+        };
+        let seq = |item: &Option<Box<Item>>| {
+            item.as_ref().map(|item| item.signed().map(|signed| signed.seq))
+        };
+        if seq(&other.item) > seq(&self.item) {
+            self.item = other.item;
+        }
+        self.stored += other.stored;
+        self.refusals.extend(other.refusals);
+        self
+    }
+}
+
+impl Ended {
+    /// The better of two: a network without contacts does not spoil the other one's success.
+    const fn merge(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Completed, _) | (_, Self::Completed) => Self::Completed,
+            (Self::TimedOut, _) | (_, Self::TimedOut) => Self::TimedOut,
+            (Self::NoAnswer, _) | (_, Self::NoAnswer) => Self::NoAnswer,
+            (Self::NoContacts, Self::NoContacts) => Self::NoContacts,
+        }
+    }
 }
 
 /// How many peers a torrent has, by the merged bloom filters of all nodes asked (BEP 33).

@@ -33,6 +33,8 @@ pub struct Stats {
     pub throttled: u64,
     /// Queries near the budget, answered with less.
     pub degraded: u64,
+    /// Queries not answered because their transaction id leaves no room in a datagram.
+    pub oversized_tids: u64,
 
     /// Queries answered, by method.
     pub ping_in: u64,
@@ -84,4 +86,53 @@ pub struct Stats {
     pub in_flight: u64,
     /// Gauge: lookups running, maintenance included.
     pub lookups_running: u64,
+}
+
+impl core::ops::Add for Stats {
+    type Output = Self;
+
+    /// The counters of two nodes together.
+    fn add(self, other: Self) -> Self {
+        Self {
+            datagrams_in: self.datagrams_in + other.datagrams_in,
+            bytes_in: self.bytes_in + other.bytes_in,
+            queries_out: self.queries_out + other.queries_out,
+            replies_out: self.replies_out + other.replies_out,
+            bytes_out: self.bytes_out + other.bytes_out,
+            malformed: self.malformed + other.malformed,
+            unsorted: self.unsorted + other.unsorted,
+            bad_queries: self.bad_queries + other.bad_queries,
+            bad_source: self.bad_source + other.bad_source,
+            unsolicited: self.unsolicited + other.unsolicited,
+            id_mismatch: self.id_mismatch + other.id_mismatch,
+            queries_unserved: self.queries_unserved + other.queries_unserved,
+            throttled: self.throttled + other.throttled,
+            degraded: self.degraded + other.degraded,
+            oversized_tids: self.oversized_tids + other.oversized_tids,
+            ping_in: self.ping_in + other.ping_in,
+            find_node_in: self.find_node_in + other.find_node_in,
+            get_peers_in: self.get_peers_in + other.get_peers_in,
+            announce_peer_in: self.announce_peer_in + other.announce_peer_in,
+            get_in: self.get_in + other.get_in,
+            put_in: self.put_in + other.put_in,
+            sample_infohashes_in: self.sample_infohashes_in + other.sample_infohashes_in,
+            unknown_in: self.unknown_in + other.unknown_in,
+            bad_tokens: self.bad_tokens + other.bad_tokens,
+            errors_out: self.errors_out + other.errors_out,
+            verifications: self.verifications + other.verifications,
+            replies_in: self.replies_in + other.replies_in,
+            errors_in: self.errors_in + other.errors_in,
+            timeouts: self.timeouts + other.timeouts,
+            unreachable: self.unreachable + other.unreachable,
+            id_changes: self.id_changes + other.id_changes,
+            lookups: self.lookups + other.lookups,
+            contacts: self.contacts + other.contacts,
+            candidates: self.candidates + other.candidates,
+            torrents: self.torrents + other.torrents,
+            peers: self.peers + other.peers,
+            items: self.items + other.items,
+            in_flight: self.in_flight + other.in_flight,
+            lookups_running: self.lookups_running + other.lookups_running,
+        }
+    }
 }

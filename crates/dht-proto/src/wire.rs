@@ -7,11 +7,15 @@
 //! Syntax is strict, order is not: real nodes send unsorted dictionaries. Unknown keys are skipped,
 //! the first of two equal keys wins, and a BEP 44 `v` stays the raw span that it arrived in.
 
+mod bencode;
 mod compact;
+mod decode;
+mod encode;
 
 use core::net::IpAddr;
 
-pub use self::compact::{Values, nodes};
+pub use self::compact::{Values, nodes, write_node};
+pub use self::decode::{DecodeError, MAX_DATAGRAM_READ, decode};
 use crate::id::{InfoHash, ItemId, NodeId, Target};
 
 /// A KRPC message.
@@ -35,7 +39,6 @@ pub struct Message<'a> {
 /// The three kinds of message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "KRPC has three message kinds")]
-#[expect(clippy::large_enum_variant, reason = "borrowed views that live on the stack for one call")]
 pub enum Body<'a> {
     /// `y` = `q`.
     Query(Query<'a>),

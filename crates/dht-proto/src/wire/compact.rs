@@ -2,6 +2,7 @@
 
 use core::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
+use super::bencode::{Reader, SyntaxError};
 use crate::addr::Addr;
 use crate::id::{ID_LEN, NodeId};
 
@@ -23,6 +24,59 @@ impl<'a> Values<'a> {
     pub const fn of<A: Addr>(bytes: &'a [u8]) -> Self {
         Self(Form::Compact { bytes, len: A::COMPACT_LEN })
     }
+
+    /// The peers. Those with port 0 cannot be reached by anyone and are left out.
+    pub fn iter(self) -> impl Iterator<Item = SocketAddr> + 'a {
+        self.records().filter_map(|record| {
+            let peer = match SocketAddrV4::read_compact(record) {
+                Some(peer) => peer.socket_addr(),
+                None => SocketAddrV6::read_compact(record)?.socket_addr(),
+            };
+            (peer.port() != 0).then_some(peer)
+        })
+    }
+
+    /// Reads the value of `values`; `None` if it is neither a list nor a string.
+    ///
+    /// BEP 5 has one string for each peer. The original mainline client sent one string with all
+    /// peers concatenated, v4 only, bare or as the only one of a list.
+    pub(super) fn read(reader: &mut Reader<'a>) -> Result<Option<Self>, SyntaxError> {
+        if !reader.is_list() {
+            return Ok(reader.bytes()?.map(Self::mainline));
+        }
+        let start = *reader;
+        reader.list()?;
+        while !reader.end()? {
+            reader.bytes()?;
+        }
+        // Without the `l` and the `e`.
+        let inside = match reader.since(start) {
+            [_, inside @ .., _] => inside,
+            _ => &[],
+        };
+        Ok(Some(match lone_string(inside) {
+            Some(peers) if peers.len() % 6 == 0 && !is_record(peers) => Self::mainline(peers),
+            Some(_) | None => Self(Form::List(inside)),
+        }))
+    }
+
+    /// The compact forms of peers, each 6 or 18 bytes, whatever their ports.
+    pub(super) fn records(self) -> impl Iterator<Item = &'a [u8]> {
+        let (mut list, compact) = match self.0 {
+            Form::List(inside) => (Reader::new(inside), None),
+            Form::Compact { bytes, len } => (Reader::new(&[]), Some(bytes.chunks_exact(len))),
+        };
+        // What is no string, or of no compact length, stands for no peer.
+        let listed =
+            core::iter::from_fn(move || if list.is_empty() { None } else { list.bytes().ok() })
+                .flatten()
+                .filter(|string| is_record(string));
+        listed.chain(compact.into_iter().flatten())
+    }
+
+    const fn mainline(bytes: &'a [u8]) -> Self {
+        Self::of::<SocketAddrV4>(bytes)
+    }
 }
 
 /// Reads compact nodes of one family. A tail that is no whole record is ignored.
@@ -32,3 +86,27 @@ pub fn nodes<A: Addr>(bytes: &[u8]) -> impl Iterator<Item = (NodeId, A)> + '_ {
         Some((NodeId::from_slice(id)?, A::read_compact(addr)?))
     })
 }
+
+/// Writes one compact node into the start of `out` and returns its length, [`Addr::NODE_LEN`];
+/// `None` if it does not fit.
+#[must_use]
+pub fn write_node<A: Addr>(id: NodeId, addr: A, out: &mut [u8]) -> Option<usize> {
+    let (to_id, to_addr) = out.get_mut(..A::NODE_LEN)?.split_at_mut_checked(ID_LEN)?;
+    to_id.copy_from_slice(id.as_bytes());
+    to_addr.copy_from_slice(addr.compact().as_ref());
+    Some(A::NODE_LEN)
+}
+
+/// The content of a list that holds exactly one string.
+fn lone_string(inside: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(inside);
+    let string = reader.bytes().ok()??;
+    reader.is_empty().then_some(string)
+}
+
+const fn is_record(bytes: &[u8]) -> bool {
+    matches!(bytes.len(), SocketAddrV4::COMPACT_LEN | SocketAddrV6::COMPACT_LEN)
+}
+
+#[cfg(test)]
+mod tests;

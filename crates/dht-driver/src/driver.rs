@@ -1,0 +1,362 @@
+//! [`Driver`]: one pass of the loop at a time.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use dht_proto::addr::Family;
+use dht_proto::health::Trouble;
+use dht_proto::request::{Event, LookupId};
+use dht_proto::time::Instant;
+use dht_proto::{Dht, MAX_DATAGRAM};
+
+use crate::clock::ClockWatch;
+use crate::command::{Command, CommandQueue, Delivery, External, Subscriber, View};
+use crate::io::{Fault, Incoming, Io, RECV_BATCH, RECV_LEN, RecvBuffers};
+use crate::lookups::Lookups;
+use crate::outbound::{Outbound, SEND_BUDGET};
+use crate::stats::IoStats;
+
+/// Commands carried out per pass, at most.
+const COMMAND_BUDGET: usize = 64;
+/// Events delivered per round, at most; a pass has two rounds.
+const EVENT_BUDGET: usize = 256;
+/// Notices kept for [`Driver::poll_notice`], at most.
+const MAX_NOTICES: usize = 64;
+/// Pause after a receive call failed for a reason that may last.
+const RECV_PAUSE: Duration = Duration::from_millis(50);
+
+/// The loop around a [`Dht`]: feeds it datagrams, time and commands, and carries out what it wants.
+///
+/// A runtime calls [`Driver::pass`], waits for what that returns, and calls it again.
+#[derive(Debug)]
+pub struct Driver<I, S> {
+    dht: Dht,
+    io: I,
+    commands: CommandQueue<S>,
+    lookups: Lookups<S>,
+    buffers: Box<RecvBuffers>,
+    outbound: Outbound,
+    clock: ClockWatch,
+    stats: IoStats,
+    notices: VecDeque<Event>,
+    external: External,
+    recv: Recv,
+    unresolved: bool,
+    /// What the state machine was last told of each family.
+    troubles: [Option<Trouble>; 2],
+    shut_down: bool,
+}
+
+/// Whether there may be something to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Recv {
+    /// The last call took what it could; there may be more.
+    Ready,
+    /// The sockets are empty.
+    Drained,
+    /// The last call failed; try again then.
+    Failed(Instant),
+}
+
+/// What to wait for before the next pass: whichever comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+#[non_exhaustive]
+pub struct Wait {
+    /// A datagram.
+    pub readable: bool,
+    /// Room in a socket's buffer; tell [`Driver::set_writable`] when it comes.
+    pub writable: bool,
+    /// This time, on the clock of [`Io::now`]. Not later than now if there is work left.
+    pub deadline: Option<Instant>,
+}
+
+impl<I: Io, S: Subscriber> Driver<I, S> {
+    /// A loop around `dht`, fed by `io` and `commands`.
+    pub fn new(dht: Dht, io: I, commands: CommandQueue<S>) -> Self {
+        let Ok(buffers) = vec![[0; RECV_LEN]; RECV_BATCH].try_into() else {
+            unreachable!("the vector has the length of the array")
+        };
+        Self {
+            dht,
+            io,
+            commands,
+            lookups: Lookups::new(),
+            buffers,
+            outbound: Outbound::new(),
+            clock: ClockWatch::default(),
+            stats: IoStats::default(),
+            notices: VecDeque::with_capacity(MAX_NOTICES),
+            external: External::default(),
+            recv: Recv::Ready,
+            unresolved: false,
+            troubles: [None; 2],
+            shut_down: false,
+        }
+    }
+
+    /// Does what there is to do, within a budget, and says what to wait for.
+    ///
+    /// Local work goes first, so that a flood from outside cannot starve it: commands and events,
+    /// then at most one batch of datagrams, then timers, then at most [`SEND_BUDGET`] queries.
+    pub fn pass(&mut self) -> Wait {
+        let reading = self.io.now();
+        let now = self.clock.begin(reading, &mut self.stats);
+        let commands_left = self.carry_out(now);
+        self.deliver_events();
+        if !self.shut_down {
+            self.flush(now);
+            self.receive(now);
+            if self.dht.poll_timeout().is_some_and(|due| due <= now) {
+                self.dht.handle_timeout(now);
+            }
+            self.transmit(now);
+            self.report(now);
+            self.deliver_events();
+        }
+        let wait = self.wait(now, commands_left);
+        self.clock.end(wait.deadline);
+        wait
+    }
+
+    /// A socket that was full has room.
+    pub fn set_writable(&mut self) {
+        self.outbound.set_writable();
+    }
+
+    /// A socket has something to receive.
+    pub fn set_readable(&mut self) {
+        self.recv = Recv::Ready;
+    }
+
+    /// The next event that belongs to no lookup: external address, serving.
+    ///
+    /// The oldest are dropped if nobody asks.
+    pub fn poll_notice(&mut self) -> Option<Event> {
+        self.notices.pop_front()
+    }
+
+    /// The sockets and the clock.
+    pub fn io_mut(&mut self) -> &mut I {
+        &mut self.io
+    }
+
+    /// Whether [`Command::Shutdown`] came, or every sender of commands is gone.
+    #[must_use]
+    pub const fn is_shut_down(&self) -> bool {
+        self.shut_down
+    }
+
+    /// The state machine.
+    #[must_use]
+    pub const fn dht(&self) -> &Dht {
+        &self.dht
+    }
+
+    /// The counters.
+    #[must_use]
+    pub const fn stats(&self) -> IoStats {
+        self.stats
+    }
+
+    /// Checks bounds and orderings; for tests.
+    ///
+    /// # Panics
+    /// If one does not hold, which is a bug here.
+    pub fn check_invariants(&self) {
+        self.outbound.check_invariants();
+        self.lookups.check_invariants();
+        assert!(self.notices.len() <= MAX_NOTICES, "notices are bounded");
+    }
+
+    /// Returns whether commands may be left.
+    fn carry_out(&mut self, now: Instant) -> bool {
+        for _ in 0..COMMAND_BUDGET {
+            let Some(command) = self.commands.next() else { return false };
+            match command {
+                Command::Start { ticket, lookup, subscriber } => {
+                    match self.dht.start(now, &lookup) {
+                        Ok(id) => self.lookups.insert(id, ticket, subscriber),
+                        Err(error) => subscriber.finish(Err(error)),
+                    }
+                }
+                Command::Cancel(ticket) => {
+                    if let Some(id) = self.lookups.remove(ticket) {
+                        self.dht.cancel(id);
+                    }
+                }
+                Command::AddContact { addr, id } => self.dht.add_contact(now, addr, id),
+                Command::AddBootstrap(addrs) => {
+                    for addr in addrs {
+                        self.dht.add_bootstrap(now, addr);
+                    }
+                }
+                Command::Unresolved(unresolved) => self.unresolved = unresolved,
+                Command::Inspect(look) => {
+                    look(View { dht: &mut self.dht, now, io: self.stats, external: self.external });
+                }
+                Command::Shutdown => {
+                    self.shut_down = true;
+                    // Dropping the subscribers tells them that nothing more will come.
+                    self.lookups.clear();
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn receive(&mut self, now: Instant) {
+        match self.recv {
+            Recv::Drained => return,
+            Recv::Failed(until) if now < until => return,
+            Recv::Failed(_) | Recv::Ready => {}
+        }
+        let mut incoming = [Incoming::EMPTY; RECV_BATCH];
+        let count = match self.io.recv_batch(&mut self.buffers, &mut incoming) {
+            Ok(count) => count,
+            Err(fault) => return self.recv_failed(now, fault),
+        };
+        // An Io that claims success without a datagram would make the loop spin.
+        self.recv = if count == 0 { Recv::Drained } else { Recv::Ready };
+        self.stats.received += count.min(RECV_BATCH) as u64;
+        for (buffer, datagram) in self.buffers.iter().zip(incoming).take(count) {
+            if datagram.is_truncated() {
+                self.stats.truncated += 1;
+                continue;
+            }
+            let bytes = buffer.get(..datagram.len).unwrap_or_default();
+            if let Some(slot) = self.outbound.slot() {
+                if let Some(reply) = self.dht.handle_datagram(now, datagram.from, bytes, slot) {
+                    self.outbound.push(reply);
+                }
+            } else {
+                // The socket is full. What the datagram says still counts; whoever asked asks again.
+                let mut scratch = [0; MAX_DATAGRAM];
+                if self.dht.handle_datagram(now, datagram.from, bytes, &mut scratch).is_some() {
+                    self.stats.replies_dropped += 1;
+                }
+            }
+        }
+    }
+
+    fn recv_failed(&mut self, now: Instant, fault: Fault) {
+        self.recv = match fault {
+            Fault::WouldBlock => Recv::Drained,
+            Fault::Interrupted => Recv::Ready,
+            Fault::Refused(about) => {
+                self.stats.refused += 1;
+                if let Some(to) = about {
+                    self.dht.handle_unreachable(now, to);
+                }
+                Recv::Ready
+            }
+            Fault::TooBig => {
+                // Windows reports a cut datagram as an error.
+                self.stats.truncated += 1;
+                Recv::Ready
+            }
+            Fault::NoBuffers | Fault::Unreachable | Fault::Other(_) => {
+                self.stats.recv_errors += 1;
+                Recv::Failed(now + RECV_PAUSE)
+            }
+        };
+    }
+
+    fn transmit(&mut self, now: Instant) {
+        // The clock of a query starts when it is built, so none is built for a full socket.
+        if self.outbound.is_open(now) {
+            for _ in 0..SEND_BUDGET {
+                let Some(slot) = self.outbound.slot() else { break };
+                let Some(transmit) = self.dht.poll_transmit(now, slot) else { break };
+                self.outbound.push(transmit);
+            }
+        }
+        self.flush(now);
+    }
+
+    fn flush(&mut self, now: Instant) {
+        let Self { outbound, io, stats, dht, .. } = self;
+        outbound.flush(io, now, stats, |to| dht.handle_unreachable(now, to));
+    }
+
+    /// Tells the state machine what only the driver can see, when it changes.
+    fn report(&mut self, now: Instant) {
+        for (family, told) in [Family::V4, Family::V6].into_iter().zip(&mut self.troubles) {
+            let trouble = if self.outbound.is_failing(family) {
+                Some(Trouble::Socket)
+            } else {
+                self.unresolved.then_some(Trouble::Unresolved)
+            };
+            if *told != trouble {
+                *told = trouble;
+                self.dht.report(now, family, trouble);
+            }
+        }
+    }
+
+    fn deliver_events(&mut self) {
+        for _ in 0..EVENT_BUDGET {
+            let Some(event) = self.dht.poll_event() else { return };
+            match event {
+                Event::Done { lookup, outcome } => self.lookups.finish(lookup, outcome),
+                Event::Peers { lookup, .. }
+                | Event::Item { lookup, .. }
+                | Event::Samples { lookup, .. } => self.deliver(lookup, event),
+                Event::ExternalAddress(ip) => {
+                    match ip {
+                        IpAddr::V4(ip) => self.external.v4 = Some(ip),
+                        IpAddr::V6(ip) => self.external.v6 = Some(ip),
+                    }
+                    self.notice(event);
+                }
+                other @ (Event::Serving { .. } | _) => self.notice(other),
+            }
+        }
+    }
+
+    fn deliver(&mut self, lookup: LookupId, event: Event) {
+        match self.lookups.deliver(lookup, event) {
+            Some(Delivery::Accepted) | None => {}
+            Some(Delivery::Full) => self.stats.values_dropped += 1,
+            Some(Delivery::Gone) => {
+                self.lookups.abandon(lookup);
+                self.dht.cancel(lookup);
+            }
+        }
+    }
+
+    fn notice(&mut self, event: Event) {
+        if self.notices.len() == MAX_NOTICES {
+            self.notices.pop_front();
+            self.stats.notices_dropped += 1;
+        }
+        self.notices.push_back(event);
+    }
+
+    fn wait(&self, now: Instant, commands_left: bool) -> Wait {
+        let mut deadline = self.dht.poll_timeout();
+        if let Some(retry) = self.outbound.retry_at() {
+            // With the socket full, `poll_timeout` stays in the past because queries are waiting.
+            // Obeying it would spin.
+            deadline = Some(deadline.filter(|due| *due > now).map_or(retry, |due| due.min(retry)));
+        }
+        match self.recv {
+            Recv::Ready => deadline = Some(now),
+            Recv::Failed(until) => deadline = Some(deadline.map_or(until, |due| due.min(until))),
+            Recv::Drained => {}
+        }
+        if commands_left || self.shut_down {
+            deadline = Some(now);
+        }
+        Wait {
+            readable: matches!(self.recv, Recv::Drained),
+            writable: self.outbound.wants_writable(),
+            deadline,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,430 @@
+//! [`Dht`]: the handle of a running node.
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use dht_driver::{Command, Commands, Rejected, Ticket, View};
+use dht_proto::addr::Family;
+use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
+use dht_proto::item::Item;
+use dht_proto::request::{AnnouncePort, Event, Lookup, Outcome};
+use dht_proto::snapshot::Snapshot;
+
+use crate::builder::Builder;
+use crate::channel::{Sender, channel};
+use crate::clock;
+use crate::error::{Error, ErrorKind};
+use crate::health::{ExternalAddr, Health, Stats};
+use crate::lookup::{LookupHandle, Peers};
+use crate::notice::Notices;
+
+/// How long a call waits unless [`Dht::with_timeout`] says otherwise, in seconds.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause before a full command queue is tried again.
+const QUEUE_PAUSE: Duration = Duration::from_millis(1);
+
+/// A handle of a running node, for any thread. Clones are cheap and name the same node.
+///
+/// Every call blocks, at most for the handle's timeout. When the time is up before a lookup has
+/// ended, the call returns what was known by then, marked
+/// [`Ended::TimedOut`](dht_proto::request::Ended::TimedOut); see [`LookupHandle::outcome`].
+///
+/// ```
+/// use dht_mio::Builder;
+/// use dht_mio::proto::config::Mode;
+/// use dht_mio::proto::id::InfoHash;
+/// use dht_mio::proto::request::AnnouncePort;
+///
+/// // A network of two on this machine; leave `bind`, `bootstrap` and `mode` out on the internet.
+/// let local = || Builder::new().mode(Mode::Server);
+/// let first = local().bind("127.0.0.1:0".parse()?).no_bootstrap().spawn()?;
+/// let host = first.local_addrs()[0].to_string();
+/// let dht = local().bind("127.0.0.2:0".parse()?).bootstrap(host).spawn()?;
+///
+/// let info_hash: InfoHash = "5fbfbff10c5d6a4ec8a88e4c6ab4c28b95eee401".parse()?;
+/// let outcome = dht.announce(info_hash, AnnouncePort::Explicit(6881), false)?;
+/// assert_eq!(outcome.stored, 1);
+/// for peer in dht.get_peers(info_hash)? {
+///     assert_eq!(peer, "127.0.0.2:6881".parse()?);
+/// }
+/// dht.shutdown()?;
+/// # Ok::<(), Box<dyn core::error::Error>>(())
+/// ```
+///
+/// Dropping the last handle stops the node and saves its state, as [`Dht::shutdown`] does, except
+/// that errors are lost.
+#[derive(Clone)]
+pub struct Dht {
+    inner: Arc<Inner>,
+    timeout: Duration,
+}
+
+/// What the clones of a handle share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    /// `None` only while the last handle is being dropped.
+    commands: Option<Commands<Sender>>,
+    waker: mio::Waker,
+    tickets: AtomicU64,
+    local_addrs: Vec<SocketAddr>,
+    notices: Notices,
+    exit: Arc<Exit>,
+    /// The loop's thread, if it is ours.
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// A sample of a node's infohashes (BEP 51).
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Sample {
+    /// The infohashes.
+    pub samples: Vec<InfoHash>,
+    /// How many the node stores in all, if it said so.
+    pub total: Option<u64>,
+    /// When another sample makes sense, if it said so.
+    pub interval: Option<Duration>,
+    /// How it went; `closest` holds nodes near the target that the node told.
+    pub outcome: Outcome,
+}
+
+impl Dht {
+    /// Sets a node up.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) const fn from_inner(inner: Arc<Inner>) -> Self {
+        Self { inner, timeout: DEFAULT_TIMEOUT }
+    }
+
+    /// A handle of the same node whose calls wait this long. [`DEFAULT_TIMEOUT`] otherwise.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { inner: Arc::clone(&self.inner), timeout }
+    }
+
+    /// Asks one address whether a node is there: `closest` of the outcome holds it if so, and
+    /// `duration` is the round trip (BEP 5 `ping`).
+    ///
+    /// # Errors
+    /// See [`LookupHandle::outcome`].
+    pub fn ping(&self, addr: SocketAddr) -> Result<Outcome, Error> {
+        self.start(Lookup::Ping { addr })?.outcome()
+    }
+
+    /// Finds the k nodes closest to an id (BEP 5 `find_node`).
+    ///
+    /// # Errors
+    /// See [`LookupHandle::outcome`].
+    pub fn find_node(&self, target: NodeId) -> Result<Outcome, Error> {
+        self.start(Lookup::FindNode { target })?.outcome()
+    }
+
+    /// Finds peers, which arrive while the lookup runs (BEP 5 `get_peers`).
+    ///
+    /// # Errors
+    /// If the node has stopped or is too busy.
+    pub fn get_peers(&self, info_hash: InfoHash) -> Result<Peers, Error> {
+        let lookup = Lookup::GetPeers { info_hash, scrape: false, noseed: false };
+        self.start(lookup).map(LookupHandle::peers)
+    }
+
+    /// Tells the k closest nodes that we share something (BEP 5 `announce_peer`). `stored` of the
+    /// outcome counts the nodes that took it; peers met on the way are not kept.
+    ///
+    /// # Errors
+    /// See [`LookupHandle::outcome`].
+    pub fn announce(
+        &self,
+        info_hash: InfoHash,
+        port: AnnouncePort,
+        seed: bool,
+    ) -> Result<Outcome, Error> {
+        self.start(Lookup::Announce { info_hash, port, seed })?.outcome()
+    }
+
+    /// Finds the newest version of an item; `item` of the outcome holds it (BEP 44 `get`).
+    ///
+    /// `salt` is empty for immutable items and for mutable ones without salt.
+    ///
+    /// # Errors
+    /// See [`LookupHandle::outcome`].
+    pub fn get_item(&self, target: ItemId, salt: &[u8]) -> Result<Outcome, Error> {
+        self.start(Lookup::GetItem { target, salt: salt.to_vec(), newer_than: None })?.outcome()
+    }
+
+    /// Finds an immutable item; `None` if nobody has it (BEP 44).
+    ///
+    /// # Errors
+    /// See [`LookupHandle::outcome`].
+    pub fn get_immutable(&self, target: ItemId) -> Result<Option<Item>, Error> {
+        Ok(self.get_item(target, b"")?.item.map(|item| *item))
+    }
+
+    /// Finds the newest version of a mutable item; `None` if nobody has one (BEP 44).
+    ///
+    /// # Errors
+    /// See [`LookupHandle::outcome`].
+    pub fn get_mutable(&self, public_key: &[u8; 32], salt: &[u8]) -> Result<Option<Item>, Error> {
+        let target = ItemId::of_mutable(public_key, salt);
+        Ok(self.get_item(target, salt)?.item.map(|item| *item))
+    }
+
+    /// Stores an item at the k closest nodes (BEP 44 `put`). `stored` of the outcome counts those
+    /// that took it, `refusals` says who did not and why.
+    ///
+    /// With `cas`, only nodes whose version is that one take it.
+    ///
+    /// # Errors
+    /// See [`LookupHandle::outcome`].
+    pub fn put_item(&self, item: Item, cas: Option<i64>) -> Result<Outcome, Error> {
+        self.start(Lookup::PutItem { item: Box::new(item), cas })?.outcome()
+    }
+
+    /// Asks one node for a sample of its infohashes (BEP 51).
+    ///
+    /// # Errors
+    /// See [`LookupHandle::outcome`].
+    pub fn sample(&self, addr: SocketAddr, target: Target) -> Result<Sample, Error> {
+        let mut lookup = self.start(Lookup::Sample { addr, target })?;
+        let mut sample = Sample::default();
+        for event in &mut lookup {
+            if let Event::Samples { samples, total, interval, .. } = event {
+                sample = Sample { samples, total, interval, ..sample };
+            }
+        }
+        sample.outcome = lookup.outcome()?;
+        Ok(sample)
+    }
+
+    /// Starts any lookup. The handle's timeout runs from now.
+    ///
+    /// # Errors
+    /// If the node has stopped, or its command queue stays full for the whole timeout.
+    pub fn start(&self, lookup: Lookup) -> Result<LookupHandle, Error> {
+        let ticket = Ticket(self.inner.tickets.fetch_add(1, Ordering::Relaxed));
+        let (subscriber, receiver) = channel();
+        let handle = LookupHandle::new(self.clone(), ticket, receiver, self.timeout);
+        self.send(Command::Start { ticket, lookup, subscriber })?;
+        Ok(handle)
+    }
+
+    /// Adds a node that may be worth asking, for example one that a torrent's peer told
+    /// (BEP 5 `PORT` message).
+    ///
+    /// # Errors
+    /// If the node has stopped, or its command queue stays full.
+    pub fn add_contact(&self, addr: SocketAddr, id: Option<NodeId>) -> Result<(), Error> {
+        self.send(Command::AddContact { addr, id })
+    }
+
+    /// The counters.
+    ///
+    /// # Errors
+    /// If the node has stopped, or the loop does not answer in time.
+    pub fn stats(&self) -> Result<Stats, Error> {
+        self.ask(|view| Stats { node: view.dht.stats(), io: view.io })
+    }
+
+    /// How the node is doing, in words.
+    ///
+    /// # Errors
+    /// If the node has stopped, or the loop does not answer in time.
+    pub fn health(&self) -> Result<Health, Error> {
+        let (node, io) = self.ask(|view| (view.dht.health(view.now), view.io))?;
+        Ok(Health::new(node, &io, self.inner.notices.problems()))
+    }
+
+    /// What a restart needs: ids, contacts and stored items. [`Builder::state_file`] keeps it
+    /// without further ado.
+    ///
+    /// # Errors
+    /// If the node has stopped, or the loop does not answer in time.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.ask(|view| view.dht.snapshot())
+    }
+
+    /// Our node id on a network; `None` if we are not part of it.
+    ///
+    /// # Errors
+    /// If the node has stopped, or the loop does not answer in time.
+    pub fn node_id(&self, family: Family) -> Result<Option<NodeId>, Error> {
+        self.ask(move |view| view.dht.node_id(family))
+    }
+
+    /// The addresses that the network sees us at.
+    ///
+    /// # Errors
+    /// If the node has stopped, or the loop does not answer in time.
+    pub fn external_addr(&self) -> Result<ExternalAddr, Error> {
+        self.ask(|view| view.external.into())
+    }
+
+    /// The addresses that the sockets are bound to: at most one of each family, v4 first.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.inner.local_addrs
+    }
+
+    /// Stops the node, whatever other handles there are, and waits until its state is saved.
+    ///
+    /// Running lookups end with an error of kind [`ErrorKind::Stopped`]. Does nothing if the node
+    /// has stopped already.
+    ///
+    /// # Errors
+    /// If the state could not be saved, or the loop, run by hand, does not end in time.
+    pub fn shutdown(&self) -> Result<(), Error> {
+        match self.send(Command::Shutdown) {
+            Err(error) if error.kind() != ErrorKind::Stopped => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let result = self.inner.exit.wait(self.timeout)?;
+        self.inner.join();
+        result
+    }
+
+    /// Runs a function inside the loop and waits for its answer.
+    fn ask<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(View<'_>) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.send(Command::Inspect(Box::new(move |view| {
+            // Nobody waits any more if this fails.
+            drop(answer.send(look(view)));
+        })))?;
+        answered.recv_timeout(self.timeout).map_err(|error| match error {
+            mpsc::RecvTimeoutError::Timeout => late(self.timeout),
+            mpsc::RecvTimeoutError::Disconnected => Error::stopped(),
+        })
+    }
+
+    pub(crate) fn set_thread(&self, thread: JoinHandle<()>) {
+        *self.inner.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    }
+
+    /// Sends a command if there is room for it.
+    pub(crate) fn post(&self, command: Command<Sender>) {
+        self.inner.post(command);
+    }
+
+    /// Sends a command, waiting for room if the queue is full.
+    fn send(&self, command: Command<Sender>) -> Result<(), Error> {
+        let deadline = clock::after(Instant::now(), self.timeout);
+        let mut command = command;
+        loop {
+            match self.inner.offer(command) {
+                Ok(()) => return Ok(()),
+                Err((Rejected::Closed, _)) => return Err(Error::stopped()),
+                Err((Rejected::Full, _)) if Instant::now() >= deadline => {
+                    return Err(Error::new(
+                        ErrorKind::Busy,
+                        "too many requests are waiting; send fewer, or see that the loop is run",
+                    ));
+                }
+                Err((Rejected::Full, back)) => command = back,
+            }
+            thread::sleep(QUEUE_PAUSE);
+        }
+    }
+}
+
+impl fmt::Debug for Dht {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dht")
+            .field("local_addrs", &self.inner.local_addrs)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+fn late(timeout: Duration) -> Error {
+    Error::new(
+        ErrorKind::TimedOut,
+        format!("the loop did not answer within {timeout:?}; see that it is run"),
+    )
+}
+
+impl Inner {
+    pub(crate) const fn new(
+        commands: Commands<Sender>,
+        waker: mio::Waker,
+        local_addrs: Vec<SocketAddr>,
+        notices: Notices,
+        exit: Arc<Exit>,
+    ) -> Self {
+        Self {
+            commands: Some(commands),
+            waker,
+            tickets: AtomicU64::new(0),
+            local_addrs,
+            notices,
+            exit,
+            thread: Mutex::new(None),
+        }
+    }
+
+    /// Sends a command if there is room for it; returns whether there was.
+    pub(crate) fn post(&self, command: Command<Sender>) -> bool {
+        self.offer(command).is_ok()
+    }
+
+    fn offer(&self, command: Command<Sender>) -> Result<(), (Rejected, Command<Sender>)> {
+        match &self.commands {
+            Some(commands) => commands.send(command)?,
+            None => return Err((Rejected::Closed, command)),
+        }
+        // A waker fails only if the loop's end of it is gone; then so is the queue.
+        drop(self.waker.wake());
+        Ok(())
+    }
+
+    fn join(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // The last handle may be dropped by the loop itself, inside a callback.
+        if let Some(thread) = thread.filter(|t| t.thread().id() != thread::current().id()) {
+            // A panic of the loop has been reported by the panic hook.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Closing the queue tells the loop to end; it has to be awake to see that.
+        self.commands = None;
+        drop(self.waker.wake());
+        self.join();
+    }
+}
+
+/// How the loop ended, for those who wait for it.
+#[derive(Debug, Default)]
+pub(crate) struct Exit {
+    result: Mutex<Option<Result<(), Error>>>,
+    ended: Condvar,
+}
+
+impl Exit {
+    /// Only the first call counts.
+    pub(crate) fn set(&self, result: Result<(), Error>) {
+        self.result.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(result);
+        self.ended.notify_all();
+    }
+
+    /// Waits for the end; the outer error means that it did not come.
+    fn wait(&self, timeout: Duration) -> Result<Result<(), Error>, Error> {
+        let timeout = timeout.min(Duration::from_secs(1_000_000_000));
+        let guard = self.result.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.ended.wait_timeout_while(guard, timeout, |result| result.is_none());
+        let (result, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        result.clone().ok_or_else(|| late(timeout))
+    }
+}

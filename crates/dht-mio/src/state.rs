@@ -1,0 +1,234 @@
+//! The state file: replaced atomically, set aside when damaged, written on a thread of its own.
+
+use core::time::Duration;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+
+use crate::error::{Error, ErrorKind};
+use crate::notice::{Notice, Notices};
+
+/// How often the state is saved, if it has changed.
+pub(crate) const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// A state file longer than this is damaged. In bytes; a full node needs a twentieth.
+const MAX_STATE_LEN: u64 = 64 << 20;
+/// Damaged files kept, at most; then the newest of them is replaced.
+const MAX_DAMAGED: u32 = 100;
+
+/// A file that is either the old state or the new one, whenever the machine dies.
+#[derive(Debug)]
+pub(crate) struct StateFile {
+    path: PathBuf,
+    /// Held as long as this node lives, so that a second one does not use the same state.
+    _lock: Lock,
+}
+
+impl StateFile {
+    /// Claims the file and checks that it can be replaced later.
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |error| {
+            Error::new(
+                ErrorKind::State,
+                format!(
+                    "cannot write beside {}; give a file in a directory that exists and is writable",
+                    path.display()
+                ),
+            )
+            .because(error)
+        };
+        if path.file_name().is_none() || path.is_dir() {
+            return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
+        }
+        let lock = Lock::acquire(path)?;
+        let trial = beside(path, ".tmp");
+        File::create(&trial).and_then(|_| fs::remove_file(&trial)).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// The saved state; `None` if there is none.
+    pub(crate) fn load(&self) -> Result<Option<Vec<u8>>, Error> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.unreadable(error)),
+        };
+        let mut bytes = Vec::new();
+        match file.take(MAX_STATE_LEN + 1).read_to_end(&mut bytes) {
+            Ok(_) => Ok(Some(bytes)),
+            Err(error) => Err(self.unreadable(error)),
+        }
+    }
+
+    /// Renames a damaged file, so that a person can look at it, and returns its new name.
+    pub(crate) fn set_aside(&self) -> Result<PathBuf, Error> {
+        let mut kept_as = PathBuf::new();
+        for n in 1..=MAX_DAMAGED {
+            kept_as = beside(&self.path, &format!(".damaged-{n}"));
+            if !kept_as.exists() {
+                break;
+            }
+        }
+        fs::rename(&self.path, &kept_as).map_err(|error| self.unreadable(error))?;
+        Ok(kept_as)
+    }
+
+    /// Replaces the state. After success it survives a crash of the machine.
+    pub(crate) fn save(&self, bytes: &[u8]) -> io::Result<()> {
+        let new = beside(&self.path, ".tmp");
+        let mut file = File::create(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&new, &self.path)?;
+        sync_dir(&self.path)
+    }
+
+    fn unreadable(&self, error: io::Error) -> Error {
+        Error::new(
+            ErrorKind::State,
+            format!("cannot read {}; make it readable or move it away", self.path.display()),
+        )
+        .because(error)
+    }
+}
+
+/// `path` with something appended to its file name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().map_or_else(OsString::new, OsString::from);
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// A rename is durable only when its directory is. Other systems than Unix have no such call.
+fn sync_dir(path: &Path) -> io::Result<()> {
+    if !cfg!(unix) {
+        return Ok(());
+    }
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    File::open(dir.unwrap_or_else(|| Path::new("."))).and_then(|dir| dir.sync_all())
+}
+
+/// An exclusive lock on a file beside the state.
+#[derive(Debug)]
+struct Lock {
+    #[cfg(target_os = "linux")]
+    _file: nix::fcntl::Flock<File>,
+}
+
+impl Lock {
+    #[cfg(target_os = "linux")]
+    fn acquire(path: &Path) -> Result<Self, Error> {
+        use nix::fcntl::{Flock, FlockArg};
+        let lock = beside(path, ".lock");
+        let file = File::create(&lock).map_err(|error| {
+            Error::new(
+                ErrorKind::State,
+                format!(
+                    "cannot write {}; give a file in a directory that exists and is writable",
+                    lock.display()
+                ),
+            )
+            .because(error)
+        })?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) => Ok(Self { _file: file }),
+            Err((_, errno)) => Err(Error::new(
+                ErrorKind::State,
+                format!(
+                    "{} is in use by another node; stop it or give another file",
+                    path.display()
+                ),
+            )
+            .because(io::Error::from(errno))),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unnecessary_wraps, reason = "the same face on every system")]
+    fn acquire(_path: &Path) -> Result<Self, Error> {
+        Ok(Self {})
+    }
+}
+
+/// Writes states on a thread of its own, because waiting for a disk would stall the loop.
+#[derive(Debug)]
+pub(crate) struct Saver {
+    /// `None` once no more is to come.
+    jobs: Option<mpsc::SyncSender<Vec<u8>>>,
+    /// `None` once it has been waited for.
+    thread: Option<thread::JoinHandle<io::Result<()>>>,
+}
+
+impl Saver {
+    pub(crate) fn spawn(file: StateFile, notices: Notices) -> Result<Self, Error> {
+        let (jobs, queue) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new()
+            .name("dht-saver".to_owned())
+            .spawn(move || save_all(&file, &queue, &notices))
+            .map_err(|error| Error::system("start the thread that saves the state", error))?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Saves this state soon; does nothing if the disk has not caught up with the last one.
+    pub(crate) fn offer(&self, bytes: Vec<u8>) {
+        // The next interval brings a newer state anyway.
+        drop(self.jobs.as_ref().map(|jobs| jobs.try_send(bytes)));
+    }
+
+    /// Saves this state and waits for it.
+    pub(crate) fn finish(mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(bytes).is_ok());
+        let saved = match self.join() {
+            Some(result) if sent => result,
+            Some(_) | None => Err(io::Error::other("the thread that saves the state has died")),
+        };
+        saved.map_err(|error| {
+            let what = "cannot save the state; free space or make the directory writable";
+            Error::new(ErrorKind::State, what).because(error)
+        })
+    }
+}
+
+impl Saver {
+    fn join(&mut self) -> Option<io::Result<()>> {
+        self.jobs = None;
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for Saver {
+    fn drop(&mut self) {
+        // The file stays locked until its thread has ended.
+        drop(self.join());
+    }
+}
+
+/// Returns how the last save went.
+fn save_all(
+    file: &StateFile,
+    queue: &mpsc::Receiver<Vec<u8>>,
+    notices: &Notices,
+) -> io::Result<()> {
+    let mut saved = Vec::new();
+    let mut result = Ok(());
+    for bytes in queue {
+        if bytes == saved {
+            continue;
+        }
+        result = file.save(&bytes);
+        match &result {
+            Ok(()) => {
+                saved = bytes;
+                notices.state_saved();
+            }
+            Err(error) => notices.tell(Notice::StateNotSaved { error: error.to_string() }),
+        }
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,308 @@
+//! Running lookups: who they are, when they may send, and when they end.
+//!
+//! A lookup that has something to ask and a free place for it stands in the ready ring of the
+//! [`Outbox`], once; nothing here ever walks over all lookups.
+
+mod frontier;
+mod harvest;
+mod walk;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::addr::Addr;
+use crate::config::Config;
+use crate::id::NodeId;
+use crate::item::Item;
+use crate::outbox::{Outbox, Work};
+use crate::request::{AnnouncePort, Event, NodeInfo, Outcome};
+use crate::time::Instant;
+use crate::wire::{ErrorReply, Reply};
+
+pub(crate) use self::walk::{Ask, Walk};
+
+/// What a lookup is for.
+#[derive(Debug)]
+pub(crate) enum Goal {
+    Ping,
+    FindNode,
+    GetPeers { scrape: bool, noseed: bool },
+    Announce { port: AnnouncePort, seed: bool },
+    GetItem { salt: Vec<u8>, newer_than: Option<i64> },
+    PutItem { item: Box<Item>, cas: Option<i64> },
+    Sample,
+    Maintenance(Maintenance),
+}
+
+/// Lookups that the node makes for itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Maintenance {
+    /// Towards our own id, to join and to know the neighbourhood.
+    Join,
+    /// Towards a random id in a stale bucket.
+    Refresh,
+}
+
+impl Goal {
+    /// One node is asked, not a walk made.
+    pub(crate) const fn is_direct(&self) -> bool {
+        matches!(self, Self::Ping | Self::Sample)
+    }
+
+    /// Something is stored at the end of the walk.
+    pub(crate) const fn stores(&self) -> bool {
+        matches!(self, Self::Announce { .. } | Self::PutItem { .. })
+    }
+}
+
+/// What the lookups need from the node around them.
+#[derive(Debug)]
+pub(crate) struct Ctx<'c, A> {
+    pub(crate) now: Instant,
+    pub(crate) own_id: NodeId,
+    pub(crate) config: &'c Config,
+    pub(crate) stall: Duration,
+    pub(crate) outbox: &'c mut Outbox<A>,
+}
+
+/// Names a query's lookup; outlives the lookup without harm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WalkRef {
+    slot: u32,
+    generation: u32,
+    pub(crate) store: bool,
+}
+
+/// A maintenance lookup that ended, and whether anybody answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    pub(crate) kind: Maintenance,
+    pub(crate) answered: bool,
+}
+
+#[derive(Debug)]
+struct Slot<A> {
+    generation: u32,
+    walk: Option<Box<Walk<A>>>,
+    /// Whether the slot stands in the ready ring. It outlives the lookup: a new one in the same slot
+    /// inherits the place.
+    queued: bool,
+    /// The deadline under which the lookup stands in `deadlines`.
+    deadline: Instant,
+}
+
+/// All lookups of one node.
+#[derive(Debug)]
+pub(crate) struct Lookups<A> {
+    slots: Vec<Slot<A>>,
+    free: Vec<u32>,
+    deadlines: BTreeSet<(Instant, u32)>,
+    ended: VecDeque<Ended>,
+}
+
+impl<A: Addr> Lookups<A> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free: Vec::new(),
+            deadlines: BTreeSet::new(),
+            ended: VecDeque::new(),
+        }
+    }
+
+    /// Starts a lookup. The caller has made sure that there is room.
+    pub(crate) fn start(&mut self, walk: Walk<A>, ctx: &mut Ctx<'_, A>) -> WalkRef {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                generation: 0,
+                walk: None,
+                queued: false,
+                deadline: Instant::ZERO,
+            });
+            (self.slots.len() - 1) as u32
+        });
+        let mut generation = 0;
+        if let Some(entry) = self.slots.get_mut(slot as usize) {
+            entry.generation = entry.generation.wrapping_add(1);
+            generation = entry.generation;
+            entry.deadline = walk.deadline();
+            self.deadlines.insert((entry.deadline, slot));
+            entry.walk = Some(Box::new(walk));
+        }
+        self.settle(slot, ctx);
+        WalkRef { slot, generation, store: false }
+    }
+
+    /// Ends a lookup without a word.
+    pub(crate) fn cancel(&mut self, walk: WalkRef) -> bool {
+        self.state(walk).is_some() && self.remove(walk.slot).is_some()
+    }
+
+    /// The next query of the lookup in `slot`, which was taken from the ready ring.
+    pub(crate) fn next_ask(&mut self, slot: u32, config: &Config) -> Option<(Ask<'_, A>, WalkRef)> {
+        let entry = self.slots.get_mut(slot as usize)?;
+        entry.queued = false;
+        let walk = entry.walk.as_mut()?;
+        let ask = walk.next_ask(config)?;
+        let reference = WalkRef { slot, generation: entry.generation, store: ask.store };
+        Some((ask, reference))
+    }
+
+    /// Puts the lookup back into the ring if it has more to ask.
+    pub(crate) fn after_ask(&mut self, walk: WalkRef, ctx: &mut Ctx<'_, A>) {
+        self.settle(walk.slot, ctx);
+    }
+
+    pub(crate) fn on_reply(
+        &mut self,
+        walk: WalkRef,
+        from: NodeInfo,
+        addr: A,
+        reply: &Reply<'_>,
+        ctx: &mut Ctx<'_, A>,
+    ) {
+        if let Some(state) = self.state(walk) {
+            state.on_reply(from, addr, reply, ctx);
+            self.settle(walk.slot, ctx);
+        }
+    }
+
+    pub(crate) fn on_error(
+        &mut self,
+        walk: WalkRef,
+        from: NodeInfo,
+        addr: A,
+        error: &ErrorReply<'_>,
+        ctx: &mut Ctx<'_, A>,
+    ) {
+        if let Some(state) = self.state(walk) {
+            state.on_error(from, addr, error, ctx.config.k);
+            self.settle(walk.slot, ctx);
+        }
+    }
+
+    pub(crate) fn on_stalled(&mut self, walk: WalkRef, addr: A, ctx: &mut Ctx<'_, A>) {
+        if let Some(state) = self.state(walk) {
+            state.on_stalled(addr, walk.store);
+            self.settle(walk.slot, ctx);
+        }
+    }
+
+    /// The query brought nothing: silence (`timeout`), an unreachable address, or a wrong id.
+    pub(crate) fn on_failed(
+        &mut self,
+        walk: WalkRef,
+        addr: A,
+        timeout: bool,
+        ctx: &mut Ctx<'_, A>,
+    ) {
+        if let Some(state) = self.state(walk) {
+            state.on_failed(addr, walk.store, timeout);
+            self.settle(walk.slot, ctx);
+        }
+    }
+
+    pub(crate) fn handle_timeout(&mut self, ctx: &mut Ctx<'_, A>) {
+        // Every round ends a lookup or moves its deadline past `now`.
+        while let Some(&(deadline, slot)) = self.deadlines.first() {
+            if deadline > ctx.now {
+                break;
+            }
+            self.settle(slot, ctx);
+        }
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.first().map(|&(deadline, _)| deadline)
+    }
+
+    /// The next maintenance lookup that ended.
+    pub(crate) fn pop_ended(&mut self) -> Option<Ended> {
+        self.ended.pop_front()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// The most heap bytes that lookups can take up.
+    pub(crate) const fn memory_ceiling(config: &Config) -> usize {
+        let slot = 2 * size_of::<Slot<A>>() + 2 * size_of::<(Instant, u32)>() + size_of::<u32>();
+        config.max_lookups * (slot + Walk::<A>::memory_ceiling(config))
+    }
+
+    /// Whether the query was one of the node's own lookups.
+    pub(crate) fn is_maintenance(&self, walk: WalkRef) -> bool {
+        let slot = self.slots.get(walk.slot as usize);
+        let slot = slot.filter(|slot| slot.generation == walk.generation);
+        slot.and_then(|slot| slot.walk.as_ref())
+            .is_some_and(|walk| matches!(walk.goal, Goal::Maintenance(_)))
+    }
+
+    pub(crate) fn check_invariants(&self, config: &Config) {
+        assert!(self.len() <= config.max_lookups, "more lookups than allowed");
+        let running = self.slots.iter().filter_map(|slot| slot.walk.as_ref());
+        assert_eq!(running.clone().count(), self.len(), "a lookup without deadline");
+        running.for_each(|walk| walk.check_invariants(config));
+    }
+
+    fn state(&mut self, walk: WalkRef) -> Option<&mut Walk<A>> {
+        let slot = self.slots.get_mut(walk.slot as usize)?;
+        if slot.generation == walk.generation { slot.walk.as_deref_mut() } else { None }
+    }
+
+    /// Lets a lookup move on, end, or ask for a place in the ready ring.
+    fn settle(&mut self, slot: u32, ctx: &mut Ctx<'_, A>) {
+        let Some(entry) = self.slots.get_mut(slot as usize) else { return };
+        let Some(walk) = &mut entry.walk else { return };
+        if walk.advance(ctx.now, ctx.stall, ctx.config) {
+            self.finish(slot, ctx);
+            return;
+        }
+        if !entry.queued && walk.can_ask(ctx.config) {
+            entry.queued = true;
+            ctx.outbox.push(Work::Lookup(slot));
+        }
+        let deadline = walk.deadline();
+        if deadline != entry.deadline {
+            self.deadlines.remove(&(entry.deadline, slot));
+            self.deadlines.insert((deadline, slot));
+            entry.deadline = deadline;
+        }
+    }
+
+    fn finish(&mut self, slot: u32, ctx: &mut Ctx<'_, A>) {
+        let Some(walk) = self.remove(slot) else { return };
+        let (tag, goal) = (walk.tag, maintenance(&walk.goal));
+        let outcome: Outcome = walk.finish(ctx.now, ctx.config.k);
+        if let Some(kind) = goal {
+            self.ended.push_back(Ended { kind, answered: outcome.replies > 0 });
+        }
+        if let Some(lookup) = tag {
+            ctx.outbox.push_event(Event::Done { lookup, outcome: Box::new(outcome) });
+        }
+    }
+
+    fn remove(&mut self, slot: u32) -> Option<Box<Walk<A>>> {
+        let entry = self.slots.get_mut(slot as usize)?;
+        let walk = entry.walk.take()?;
+        self.deadlines.remove(&(entry.deadline, slot));
+        self.free.push(slot);
+        Some(walk)
+    }
+}
+
+const fn maintenance(goal: &Goal) -> Option<Maintenance> {
+    match goal {
+        Goal::Maintenance(kind) => Some(*kind),
+        Goal::Ping
+        | Goal::FindNode
+        | Goal::GetPeers { .. }
+        | Goal::Announce { .. }
+        | Goal::GetItem { .. }
+        | Goal::PutItem { .. }
+        | Goal::Sample => None,
+    }
+}

@@ -1,0 +1,195 @@
+//! What a lookup collects from the replies: peers, bloom filters, items, samples.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::addr::Addr;
+use crate::bloom::Filter;
+use crate::config::Config;
+use crate::id::{ID_LEN, InfoHash, ItemId, Target};
+use crate::item::{Item, Signed};
+use crate::request::{Event, LookupId, NodeInfo, Outcome, Scrape};
+use crate::wire::Reply;
+
+use super::Goal;
+
+/// Distinct peers that one lookup reports; a torrent with more is served well enough.
+const MAX_PEERS: usize = 5_000;
+
+/// Peers taken from one reply: libtorrent, the most generous, sends a hundred.
+pub(crate) const MAX_PEERS_PER_REPLY: usize = 128;
+
+/// The finds of one lookup.
+#[derive(Debug)]
+pub(crate) struct Harvest<A> {
+    peers: BTreeSet<A>,
+    scrape: Option<Box<ScrapeFilters>>,
+    item: Option<Box<Item>>,
+}
+
+#[derive(Debug, Default)]
+struct ScrapeFilters {
+    answered: bool,
+    seeds: Filter,
+    downloaders: Filter,
+    /// Peers told by nodes that send no filters.
+    legacy: BTreeSet<core::net::IpAddr>,
+}
+
+impl<A: Addr> Harvest<A> {
+    /// The most heap bytes that one lookup's finds can take up; B-trees may be half empty.
+    pub(crate) const MEMORY_CEILING: usize = 2 * MAX_PEERS * size_of::<A>()
+        + size_of::<ScrapeFilters>()
+        + 2 * MAX_PEERS * size_of::<core::net::IpAddr>()
+        + size_of::<Item>()
+        + crate::item::MAX_VALUE_LEN
+        + crate::item::MAX_SALT_LEN;
+
+    pub(crate) fn new(goal: &Goal) -> Self {
+        let scrape = matches!(goal, Goal::GetPeers { scrape: true, .. });
+        Self { peers: BTreeSet::new(), scrape: scrape.then(Box::default), item: None }
+    }
+
+    /// Whether a reply carries a stored item, or says which version it has.
+    pub(crate) const fn has_item(reply: &Reply<'_>) -> bool {
+        reply.v.is_some() || reply.seq.is_some()
+    }
+
+    /// Takes what the reply has for this goal; the event tells the user.
+    pub(crate) fn take(
+        &mut self,
+        goal: &Goal,
+        target: Target,
+        lookup: LookupId,
+        from: (NodeInfo, A),
+        reply: &Reply<'_>,
+        config: &Config,
+    ) -> Option<Event> {
+        let (from, addr) = from;
+        match goal {
+            Goal::GetPeers { .. } | Goal::Announce { .. } => {
+                let peers = self.take_peers(addr, reply);
+                (!peers.is_empty()).then_some(Event::Peers { lookup, from, peers })
+            }
+            Goal::GetItem { salt, newer_than } => {
+                self.take_item(target.item_id(), salt, *newer_than, reply, config)?;
+                let item = self.item.clone()?;
+                Some(Event::Item { lookup, from, item })
+            }
+            Goal::PutItem { item, .. } => {
+                let salt = item.signed().map_or(&[][..], |signed| &signed.salt);
+                self.take_item(target.item_id(), salt, None, reply, config);
+                None
+            }
+            Goal::Sample => Some(samples(lookup, from, reply)?),
+            Goal::Ping | Goal::FindNode | Goal::Maintenance(_) => None,
+        }
+    }
+
+    /// The item found so far.
+    pub(crate) fn item(&self) -> Option<&Item> {
+        self.item.as_deref()
+    }
+
+    /// Writes the totals into the outcome.
+    pub(crate) fn finish(&mut self, outcome: &mut Outcome) {
+        outcome.peers = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
+        outcome.item = self.item.take();
+        outcome.scrape = self.scrape.take().and_then(|filters| filters.finish());
+    }
+
+    /// Peers not told before.
+    fn take_peers(&mut self, from: A, reply: &Reply<'_>) -> Vec<core::net::SocketAddr> {
+        let values = reply.values.iter().flat_map(|values| values.iter());
+        let peers: Vec<A> = values
+            .filter_map(A::from_socket_addr)
+            .filter(|peer| peer.is_credible_from(from))
+            .take(MAX_PEERS_PER_REPLY)
+            .collect();
+        if let Some(scrape) = &mut self.scrape {
+            scrape.take(reply, &peers);
+        }
+        let new = peers
+            .into_iter()
+            .filter(|peer| self.peers.len() < MAX_PEERS && self.peers.insert(*peer));
+        new.map(Addr::socket_addr).collect()
+    }
+
+    /// Keeps the item if it is authentic and newer than what we have: newest seq, and of two with
+    /// the same seq the larger value.
+    fn take_item(
+        &mut self,
+        target: ItemId,
+        salt: &[u8],
+        newer_than: Option<i64>,
+        reply: &Reply<'_>,
+        config: &Config,
+    ) -> Option<()> {
+        let v = reply.v?;
+        let Some(public_key) = reply.public_key else {
+            // BEP 44: an immutable value is its own proof.
+            if self.item.is_some() || ItemId::of_immutable(v) != target {
+                return None;
+            }
+            self.item = Some(Box::new(Item::immutable(v).ok()?));
+            return Some(());
+        };
+        let (seq, signature) = (reply.seq?, *reply.signature?);
+        if ItemId::of_mutable(public_key, salt) != target || newer_than >= Some(seq) {
+            return None;
+        }
+        if let Some(known) = &self.item {
+            let version = known.signed().map(|signed| signed.seq);
+            if (version, known.value()) >= (Some(seq), v) {
+                return None;
+            }
+        }
+        let signed = Signed { public_key: *public_key, salt: salt.to_vec(), seq, signature };
+        self.item = Some(Box::new(Item::verified(v, signed, config.verify).ok()?));
+        Some(())
+    }
+}
+
+impl ScrapeFilters {
+    fn take<A: Addr>(&mut self, reply: &Reply<'_>, peers: &[A]) {
+        if reply.seeds_filter.is_none() && reply.peers_filter.is_none() {
+            // BEP 33, "Handling legacy responses": what only lists values counts as downloaders.
+            self.answered |= !peers.is_empty();
+            let room = MAX_PEERS.saturating_sub(self.legacy.len());
+            self.legacy.extend(peers.iter().take(room).map(|peer| peer.ip()));
+            return;
+        }
+        self.answered = true;
+        if let Some(seeds) = reply.seeds_filter {
+            self.seeds.merge(&Filter::from_bytes(*seeds));
+        }
+        if let Some(downloaders) = reply.peers_filter {
+            self.downloaders.merge(&Filter::from_bytes(*downloaders));
+        }
+    }
+
+    fn finish(mut self: Box<Self>) -> Option<Scrape> {
+        for ip in &self.legacy {
+            if !self.seeds.contains(*ip) {
+                self.downloaders.insert(*ip);
+            }
+        }
+        let (seeds, downloaders) = (self.seeds.estimate(), self.downloaders.estimate());
+        self.answered.then_some(Scrape { seeds, downloaders })
+    }
+}
+
+fn samples(lookup: LookupId, from: NodeInfo, reply: &Reply<'_>) -> Option<Event> {
+    let samples = reply.samples?.chunks_exact(ID_LEN).filter_map(InfoHash::from_slice).collect();
+    let total = reply.num.and_then(|num| u64::try_from(num).ok());
+    let seconds = reply.interval.and_then(|secs| u64::try_from(secs).ok());
+    Some(Event::Samples {
+        lookup,
+        from,
+        samples,
+        total,
+        interval: seconds.map(Duration::from_secs),
+    })
+}

@@ -1,0 +1,435 @@
+//! One lookup: walk towards the target, collect, and store at the nearest nodes if asked to.
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use crate::addr::Addr;
+use crate::config::Config;
+use crate::id::{NodeId, Target};
+use crate::request::{AnnouncePort, Ended, LookupId, NodeInfo, Outcome, Refusal};
+use crate::time::Instant;
+use crate::wire::{ErrorReply, Method, Put, PutMutable, Reply, code, nodes};
+
+use super::frontier::{Frontier, State};
+use super::harvest::Harvest;
+use super::{Ctx, Goal};
+
+/// Nodes taken from one reply. Eight are usual and bootstrap routers send sixteen; a whole table
+/// (bittorrent-dht) is more than helps.
+const MAX_NODES_PER_REPLY: usize = 32;
+/// How often an address is asked that we have no alternative to.
+const MAX_TRIES: usize = 3;
+/// A stalled node is waited for this many stall timeouts more if it would be among the nearest.
+const GRACE: u32 = 1;
+/// The same, if without it there are fewer than k nodes.
+const GRACE_WHEN_FEW: u32 = 3;
+
+/// A query of ours that is not answered yet.
+#[derive(Clone, Copy, Debug)]
+struct Asked<A> {
+    addr: A,
+    store: bool,
+    stalled: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Walking,
+    Storing,
+    Finished,
+}
+
+/// The query that a walk wants to send.
+#[derive(Debug)]
+pub(crate) struct Ask<'w, A> {
+    pub(crate) to: A,
+    pub(crate) expected: Option<NodeId>,
+    pub(crate) store: bool,
+    pub(crate) method: Method<'w>,
+}
+
+/// One running lookup.
+#[derive(Debug)]
+pub(crate) struct Walk<A> {
+    pub(crate) goal: Goal,
+    /// The user's name for it; maintenance has none.
+    pub(crate) tag: Option<LookupId>,
+    target: Target,
+    started: Instant,
+    hard_deadline: Instant,
+    /// When stalled nodes are no longer waited for.
+    grace: Option<Instant>,
+    stage: Stage,
+    frontier: Frontier<A>,
+    /// Addresses to ask whose ids we do not know.
+    seeds: Vec<A>,
+    /// Seeds for the case that no contact of ours answers.
+    fallback: Vec<A>,
+    asked: Vec<Asked<A>>,
+    /// Where to store, farthest first.
+    stores: Vec<A>,
+    harvest: Harvest<A>,
+    outcome: Outcome,
+}
+
+impl<A: Addr> Walk<A> {
+    pub(crate) fn new(goal: Goal, tag: Option<LookupId>, target: Target, ctx: &Ctx<'_, A>) -> Self {
+        Self {
+            harvest: Harvest::new(&goal),
+            goal,
+            tag,
+            target,
+            started: ctx.now,
+            hard_deadline: ctx.now + ctx.config.lookup_timeout,
+            grace: None,
+            stage: Stage::Walking,
+            frontier: Frontier::new(target),
+            seeds: Vec::new(),
+            fallback: Vec::new(),
+            asked: Vec::new(),
+            stores: Vec::new(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// A contact of our own table to start from.
+    pub(crate) fn add_contact(&mut self, id: NodeId, addr: A, config: &Config) {
+        self.frontier.add(id, addr, 1, config.max_frontier);
+    }
+
+    /// An address to start from whose id is unknown.
+    pub(crate) fn add_seed(&mut self, addr: A) {
+        self.seeds.push(addr);
+    }
+
+    /// Addresses to ask if nobody else answers.
+    pub(crate) fn set_fallback(&mut self, addrs: impl Iterator<Item = A>) {
+        self.fallback = addrs.collect();
+    }
+
+    /// The next query, if there is one and a free place for it.
+    pub(crate) fn next_ask(&mut self, config: &Config) -> Option<Ask<'_, A>> {
+        if self.in_flight() >= self.width(config) {
+            return None;
+        }
+        let (to, expected) = self.take_next(config)?;
+        let store = self.stage == Stage::Storing;
+        self.asked.push(Asked { addr: to, store, stalled: false });
+        self.outcome.queries += 1;
+        let candidate = self.frontier.at(to).map(|candidate| &*candidate);
+        let token = candidate.and_then(|candidate| candidate.token.as_deref());
+        let has_item = candidate.is_some_and(|candidate| candidate.has_item);
+        let method = if store {
+            store_method(&self.goal, self.target, token.unwrap_or_default(), has_item, config)
+        } else {
+            walk_method(&self.goal, self.target)
+        };
+        Some(Ask { to, expected, store, method })
+    }
+
+    /// Whether [`next_ask`](Self::next_ask) would return a query.
+    pub(crate) fn can_ask(&self, config: &Config) -> bool {
+        self.in_flight() < self.width(config)
+            && match self.stage {
+                Stage::Walking => !self.seeds.is_empty() || self.frontier.next(config.k).is_some(),
+                Stage::Storing => !self.stores.is_empty(),
+                Stage::Finished => false,
+            }
+    }
+
+    pub(crate) fn on_reply(
+        &mut self,
+        from: NodeInfo,
+        addr: A,
+        reply: &Reply<'_>,
+        ctx: &mut Ctx<'_, A>,
+    ) {
+        let Some(asked) = self.answered(addr) else { return };
+        if asked.store {
+            self.outcome.stored += 1;
+            return;
+        }
+        let config = ctx.config;
+        self.frontier.introduce(from.id, addr, config.max_frontier);
+        let has_item = Harvest::<A>::has_item(reply);
+        let depth = self.frontier.replied(addr, reply.token, has_item).unwrap_or(1);
+        if !self.goal.is_direct() {
+            self.learn_nodes(addr, depth, reply, ctx);
+        }
+        let lookup = self.tag.unwrap_or(LookupId { index: 0, generation: 0 });
+        let (goal, target) = (&self.goal, self.target);
+        if let Some(event) = self.harvest.take(goal, target, lookup, (from, addr), reply, config) {
+            self.outcome.first_value.get_or_insert(ctx.now.since(self.started));
+            ctx.outbox.push_event(event);
+        }
+    }
+
+    pub(crate) fn on_error(&mut self, from: NodeInfo, addr: A, error: &ErrorReply<'_>, k: usize) {
+        let Some(asked) = self.answered(addr) else { return };
+        self.frontier.mark(addr, State::Failed);
+        if asked.store && self.outcome.refusals.len() < 2 * k {
+            self.outcome.refusals.push(Refusal { node: from, code: error.code });
+        }
+    }
+
+    /// The query got slow: its place is free for another one.
+    pub(crate) fn on_stalled(&mut self, addr: A, store: bool) {
+        let Some(asked) = self.asked.iter_mut().find(|a| a.addr == addr && a.store == store) else {
+            return;
+        };
+        asked.stalled = true;
+        if store {
+            return;
+        }
+        if self.frontier.at(addr).is_some() {
+            self.frontier.mark(addr, State::Stalled);
+        } else if self.outcome.replies == 0 {
+            // Nothing else leads into the network, so a lost datagram must not end the lookup.
+            let tries = self.asked.iter().filter(|a| a.addr == addr).count();
+            if tries < MAX_TRIES {
+                self.seeds.push(addr);
+            }
+        }
+    }
+
+    /// The query failed: no answer at all, or one that cannot be right.
+    pub(crate) fn on_failed(&mut self, addr: A, store: bool, timeout: bool) {
+        let Some(at) = self.asked.iter().position(|a| a.addr == addr && a.store == store) else {
+            return;
+        };
+        self.asked.swap_remove(at);
+        self.outcome.timeouts += u32::from(timeout);
+        if !store {
+            self.frontier.mark(addr, State::Failed);
+        }
+    }
+
+    /// Moves on as far as what is known allows. Returns whether the lookup is over.
+    pub(crate) fn advance(&mut self, now: Instant, stall: Duration, config: &Config) -> bool {
+        if now >= self.hard_deadline {
+            self.stage = Stage::Finished;
+            self.outcome.ended = Ended::TimedOut;
+        }
+        if self.stage == Stage::Walking && self.has_converged(now, stall, config) {
+            self.on_converged(now, config);
+        }
+        if self.stage == Stage::Storing && self.has_stored(now, stall, config) {
+            self.stage = Stage::Finished;
+        }
+        self.stage == Stage::Finished
+    }
+
+    /// When [`advance`](Self::advance) must be called though nothing happened.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.grace.map_or(self.hard_deadline, |grace| grace.min(self.hard_deadline))
+    }
+
+    /// The result, once the lookup is over.
+    pub(crate) fn finish(mut self, now: Instant, k: usize) -> Outcome {
+        let mut outcome = self.outcome;
+        let mut depths = self.frontier.closest();
+        outcome.depth = depths.next().map_or(0, |candidate| candidate.depth);
+        outcome.closest = self
+            .frontier
+            .closest()
+            .take(k)
+            .map(|candidate| NodeInfo { id: candidate.id, addr: candidate.addr.socket_addr() })
+            .collect();
+        outcome.duration = now.since(self.started);
+        if outcome.queries == 0 {
+            outcome.ended = Ended::NoContacts;
+        } else if outcome.replies == 0 && outcome.ended == Ended::Completed {
+            outcome.ended = Ended::NoAnswer;
+        }
+        self.harvest.finish(&mut outcome);
+        outcome
+    }
+
+    /// The most bytes that one lookup can take up.
+    pub(crate) const fn memory_ceiling(config: &Config) -> usize {
+        size_of::<Self>()
+            + Frontier::<A>::memory_ceiling(config.max_frontier)
+            + Harvest::<A>::MEMORY_CEILING
+            + 4 * config.k * size_of::<A>()
+            + 2 * config.k * size_of::<Refusal>()
+    }
+
+    pub(crate) fn check_invariants(&self, config: &Config) {
+        self.frontier.check_invariants(config.max_frontier);
+        assert!(self.in_flight() <= self.width(config).max(config.alpha), "too many in flight");
+        assert!(self.stores.len() <= 2 * config.k, "too many nodes to store at");
+    }
+
+    fn width(&self, config: &Config) -> usize {
+        match self.stage {
+            Stage::Walking => config.alpha,
+            Stage::Storing => config.k.saturating_sub(self.settled()),
+            Stage::Finished => 0,
+        }
+    }
+
+    /// Nodes that have decided about the store: done, or refused for what the item is. A refusal of
+    /// the token, or by a busy node, is no decision: the next nearest node takes its place.
+    fn settled(&self) -> usize {
+        let decided =
+            |refusal: &&Refusal| !matches!(refusal.code, code::GENERIC..=code::METHOD_UNKNOWN | 0);
+        self.outcome.stored as usize + self.outcome.refusals.iter().filter(decided).count()
+    }
+
+    /// Queries of the present stage that may be answered any moment.
+    fn in_flight(&self) -> usize {
+        let store = self.stage == Stage::Storing;
+        self.asked.iter().filter(|asked| asked.store == store && !asked.stalled).count()
+    }
+
+    fn take_next(&mut self, config: &Config) -> Option<(A, Option<NodeId>)> {
+        match self.stage {
+            Stage::Walking => {
+                if let Some((id, addr)) = self.frontier.next(config.k) {
+                    self.frontier.mark(addr, State::Asked);
+                    return Some((addr, Some(id)));
+                }
+                self.seeds.pop().map(|addr| (addr, None))
+            }
+            Stage::Storing => {
+                let addr = self.stores.pop()?;
+                Some((addr, self.frontier.at(addr).map(|candidate| candidate.id)))
+            }
+            Stage::Finished => None,
+        }
+    }
+
+    /// Takes the query to this address off the list; `None` if there is none.
+    fn answered(&mut self, addr: A) -> Option<Asked<A>> {
+        let at = self.asked.iter().position(|asked| asked.addr == addr)?;
+        self.outcome.replies += 1;
+        Some(self.asked.swap_remove(at))
+    }
+
+    fn learn_nodes(&mut self, from: A, depth: u8, reply: &Reply<'_>, ctx: &Ctx<'_, A>) {
+        let bytes = match A::FAMILY {
+            crate::addr::Family::V4 => reply.nodes,
+            crate::addr::Family::V6 => reply.nodes6,
+        };
+        for (id, addr) in nodes::<A>(bytes.unwrap_or_default()).take(MAX_NODES_PER_REPLY) {
+            if id != ctx.own_id && addr.is_credible_from(from) {
+                self.frontier.add(id, addr, depth.saturating_add(1), ctx.config.max_frontier);
+            }
+        }
+    }
+
+    fn has_converged(&mut self, now: Instant, stall: Duration, config: &Config) -> bool {
+        if self.goal.is_direct() && self.outcome.replies > 0 {
+            return true;
+        }
+        if let Goal::GetItem { .. } = self.goal
+            && self.harvest.item().is_some_and(|item| item.signed().is_none())
+        {
+            // An immutable value is its own proof, so nobody can have a better one.
+            return true;
+        }
+        let progress = self.frontier.progress(config.k);
+        if progress.open > 0 {
+            self.grace = None;
+            return false;
+        }
+        if progress.replied >= config.k {
+            return !progress.stalled || self.grace_over(now, stall * GRACE);
+        }
+        if !self.seeds.is_empty() || self.in_flight() > 0 {
+            return false;
+        }
+        if self.outcome.replies == 0 && !self.fallback.is_empty() {
+            for addr in core::mem::take(&mut self.fallback) {
+                self.add_seed(addr);
+            }
+            return false;
+        }
+        self.asked.is_empty()
+            || (self.outcome.replies > 0 && self.grace_over(now, stall * GRACE_WHEN_FEW))
+    }
+
+    fn grace_over(&mut self, now: Instant, grace: Duration) -> bool {
+        now >= *self.grace.get_or_insert(now + grace)
+    }
+
+    fn on_converged(&mut self, now: Instant, config: &Config) {
+        self.outcome.converged = Some(now.since(self.started));
+        self.grace = None;
+        self.stage = if self.goal.stores() { Stage::Storing } else { Stage::Finished };
+        if self.stage == Stage::Storing {
+            let with_token = self.frontier.closest().filter(|candidate| candidate.token.is_some());
+            self.stores = with_token.take(2 * config.k).map(|candidate| candidate.addr).collect();
+            self.stores.reverse();
+            // Answers to the walk no longer matter, and their addresses may be asked again.
+            self.asked.retain(|asked| asked.store);
+        }
+    }
+
+    fn has_stored(&mut self, now: Instant, stall: Duration, config: &Config) -> bool {
+        if self.can_ask(config) || self.in_flight() > 0 {
+            return false;
+        }
+        self.asked.is_empty() || self.grace_over(now, stall * GRACE_WHEN_FEW)
+    }
+}
+
+fn walk_method(goal: &Goal, target: Target) -> Method<'_> {
+    match goal {
+        Goal::Ping => Method::Ping,
+        Goal::FindNode => Method::FindNode { target },
+        Goal::GetPeers { scrape, noseed } => {
+            Method::GetPeers { info_hash: target.info_hash(), noseed: *noseed, scrape: *scrape }
+        }
+        // Walking with get_peers reaches nodes that answer find_node wrongly (anacrolix/dht looks
+        // at `info_hash` there), and gives the tokens for an announce.
+        Goal::Announce { .. } | Goal::Maintenance(_) => {
+            Method::GetPeers { info_hash: target.info_hash(), noseed: false, scrape: false }
+        }
+        Goal::GetItem { newer_than, .. } => {
+            Method::Get { target: target.item_id(), seq: *newer_than }
+        }
+        Goal::PutItem { .. } => Method::Get { target: target.item_id(), seq: None },
+        Goal::Sample => Method::SampleInfohashes { target },
+    }
+}
+
+fn store_method<'w>(
+    goal: &'w Goal,
+    target: Target,
+    token: &'w [u8],
+    has_item: bool,
+    config: &Config,
+) -> Method<'w> {
+    match goal {
+        Goal::Announce { port, seed } => Method::AnnouncePeer {
+            info_hash: target.info_hash(),
+            // A real port goes along with `implied_port`: some nodes look at nothing else.
+            port: match port {
+                AnnouncePort::Explicit(port) => *port,
+                AnnouncePort::Implied => config.port,
+            },
+            implied_port: *port == AnnouncePort::Implied,
+            seed: *seed,
+            token,
+        },
+        Goal::PutItem { item, cas } => Method::Put(Put {
+            token,
+            v: item.value(),
+            mutable: item.signed().map(|signed| PutMutable {
+                public_key: &signed.public_key,
+                salt: &signed.salt,
+                seq: signed.seq,
+                signature: &signed.signature,
+                // BEP 44: nodes without the item have nothing to compare with.
+                cas: cas.filter(|_| has_item),
+            }),
+        }),
+        Goal::Ping
+        | Goal::FindNode
+        | Goal::GetPeers { .. }
+        | Goal::GetItem { .. }
+        | Goal::Sample
+        | Goal::Maintenance(_) => unreachable!("only goals that store reach the storing stage"),
+    }
+}

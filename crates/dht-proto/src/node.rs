@@ -1,0 +1,764 @@
+//! One node of one address family: takes datagrams and time, and hands them to the parts.
+//!
+//! This is dispatch only. The table decides who is known, the server what is answered, the lookups
+//! what is asked, the transactions what is awaited, and the role whether we answer at all.
+
+mod link;
+mod maintain;
+#[cfg(test)]
+mod tests;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::MAX_DATAGRAM;
+use crate::addr::{Addr, Family, Scope};
+use crate::config::Config;
+use crate::health::{FamilyHealth, Problem, Trouble};
+use crate::id::{NodeId, Target, bep42};
+use crate::lookup::{Ctx, Goal, Lookups, Walk, WalkRef};
+use crate::outbox::{Outbox, Work};
+use crate::request::{Event, Lookup, LookupId, NodeInfo};
+use crate::role::Role;
+use crate::seed::{Domain, Seed, Stream};
+use crate::server::{Context, Server};
+use crate::snapshot::FamilySnapshot;
+use crate::stats::Stats;
+use crate::table::Table;
+use crate::time::Instant;
+use crate::transactions::{Aged, Transaction, Transactions};
+use crate::voter::Voter;
+use crate::wire::{self, Body, DecodeError, ErrorReply, Message, Method, Query, Reply, Want};
+
+use self::link::Link;
+use self::maintain::Maintain;
+
+/// What a query of ours is for.
+#[derive(Clone, Copy, Debug)]
+enum Purpose {
+    /// Is this contact alive?
+    Ping,
+    /// A step of a lookup. `blames`: silence speaks against the node. Nodes that do not know a
+    /// method may stay silent to it (jech/dht to `get`), so only BEP 5 queries blame.
+    Walk { walk: WalkRef, blames: bool },
+}
+
+/// The node of the other family, as far as BEP 32 concerns this one.
+pub(crate) trait Sibling {
+    /// Writes the compact nodes nearest to the target, returns the bytes written.
+    fn closest(&self, target: Target, n: usize, out: &mut [u8]) -> usize;
+    /// Takes compact nodes that a node of this family told us.
+    fn learn(&mut self, now: Instant, nodes: &[u8], from: Scope);
+    /// Whether it needs contacts, so that we ask for some on its behalf.
+    fn is_hungry(&self) -> bool;
+}
+
+/// One node: see the module.
+#[derive(Debug)]
+pub(crate) struct Node<A: Addr> {
+    config: Arc<Config>,
+    table: Table<A>,
+    transactions: Transactions<A, Purpose>,
+    lookups: Lookups<A>,
+    server: Server<A>,
+    role: Role,
+    was_server: bool,
+    voter: Voter<A>,
+    external: Option<IpAddr>,
+    outbox: Outbox<A>,
+    bootstrap: Vec<A>,
+    /// Contacts of an earlier run that were not asked yet.
+    restored: Vec<(NodeId, A)>,
+    maintain: Maintain,
+    link: Link,
+    ids: Stream,
+    targets: Stream,
+    stats: Stats,
+    last_now: Instant,
+}
+
+impl<A: Addr> Node<A> {
+    pub(crate) fn new(config: Arc<Config>, seed: &Seed, now: Instant) -> Self {
+        let mut ids = seed.stream(Domain::NodeId);
+        let external = config
+            .public_ips
+            .iter()
+            .copied()
+            .find(|ip| A::from_socket_addr((*ip, 0).into()).is_some());
+        let own_id = match external {
+            Some(ip) => bep42::derive(ip, &mut ids),
+            None => random_id(&mut ids),
+        };
+        let role = Role::new(config.mode, seed.key(Domain::Table));
+        Self {
+            table: Table::new(own_id),
+            transactions: Transactions::new(seed.stream(Domain::TransactionId)),
+            lookups: Lookups::new(),
+            server: Server::new(seed),
+            was_server: role.is_server(),
+            role,
+            voter: Voter::new(),
+            external,
+            outbox: Outbox::new(),
+            bootstrap: config.bootstrap.iter().copied().filter_map(A::from_socket_addr).collect(),
+            restored: Vec::new(),
+            maintain: Maintain::new(&config, now),
+            link: Link::new(),
+            ids,
+            targets: seed.stream(Domain::RefreshTarget),
+            stats: Stats::default(),
+            last_now: now,
+            config,
+        }
+    }
+
+    /// Takes over the id, contacts and items of an earlier run. Contacts are asked before anybody
+    /// is told about them.
+    pub(crate) fn restore(&mut self, now: Instant, snapshot: &FamilySnapshot<A>) {
+        if self.external.is_none_or(|ip| bep42::is_valid(snapshot.id, ip)) {
+            self.table.set_own_id(now, snapshot.id, &self.config);
+        }
+        let possible = |(_, addr): &&(NodeId, A)| is_possible(*addr);
+        self.restored = snapshot.contacts.iter().filter(possible).copied().collect();
+        self.restored.truncate(Table::<A>::max_len(&self.config));
+        for (item, left) in &snapshot.items {
+            self.server.restore_item(now, item.clone(), *left, &self.config);
+        }
+    }
+
+    pub(crate) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        from: A,
+        datagram: &[u8],
+        sibling: &mut impl Sibling,
+        out: &mut [u8; MAX_DATAGRAM],
+    ) -> Option<usize> {
+        self.last_now = self.last_now.max(now);
+        self.stats.datagrams_in += 1;
+        self.stats.bytes_in += datagram.len() as u64;
+        if !is_possible(from) {
+            self.stats.bad_source += 1;
+            return None;
+        }
+        let sent = match wire::decode(datagram) {
+            Ok(message) => {
+                self.stats.unsorted += u64::from(message.unsorted);
+                match &message.body {
+                    Body::Query(query) => {
+                        self.handle_query(now, from, &message, query, sibling, out)
+                    }
+                    Body::Reply(reply) => {
+                        self.handle_reply(now, from, &message, reply, sibling);
+                        None
+                    }
+                    Body::Error(error) => {
+                        self.handle_error(now, from, message.tid, error);
+                        None
+                    }
+                }
+            }
+            Err(DecodeError::BadQuery { tid, code, text }) => {
+                self.refuse(now, from, tid, code, text, out)
+            }
+            Err(_) => {
+                self.stats.malformed += 1;
+                None
+            }
+        };
+        if let Some(len) = sent {
+            self.stats.replies_out += 1;
+            self.stats.bytes_out += len as u64;
+        }
+        sent
+    }
+
+    /// The operating system says that nobody is at this address.
+    pub(crate) fn handle_unreachable(&mut self, now: Instant, to: A) {
+        self.last_now = self.last_now.max(now);
+        let Some(transaction) = self.transactions.fail_one(to) else { return };
+        self.stats.unreachable += 1;
+        self.on_failed(now, &transaction, false);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.last_now = self.last_now.max(now);
+        if self.link.notice_jump(now, self.deadline(), self.transactions.len()) {
+            let lost: Vec<_> = self.transactions.drain().collect();
+            lost.iter().for_each(|transaction| self.on_lost(now, transaction));
+        }
+        while let Some(aged) = self.transactions.next_aged(now, &self.config) {
+            match aged {
+                Aged::Stalled(transaction) => self.on_stalled(now, &transaction),
+                Aged::Expired(transaction) => {
+                    self.stats.timeouts += 1;
+                    self.on_failed(now, &transaction, true);
+                }
+            }
+        }
+        let (lookups, mut ctx) = self.lookups(now);
+        lookups.handle_timeout(&mut ctx);
+        self.server.handle_timeout(now, &self.config);
+        self.role.handle_timeout(now);
+        self.maintain(now);
+        self.report_role();
+    }
+
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        sibling_is_hungry: bool,
+        buf: &mut [u8; MAX_DATAGRAM],
+    ) -> Option<(A, usize)> {
+        self.last_now = self.last_now.max(now);
+        while self.may_send() {
+            let sent = match self.next_work()? {
+                Work::Ping(id, addr) => self.send_ping(now, id, addr, buf),
+                Work::Lookup(slot) => self.send_next(now, slot, sibling_is_hungry, buf),
+            };
+            if let Some((to, len)) = sent {
+                self.stats.queries_out += 1;
+                self.stats.bytes_out += len as u64;
+                self.role.on_sent(now, to);
+                self.link.on_sent(now);
+                return sent;
+            }
+        }
+        None
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        self.outbox.pop_event()
+    }
+
+    /// Never later than the last `now` while output waits.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let waits = self.outbox.events() > 0 || (self.has_work() && self.may_send());
+        if waits { Some(self.last_now) } else { self.deadline() }
+    }
+
+    /// Starts a lookup that the caller knows as `tag`.
+    pub(crate) fn start(&mut self, now: Instant, tag: LookupId, lookup: &Lookup) -> WalkRef {
+        self.last_now = self.last_now.max(now);
+        self.stats.lookups += 1;
+        let (goal, target) = goal_of(lookup);
+        self.start_walk(now, goal, Some(tag), target, direct_addr(lookup))
+    }
+
+    pub(crate) fn cancel(&mut self, walk: WalkRef) -> bool {
+        self.lookups.cancel(walk)
+    }
+
+    /// Removes the waiting events of a lookup.
+    pub(crate) fn forget_events(&mut self, lookup: LookupId) {
+        self.outbox.retain_events(|event| event.lookup() != Some(lookup));
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.lookups.len() < self.config.max_lookups
+    }
+
+    /// A node that somebody told the user about (BEP 5 `PORT`, a saved list).
+    pub(crate) fn add_contact(&mut self, now: Instant, addr: A, id: Option<NodeId>) {
+        self.last_now = self.last_now.max(now);
+        if !is_possible(addr) {
+            self.stats.bad_source += 1;
+            return;
+        }
+        self.table.offer(now, id, addr, &self.config);
+        self.maintain.hurry(now);
+    }
+
+    /// An address to start from, asked again whenever the node is lost.
+    pub(crate) fn add_bootstrap(&mut self, now: Instant, addr: A) {
+        self.last_now = self.last_now.max(now);
+        if self.bootstrap.len() < MAX_BOOTSTRAP && !self.bootstrap.contains(&addr) {
+            self.bootstrap.push(addr);
+        }
+        self.maintain.hurry(now);
+    }
+
+    pub(crate) fn snapshot(&self) -> FamilySnapshot<A> {
+        let mut snapshot = FamilySnapshot::new(self.table.own_id());
+        let contacts = self.table.contacts().iter().map(|contact| (contact.id(), contact.addr()));
+        snapshot.contacts = contacts.chain(self.restored.iter().copied()).collect();
+        let left = |expiry: Instant| expiry.since(self.last_now);
+        snapshot.items =
+            self.server.items().map(|(item, expiry)| (item.clone(), left(expiry))).collect();
+        snapshot
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = self.stats;
+        stats.contacts = self.table.len() as u64;
+        stats.candidates = self.table.candidates_len() as u64;
+        stats.in_flight = self.transactions.len() as u64;
+        stats.lookups_running = self.lookups.len() as u64;
+        self.server.add_gauges(&mut stats);
+        stats
+    }
+
+    pub(crate) fn own_id(&self) -> NodeId {
+        self.table.own_id()
+    }
+
+    pub(crate) fn report(&mut self, now: Instant, trouble: Option<Trouble>) {
+        self.last_now = self.last_now.max(now);
+        self.link.trouble = trouble;
+    }
+
+    pub(crate) fn health(&self, now: Instant) -> FamilyHealth {
+        let contacts = self.table.len();
+        FamilyHealth {
+            family: A::FAMILY,
+            contacts,
+            network_size: self.table.size_estimate(&self.config) as u64,
+            external: self.external,
+            answers: self.role.answers(),
+            server: self.role.is_server(),
+            problem: if contacts == 0 {
+                Some(self.why_nobody())
+            } else {
+                self.link.problem(now, self.config.offline_after)
+            },
+        }
+    }
+
+    /// The most bytes that a node can take up, itself included.
+    pub(crate) fn memory_ceiling(config: &Config) -> usize {
+        size_of::<Self>()
+            + Table::<A>::memory_ceiling(config)
+            + Server::<A>::memory_ceiling(config)
+            + Voter::<A>::memory_ceiling()
+            + Transactions::<A, Purpose>::memory_ceiling(config)
+            + Lookups::<A>::memory_ceiling(config)
+            + Outbox::<A>::memory_ceiling(config)
+            + Role::MEMORY_CEILING
+            + (Table::<A>::max_len(config) + MAX_BOOTSTRAP) * size_of::<(NodeId, A)>()
+    }
+
+    pub(crate) fn check_invariants(&self) {
+        self.table.check_invariants(&self.config);
+        self.voter.check_invariants();
+        self.transactions.check_invariants(&self.config);
+        self.lookups.check_invariants(&self.config);
+        self.server.check_invariants(&self.config);
+        self.outbox.check_invariants(self.config.max_lookups);
+    }
+
+    // Queries that we receive.
+
+    fn handle_query(
+        &mut self,
+        now: Instant,
+        from: A,
+        message: &Message<'_>,
+        query: &Query<'_>,
+        sibling: &impl Sibling,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        if query.id == self.table.own_id() {
+            // Our own query, sent back by a reflector.
+            self.stats.id_mismatch += 1;
+            return None;
+        }
+        self.role.on_query(now, from);
+        self.report_role();
+        if !message.read_only {
+            self.table.heard_query(now, query.id, from, &self.config);
+        }
+        if !self.role.answers() {
+            self.stats.queries_unserved += 1;
+            return None;
+        }
+        let (table, k) = (&self.table, self.config.k);
+        let mut closest = |family, target, out: &mut [u8]| {
+            if family == A::FAMILY {
+                table.closest_compact(target, k, out)
+            } else {
+                sibling.closest(target, k, out)
+            }
+        };
+        let own_id = self.table.own_id();
+        let ctx = Context { own_id, config: &self.config, closest: &mut closest };
+        self.server.answer(now, from, message.tid, query, ctx, &mut self.stats, out)
+    }
+
+    fn refuse(
+        &mut self,
+        now: Instant,
+        from: A,
+        tid: &[u8],
+        code: i64,
+        text: &str,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        if !self.role.answers() {
+            self.stats.queries_unserved += 1;
+            return None;
+        }
+        self.server.refuse(now, from, tid, code, text, &self.config, &mut self.stats, out)
+    }
+
+    // Answers to our own queries.
+
+    fn handle_reply(
+        &mut self,
+        now: Instant,
+        from: A,
+        message: &Message<'_>,
+        reply: &Reply<'_>,
+        sibling: &mut impl Sibling,
+    ) {
+        let Some(transaction) = self.transactions.finish(now, from, message.tid) else {
+            self.stats.unsolicited += 1;
+            return;
+        };
+        self.stats.replies_in += 1;
+        self.link.on_received();
+        if reply.id == self.table.own_id() {
+            // A reflector, or our own address: no contact, and no answer.
+            self.stats.id_mismatch += 1;
+            self.on_failed(now, &transaction, false);
+            return;
+        }
+        let rtt = now.since(transaction.sent);
+        let verdict = self.table.replied(now, reply.id, from, rtt, &self.config);
+        self.stats.id_changes += u64::from(verdict == crate::table::Verdict::IdChanged);
+        if transaction.expected.is_some_and(|expected| expected != reply.id) {
+            self.stats.id_mismatch += 1;
+            self.fail_walk(now, &transaction, false);
+            return;
+        }
+        if let Some((seen_as, _)) = message.ip {
+            self.vote(now, from, seen_as);
+        }
+        let foreign = match A::FAMILY {
+            Family::V4 => reply.nodes6,
+            Family::V6 => reply.nodes,
+        };
+        if let Some(nodes) = foreign {
+            sibling.learn(now, nodes, from.scope());
+        }
+        if let Purpose::Walk { walk, .. } = transaction.purpose {
+            if self.lookups.is_maintenance(walk) {
+                self.offer_nodes(now, from, reply);
+            }
+            let node = NodeInfo { id: reply.id, addr: from.socket_addr() };
+            let (lookups, mut ctx) = self.lookups(now);
+            lookups.on_reply(walk, node, from, reply, &mut ctx);
+        }
+        self.maintain(now);
+    }
+
+    /// What our own lookups turn up fills the table, as far as buckets have room.
+    fn offer_nodes(&mut self, now: Instant, from: A, reply: &Reply<'_>) {
+        let nodes = match A::FAMILY {
+            Family::V4 => reply.nodes,
+            Family::V6 => reply.nodes6,
+        };
+        for (id, addr) in wire::nodes::<A>(nodes.unwrap_or_default()).take(2 * self.config.k) {
+            if addr.is_credible_from(from) {
+                self.table.offer(now, Some(id), addr, &self.config);
+            }
+        }
+    }
+
+    fn handle_error(&mut self, now: Instant, from: A, tid: &[u8], error: &ErrorReply<'_>) {
+        let Some(transaction) = self.transactions.finish(now, from, tid) else {
+            self.stats.unsolicited += 1;
+            return;
+        };
+        self.stats.errors_in += 1;
+        self.link.on_received();
+        if let Purpose::Walk { walk, .. } = transaction.purpose {
+            let id = transaction.expected.unwrap_or(NodeId::from_bytes([0; 20]));
+            let node = NodeInfo { id, addr: from.socket_addr() };
+            let (lookups, mut ctx) = self.lookups(now);
+            lookups.on_error(walk, node, from, error, &mut ctx);
+        }
+        self.maintain(now);
+    }
+
+    fn on_stalled(&mut self, now: Instant, transaction: &Transaction<A, Purpose>) {
+        if let Purpose::Walk { walk, .. } = transaction.purpose {
+            let (lookups, mut ctx) = self.lookups(now);
+            lookups.on_stalled(walk, transaction.to, &mut ctx);
+        }
+    }
+
+    /// The query brought nothing, and that speaks against the node asked.
+    fn on_failed(&mut self, now: Instant, transaction: &Transaction<A, Purpose>, timeout: bool) {
+        let blames = match transaction.purpose {
+            Purpose::Ping => true,
+            Purpose::Walk { blames, .. } => blames || !timeout,
+        };
+        if blames {
+            let offline = self.link.is_offline(now, self.config.offline_after);
+            let (id, to) = (transaction.expected, transaction.to);
+            self.table.failed(now, id, to, offline, &self.config);
+        }
+        self.fail_walk(now, transaction, timeout);
+    }
+
+    /// The query is lost, by nobody's fault.
+    fn on_lost(&mut self, now: Instant, transaction: &Transaction<A, Purpose>) {
+        self.fail_walk(now, transaction, true);
+    }
+
+    fn fail_walk(&mut self, now: Instant, transaction: &Transaction<A, Purpose>, timeout: bool) {
+        if let Purpose::Walk { walk, .. } = transaction.purpose {
+            let (lookups, mut ctx) = self.lookups(now);
+            lookups.on_failed(walk, transaction.to, timeout, &mut ctx);
+        }
+    }
+
+    /// BEP 42: enough nodes see us at this address. Our id follows it.
+    fn vote(&mut self, now: Instant, voter: A, seen_as: IpAddr) {
+        if !self.config.public_ips.is_empty() {
+            return;
+        }
+        let Some(ip) = self.voter.vote(now, voter, seen_as) else { return };
+        self.external = Some(ip);
+        self.outbox.push_event(Event::ExternalAddress(ip));
+        if !bep42::is_valid(self.table.own_id(), ip) {
+            let id = bep42::derive(ip, &mut self.ids);
+            self.table.set_own_id(now, id, &self.config);
+            self.maintain.hurry(now);
+        }
+    }
+
+    // Queries that we send.
+
+    fn send_ping(
+        &mut self,
+        now: Instant,
+        id: Option<NodeId>,
+        addr: A,
+        buf: &mut [u8; MAX_DATAGRAM],
+    ) -> Option<(A, usize)> {
+        let tid = self.transactions.begin(now, addr, id, Purpose::Ping);
+        let want = Want::default();
+        let (own_id, read_only) = (self.table.own_id(), !self.role.answers());
+        let len = encode_query(buf, own_id, &tid, &self.config, read_only, want, Method::Ping)?;
+        Some((addr, len))
+    }
+
+    fn send_next(
+        &mut self,
+        now: Instant,
+        slot: u32,
+        sibling_is_hungry: bool,
+        buf: &mut [u8; MAX_DATAGRAM],
+    ) -> Option<(A, usize)> {
+        let (own_id, read_only) = (self.table.own_id(), !self.role.answers());
+        let (ask, walk) = self.lookups.next_ask(slot, &self.config)?;
+        let (to, blames) = (ask.to, blames_silence(&ask.method));
+        let purpose = Purpose::Walk { walk, blames };
+        let tid = self.transactions.begin(now, to, ask.expected, purpose);
+        let want = Want { n4: sibling_is_hungry, n6: sibling_is_hungry };
+        let len = encode_query(buf, own_id, &tid, &self.config, read_only, want, ask.method);
+        let (lookups, mut ctx) = self.lookups(now);
+        lookups.after_ask(walk, &mut ctx);
+        // Whatever does not fit a datagram is never answered, and ends like a lost one.
+        len.map(|len| (to, len))
+    }
+
+    fn start_walk(
+        &mut self,
+        now: Instant,
+        goal: Goal,
+        tag: Option<LookupId>,
+        target: Target,
+        direct: Option<A>,
+    ) -> WalkRef {
+        let stall = self.transactions.stall_timeout(&self.config);
+        let own_id = self.table.own_id();
+        let (config, outbox) = (&*self.config, &mut self.outbox);
+        let mut ctx = Ctx { now, own_id, config, stall, outbox };
+        let mut walk = Walk::new(goal, tag, target, &ctx);
+        if let Some(addr) = direct {
+            walk.add_seed(addr);
+            return self.lookups.start(walk, &mut ctx);
+        }
+        let mut known = 0;
+        self.table.closest(target, |contact| {
+            walk.add_contact(contact.id(), contact.addr(), config);
+            known += 1;
+            known < 2 * config.k
+        });
+        if known < FEW_CONTACTS {
+            for &(id, addr) in self.restored.iter().take(MAX_BOOTSTRAP) {
+                walk.add_contact(id, addr, config);
+            }
+            for (id, addr) in self.table.unverified().take(MAX_BOOTSTRAP) {
+                match id {
+                    Some(id) => walk.add_contact(id, addr, config),
+                    None => walk.add_seed(addr),
+                }
+            }
+            // Routers are spared while there is anybody else to ask.
+            self.bootstrap.iter().for_each(|addr| walk.add_seed(*addr));
+        } else {
+            walk.set_fallback(self.bootstrap.iter().copied());
+        }
+        self.lookups.start(walk, &mut ctx)
+    }
+
+    // Odds and ends.
+
+    fn lookups(&mut self, now: Instant) -> (&mut Lookups<A>, Ctx<'_, A>) {
+        let stall = self.transactions.stall_timeout(&self.config);
+        let own_id = self.table.own_id();
+        let ctx = Ctx { now, own_id, config: &self.config, stall, outbox: &mut self.outbox };
+        (&mut self.lookups, ctx)
+    }
+
+    fn report_role(&mut self) {
+        let serving = self.role.is_server();
+        if serving != self.was_server {
+            self.was_server = serving;
+            self.outbox.push_event(Event::Serving { family: A::FAMILY, serving });
+        }
+    }
+
+    /// What is decided comes first, then the contacts of an earlier run: they make a restart warm.
+    fn next_work(&mut self) -> Option<Work<A>> {
+        self.outbox
+            .pop()
+            .or_else(|| self.restored.pop().map(|(id, addr)| Work::Ping(Some(id), addr)))
+    }
+
+    fn has_work(&self) -> bool {
+        self.outbox.has_work() || !self.restored.is_empty()
+    }
+
+    /// Whether a query may leave: there is a place for its transaction, and for what it may bring.
+    fn may_send(&self) -> bool {
+        self.transactions.len() < self.config.max_transactions
+            && self.outbox.events() < self.config.max_events
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let pings = if self.outbox.accepts_pings() { self.table.ping_due() } else { None };
+        [
+            self.transactions.poll_timeout(&self.config),
+            self.lookups.poll_timeout(),
+            self.server.poll_timeout(),
+            self.role.poll_timeout(),
+            self.maintain.poll_timeout(),
+            self.refresh_due(),
+            pings,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn why_nobody(&self) -> Problem {
+        if let Some(problem) = self.link.trouble_problem() {
+            return problem;
+        }
+        let someone = !self.bootstrap.is_empty() || self.table.candidates_len() > 0;
+        match (self.stats.queries_out, self.stats.replies_in + self.stats.errors_in) {
+            (0, _) if !someone => Problem::NobodyToAsk,
+            (0, _) => Problem::Starting,
+            (queries, 0) => Problem::NothingAnswered { queries },
+            (_, _) => Problem::OnlyPrivate,
+        }
+    }
+}
+
+/// With fewer contacts than this a lookup also asks the bootstrap addresses.
+const FEW_CONTACTS: usize = 3;
+/// Bootstrap addresses kept, and unverified candidates that a lookup starts from.
+const MAX_BOOTSTRAP: usize = 32;
+
+impl<A: Addr> Sibling for Option<Box<Node<A>>> {
+    fn closest(&self, target: Target, n: usize, out: &mut [u8]) -> usize {
+        self.as_ref().map_or(0, |node| node.table.closest_compact(target, n, out))
+    }
+
+    fn learn(&mut self, now: Instant, nodes: &[u8], from: Scope) {
+        let Some(node) = self else { return };
+        for (id, addr) in wire::nodes::<A>(nodes).take(node.config.k) {
+            if is_possible(addr) && addr.scope() >= from {
+                node.table.offer(now, Some(id), addr, &node.config);
+            }
+        }
+        node.last_now = node.last_now.max(now);
+        node.maintain.hurry_if_lost(now, node.table.len());
+    }
+
+    fn is_hungry(&self) -> bool {
+        self.as_ref().is_some_and(|node| node.table.len() < 4 * node.config.k)
+    }
+}
+
+fn encode_query(
+    buf: &mut [u8; MAX_DATAGRAM],
+    id: NodeId,
+    tid: &[u8],
+    config: &Config,
+    read_only: bool,
+    want: Want,
+    method: Method<'_>,
+) -> Option<usize> {
+    let message = Message {
+        tid,
+        version: Some(&config.version),
+        ip: None,
+        read_only,
+        unsorted: false,
+        body: Body::Query(Query { id, want, method }),
+    };
+    message.encode(buf)
+}
+
+/// Whether a node can be at this address at all.
+fn is_possible<A: Addr>(addr: A) -> bool {
+    addr.port() != 0 && addr.scope() != Scope::Invalid
+}
+
+const fn blames_silence(method: &Method<'_>) -> bool {
+    matches!(method, Method::Ping | Method::FindNode { .. } | Method::GetPeers { .. })
+}
+
+fn random_id(stream: &mut Stream) -> NodeId {
+    let mut bytes = [0; 20];
+    rand_core::Rng::fill_bytes(stream, &mut bytes);
+    NodeId::from_bytes(bytes)
+}
+
+fn direct_addr<A: Addr>(lookup: &Lookup) -> Option<A> {
+    match lookup {
+        Lookup::Ping { addr } | Lookup::Sample { addr, .. } => A::from_socket_addr(*addr),
+        Lookup::FindNode { .. }
+        | Lookup::GetPeers { .. }
+        | Lookup::Announce { .. }
+        | Lookup::GetItem { .. }
+        | Lookup::PutItem { .. } => None,
+    }
+}
+
+fn goal_of(lookup: &Lookup) -> (Goal, Target) {
+    match lookup {
+        Lookup::Ping { .. } => (Goal::Ping, Target::from_bytes([0; 20])),
+        Lookup::FindNode { target } => (Goal::FindNode, target.target()),
+        Lookup::GetPeers { info_hash, scrape, noseed } => {
+            (Goal::GetPeers { scrape: *scrape, noseed: *noseed }, info_hash.target())
+        }
+        Lookup::Announce { info_hash, port, seed } => {
+            (Goal::Announce { port: *port, seed: *seed }, info_hash.target())
+        }
+        Lookup::GetItem { target, salt, newer_than } => {
+            (Goal::GetItem { salt: salt.clone(), newer_than: *newer_than }, target.target())
+        }
+        Lookup::PutItem { item, cas } => {
+            (Goal::PutItem { item: item.clone(), cas: *cas }, item.id().target())
+        }
+        Lookup::Sample { target, .. } => (Goal::Sample, *target),
+    }
+}

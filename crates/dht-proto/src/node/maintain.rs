@@ -1,0 +1,125 @@
+//! What a node does for itself: joining, refreshing stale buckets, pinging silent contacts.
+
+use core::time::Duration;
+
+use crate::addr::Addr;
+use crate::config::Config;
+use crate::lookup::{Goal, Maintenance};
+use crate::outbox::Work;
+use crate::time::Instant;
+
+use super::Node;
+
+/// Bucket refreshes at a time, so that a node that wakes up does not refresh everything at once.
+const MAX_REFRESHES: usize = 2;
+
+/// When the next maintenance lookups are due.
+#[derive(Debug)]
+pub(super) struct Maintain {
+    join_at: Instant,
+    joining: bool,
+    backoff: Duration,
+    refreshes: usize,
+}
+
+impl Maintain {
+    pub(super) const fn new(config: &Config, now: Instant) -> Self {
+        Self { join_at: now, joining: false, backoff: config.bootstrap_backoff_min, refreshes: 0 }
+    }
+
+    /// Somebody new to ask: join now, unless that is under way.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        self.join_at = self.join_at.min(now);
+    }
+
+    /// The same, if we know nobody.
+    pub(super) fn hurry_if_lost(&mut self, now: Instant, contacts: usize) {
+        if contacts == 0 {
+            self.hurry(now);
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        (!self.joining).then_some(self.join_at)
+    }
+}
+
+impl<A: Addr> Node<A> {
+    /// Starts what is due. Called on every timeout and after every answer.
+    pub(super) fn maintain(&mut self, now: Instant) {
+        while let Some(ended) = self.lookups.pop_ended() {
+            match ended.kind {
+                Maintenance::Join => self.on_join_ended(now, ended.answered),
+                Maintenance::Refresh => {
+                    self.maintain.refreshes = self.maintain.refreshes.saturating_sub(1);
+                }
+            }
+        }
+        if !self.maintain.joining && self.maintain.join_at <= now {
+            self.join(now);
+        }
+        while self.refresh_due().is_some_and(|due| due <= now) {
+            let Some(target) = self.table.stale_bucket(now, &mut self.targets, &self.config) else {
+                break;
+            };
+            self.maintain.refreshes += 1;
+            let goal = Goal::Maintenance(Maintenance::Refresh);
+            self.start_walk(now, goal, None, target, None);
+        }
+        while self.outbox.accepts_pings() {
+            let Some((id, addr)) = self.table.next_ping(now, &self.config) else { break };
+            self.outbox.push(Work::Ping(id, addr));
+        }
+    }
+
+    /// When a bucket wants a refresh and there is room for the lookup.
+    pub(super) fn refresh_due(&self) -> Option<Instant> {
+        let room = self.maintain.refreshes < MAX_REFRESHES && self.has_room();
+        if room { self.table.refresh_due() } else { None }
+    }
+
+    /// BEP 5: "Upon inserting the first node into its routing table and when starting up
+    /// thereafter, the node should attempt to find the closest nodes in the DHT to itself."
+    fn join(&mut self, now: Instant) {
+        if !self.has_room() {
+            self.postpone(now);
+            return;
+        }
+        self.maintain.joining = true;
+        self.maintain.join_at = Instant::FAR_FUTURE;
+        let target = self.table.own_id().target();
+        self.start_walk(now, Goal::Maintenance(Maintenance::Join), None, target, None);
+        // Without anybody to ask the lookup has ended already.
+        if let Some(ended) = self.lookups.pop_ended() {
+            self.on_join_ended(now, ended.answered);
+        }
+    }
+
+    fn on_join_ended(&mut self, now: Instant, answered: bool) {
+        self.maintain.joining = false;
+        if answered {
+            self.role.on_joined(now);
+        }
+        if answered && self.table.len() >= self.config.k {
+            self.maintain.backoff = self.config.bootstrap_backoff_min;
+            let at = now + self.with_jitter(self.config.self_lookup_interval);
+            self.maintain.join_at = self.maintain.join_at.min(at);
+        } else {
+            self.postpone(now);
+        }
+    }
+
+    /// The next attempt comes after a pause that doubles each time.
+    fn postpone(&mut self, now: Instant) {
+        let pause = self.maintain.backoff;
+        self.maintain.backoff = (pause * 2).min(self.config.bootstrap_backoff_max);
+        let at = now + self.with_jitter(pause);
+        self.maintain.join_at = self.maintain.join_at.min(at);
+    }
+
+    /// Up to a tenth more, so that nodes started together do not stay in step.
+    fn with_jitter(&mut self, duration: Duration) -> Duration {
+        let tenth = u64::try_from(duration.as_micros() / 10).unwrap_or(u64::MAX);
+        duration + Duration::from_micros(self.targets.below(tenth))
+    }
+}

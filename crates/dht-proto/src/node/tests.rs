@@ -1,0 +1,1 @@
+//! Rules of one node that need no network.

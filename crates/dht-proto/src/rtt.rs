@@ -1,0 +1,123 @@
+//! The round-trip times seen lately, and the stall timeout that follows from them.
+
+use core::time::Duration;
+
+use crate::config::Config;
+
+/// Bins of the histogram: two per octave from 1 ms, so the last one begins at about 11.6 s.
+const BINS: usize = 28;
+/// Counts are halved when they add up to this, so that old samples fade.
+const FULL: u32 = 256;
+/// Fewer samples than this say nothing about a distribution.
+const ENOUGH: u32 = 8;
+/// The tenth percentile may jitter by this much before a query counts as stalled; mldht found that
+/// less misses answers of nearby nodes.
+const JITTER_ALLOWANCE: Duration = Duration::from_millis(100);
+
+/// A fading histogram of round-trip times on a logarithmic scale, 56 bytes.
+#[derive(Clone, Debug)]
+pub(crate) struct RttHistogram {
+    bins: [u16; BINS],
+}
+
+impl RttHistogram {
+    pub(crate) const fn new() -> Self {
+        Self { bins: [0; BINS] }
+    }
+
+    pub(crate) fn record(&mut self, rtt: Duration) {
+        if self.total() >= FULL {
+            self.bins.iter_mut().for_each(|count| *count /= 2);
+        }
+        if let Some(count) = self.bins.get_mut(bin_of(rtt)) {
+            *count += 1;
+        }
+    }
+
+    /// A query without answer for this long frees its place in the lookup, though its answer still
+    /// counts: `max(p10 + 100 ms, p90)` within the configured bounds.
+    pub(crate) fn stall_timeout(&self, config: &Config) -> Duration {
+        if self.total() < ENOUGH {
+            return config.stall_initial;
+        }
+        let stall = (self.percentile(10) + JITTER_ALLOWANCE).max(self.percentile(90));
+        stall.clamp(config.stall_min, config.query_timeout)
+    }
+
+    fn total(&self) -> u32 {
+        self.bins.iter().map(|&count| u32::from(count)).sum()
+    }
+
+    /// The upper edge of the bin that holds the given percentile.
+    fn percentile(&self, percent: u32) -> Duration {
+        let wanted = self.total() * percent / 100;
+        let mut seen = 0;
+        for (bin, &count) in self.bins.iter().enumerate() {
+            seen += u32::from(count);
+            if seen > wanted {
+                return upper_edge(bin);
+            }
+        }
+        upper_edge(BINS - 1)
+    }
+}
+
+/// Bin 2i holds `[2^i, 1.5 * 2^i)` ms, bin 2i+1 the rest of the octave; bin 0 also what is shorter.
+fn bin_of(rtt: Duration) -> usize {
+    let ms = u32::try_from(rtt.as_millis()).unwrap_or(u32::MAX).max(1);
+    let octave = ms.ilog2();
+    let upper_half = octave > 0 && ms & (1 << (octave - 1)) != 0;
+    (2 * octave as usize + usize::from(upper_half)).min(BINS - 1)
+}
+
+fn upper_edge(bin: usize) -> Duration {
+    let octave_ms = 1_u64 << (bin / 2);
+    Duration::from_millis(if bin.is_multiple_of(2) { octave_ms * 3 / 2 } else { octave_ms * 2 })
+        .max(Duration::from_millis(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn every_rtt_lies_below_the_upper_edge_of_its_bin() {
+        for rtt in 0..11_000 {
+            let bin = bin_of(ms(rtt));
+            assert!(ms(rtt) < upper_edge(bin), "{rtt} in {bin}");
+            assert!(bin == 0 || ms(rtt) >= upper_edge(bin - 1) || bin <= 2, "{rtt} in {bin}");
+        }
+        assert_eq!(bin_of(Duration::MAX), BINS - 1);
+    }
+
+    /// mldht TimeoutFilterStatsTest.testStatisticalProperties
+    #[test]
+    fn the_stall_timeout_covers_nine_tenths_of_the_answers() {
+        let config = Config::default();
+        let mut rtts = RttHistogram::new();
+        assert_eq!(rtts.stall_timeout(&config), config.stall_initial);
+        for i in 0..200 {
+            rtts.record(ms(if i % 10 == 0 { 900 } else { 60 }));
+        }
+        let stall = rtts.stall_timeout(&config);
+        assert!(stall >= ms(160) && stall <= ms(1100), "{stall:?}");
+        let mut quick = RttHistogram::new();
+        (0..50).for_each(|_| quick.record(ms(1)));
+        assert!(quick.stall_timeout(&config) >= config.stall_min);
+        assert!(quick.stall_timeout(&config) < ms(120));
+    }
+
+    /// mldht TimeoutFilterStatsTest.testCorrectnessUnderDecay
+    #[test]
+    fn old_samples_fade() {
+        let config = Config::default();
+        let mut rtts = RttHistogram::new();
+        (0..5_000).for_each(|_| rtts.record(ms(2_000)));
+        (0..2_000).for_each(|_| rtts.record(ms(20)));
+        assert!(rtts.stall_timeout(&config) < ms(200));
+    }
+}

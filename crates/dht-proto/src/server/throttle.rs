@@ -1,0 +1,206 @@
+//! How much is sent to whom: byte budgets per network and in total.
+//!
+//! Source addresses of queries can be forged, so every reply may be hitting a victim. What one
+//! network (/24, v6 /64) is sent is therefore limited in bytes, whoever asked. Near the limit the
+//! replies get smaller before they stop.
+
+use alloc::vec::Vec;
+
+use crate::addr::Addr;
+use crate::config::Config;
+use crate::seed::{Domain, PrfKey, Seed};
+use crate::time::Instant;
+
+/// Slots of the first, smallest table.
+const FIRST_SLOTS: usize = 16;
+
+/// How generous a reply may be. Ordered from generous to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// Everything.
+    Full,
+    /// Fewer values and samples, no bloom filters.
+    Reduced,
+    /// Nodes and token, no values, samples or items.
+    NodesOnly,
+    /// Nothing at all.
+    Silent,
+}
+
+/// The keyed hash of a network (/24, v6 /64).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Network(u64);
+
+/// Byte budgets, in constant memory whatever the number of sources.
+///
+/// Each network has two places in a table of buckets, by a keyed hash, and is charged in both. It
+/// is served while either has budget left: a flooder can use up one place of somebody else, but
+/// hardly both.
+///
+/// The table starts small and doubles, up to [`Config::throttle_slots`], when a budget runs low: a
+/// node that is hardly queried spends next to no memory on it.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    key: PrfKey,
+    /// A power of two of buckets, or none before the first charge.
+    slots: Vec<Bucket>,
+    total: Bucket,
+    verifications: Bucket,
+}
+
+impl Throttle {
+    pub(super) fn new(seed: &Seed) -> Self {
+        Self {
+            key: seed.key(Domain::Table),
+            slots: Vec::new(),
+            total: Bucket::FULL,
+            verifications: Bucket::FULL,
+        }
+    }
+
+    /// The network of `from`, as the table knows it.
+    pub(super) fn network<A: Addr>(&self, from: A) -> Network {
+        Network(self.key.hash(&[&from.subnet().to_le_bytes()]))
+    }
+
+    /// What a network may be sent, decided before any work is done for it.
+    pub(super) fn level(&mut self, now: Instant, network: Network, config: &Config) -> Level {
+        let total = Rate { per_sec: config.total_bytes_per_sec, burst: config.total_bytes_per_sec };
+        let total = self.total.level(now, total);
+        if total == Level::Silent {
+            return total;
+        }
+        let mut level = self.network_level(now, network, config);
+        while level != Level::Full && self.grow(config) {
+            level = self.network_level(now, network, config);
+        }
+        total.max(level)
+    }
+
+    /// Counts a reply of `bytes` to a network, or work that is worth as much.
+    pub(super) fn charge(&mut self, now: Instant, network: Network, bytes: u32, config: &Config) {
+        self.total.charge(now, bytes, config.total_bytes_per_sec);
+        if self.slots.is_empty() && !self.grow(config) {
+            return;
+        }
+        let (first, second) = self.places(network);
+        if let Some(slot) = self.slots.get_mut(first) {
+            slot.charge(now, bytes, config.subnet_bytes_per_sec);
+        }
+        if let Some(slot) = self.slots.get_mut(second).filter(|_| first != second) {
+            slot.charge(now, bytes, config.subnet_bytes_per_sec);
+        }
+    }
+
+    /// Takes one signature check out of the budget, if there is one left.
+    pub(super) fn take_verification(&mut self, now: Instant, config: &Config) -> bool {
+        let rate = config.verifications_per_sec;
+        if self.verifications.level(now, Rate { per_sec: rate, burst: rate }) == Level::Silent {
+            return false;
+        }
+        self.verifications.charge(now, 1, rate);
+        true
+    }
+
+    pub(super) fn check_invariants(&self, config: &Config) {
+        assert!(self.slots.len() <= slot_limit(config).max(1), "the table stays within its limit");
+        assert!(self.slots.is_empty() || self.slots.len().is_power_of_two(), "masks need this");
+    }
+
+    fn network_level(&self, now: Instant, network: Network, config: &Config) -> Level {
+        let rate = Rate { per_sec: config.subnet_bytes_per_sec, burst: config.subnet_burst_bytes };
+        if self.slots.is_empty() {
+            return Bucket::FULL.level(now, rate);
+        }
+        let (first, second) = self.places(network);
+        let level =
+            |place: usize| self.slots.get(place).map_or(Level::Full, |slot| slot.level(now, rate));
+        level(first).min(level(second))
+    }
+
+    /// The two places of a network.
+    fn places(&self, network: Network) -> (usize, usize) {
+        let mask = self.slots.len().saturating_sub(1) as u64;
+        ((network.0 & mask) as usize, ((network.0 >> 32) & mask) as usize)
+    }
+
+    /// Makes the first table, or doubles it. False if it may not grow any further.
+    ///
+    /// A network's place in the double table is its old place or that plus the old length, so
+    /// copying the table once more keeps every debt.
+    fn grow(&mut self, config: &Config) -> bool {
+        let limit = slot_limit(config);
+        if self.slots.is_empty() {
+            self.slots = alloc::vec![Bucket::FULL; limit.min(FIRST_SLOTS)];
+            return limit > 0;
+        }
+        let doubled = 2 * self.slots.len();
+        if doubled > limit {
+            return false;
+        }
+        self.slots.reserve_exact(self.slots.len());
+        self.slots.extend_from_within(..);
+        true
+    }
+}
+
+impl Throttle {
+    /// The most heap bytes that the budgets can take up.
+    pub(super) const fn memory_ceiling(config: &Config) -> usize {
+        config.throttle_slots * size_of::<Bucket>()
+    }
+}
+
+/// The greatest power of two within [`Config::throttle_slots`], 0 for none.
+fn slot_limit(config: &Config) -> usize {
+    config.throttle_slots.checked_ilog2().map_or(0, |log| 1 << log)
+}
+
+/// How fast a bucket refills and how much it holds.
+#[derive(Clone, Copy, Debug)]
+struct Rate {
+    per_sec: u32,
+    burst: u32,
+}
+
+/// A budget as the moment when all of it will be back, in nanoseconds since the origin of time.
+///
+/// One number needs no separate time of the last update, and never loses a fraction to rounding.
+/// All arithmetic saturates. A rate of zero is no budget at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bucket(u64);
+
+impl Bucket {
+    /// Nothing was taken yet.
+    const FULL: Self = Self(0);
+
+    fn charge(&mut self, now: Instant, amount: u32, per_sec: u32) {
+        self.0 = self.0.max(nanos(now)).saturating_add(time_for(amount, per_sec));
+    }
+
+    fn level(self, now: Instant, rate: Rate) -> Level {
+        let used = self.0.saturating_sub(nanos(now));
+        let burst = time_for(rate.burst, rate.per_sec);
+        if rate.per_sec == 0 || used >= burst {
+            Level::Silent
+        } else if used >= burst / 4 * 3 {
+            Level::NodesOnly
+        } else if used >= burst / 2 {
+            Level::Reduced
+        } else {
+            Level::Full
+        }
+    }
+}
+
+/// How long it takes to earn `amount`, in nanoseconds.
+fn time_for(amount: u32, per_sec: u32) -> u64 {
+    (u64::from(amount) * 1_000_000_000).checked_div(u64::from(per_sec)).unwrap_or(u64::MAX)
+}
+
+fn nanos(now: Instant) -> u64 {
+    now.as_micros().saturating_mul(1_000)
+}
+
+#[cfg(test)]
+mod tests;

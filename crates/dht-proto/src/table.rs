@@ -1,0 +1,288 @@
+//! The routing table: the verified contacts of one network, and those that may become some.
+//!
+//! One vector holds all contacts, sorted by distance from our own id, so that each bucket is a
+//! range of it. There is nothing to split (Kademlia's buckets are fixed prefixes here, each with
+//! room for k contacts, the farthest with more), and the closest contacts to any target are found
+//! by walking the vector as a trie.
+//!
+//! A node enters only by answering a query of ours. Contacts that answer keep their places
+//! against all but clearly better newcomers, so an attacker cannot flush them out.
+
+use alloc::vec::Vec;
+use core::ops::Range;
+use core::time::Duration;
+
+use crate::addr::{Addr, Family, Scope};
+use crate::config::Config;
+use crate::id::{ID_LEN, NodeId, Target};
+use crate::time::Instant;
+use bucket::BUCKETS;
+use candidates::Candidates;
+pub use contact::Contact;
+use contact::Ticks;
+
+mod bucket;
+mod candidates;
+mod closest;
+mod contact;
+mod entry;
+mod upkeep;
+
+/// Capacity for contacts is added in steps of this: a process may hold a million tables.
+const GROWTH: usize = 8;
+
+/// Pause between pings while the table has room for anybody. A fresh network grows in seconds.
+const HURRIED_PING_INTERVAL: Duration = Duration::from_millis(100);
+/// The table is in a hurry until it holds this many times k contacts.
+const HURRIED_UNTIL: usize = 4;
+
+/// What an answer of a node did to the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// The node is a contact now.
+    Added,
+    /// The node was a contact before.
+    Updated,
+    /// Its bucket is full of better contacts; it takes the next place that gets free.
+    Waiting,
+    /// Its address or network is taken, or cannot be a node's.
+    Refused,
+    /// A contact answered under another id, and is no contact any more.
+    IdChanged,
+}
+
+/// The routing table of one node.
+#[derive(Debug)]
+pub struct Table<A: Addr> {
+    own: NodeId,
+    /// Sorted by distance from `own`, nearest first.
+    contacts: Vec<Contact<A>>,
+    candidates: Candidates<A>,
+    /// When each bucket last got a contact or was refreshed.
+    news: [Ticks; BUCKETS],
+    /// Nothing is to be pinged before this.
+    ping_at: Instant,
+    /// The ping before was less than `config.ping_interval` ago until this.
+    ping_allowed: Instant,
+    /// No bucket is to be refreshed before this.
+    refresh_at: Instant,
+}
+
+impl<A: Addr> Table<A> {
+    /// An empty table of the node with this id.
+    #[must_use]
+    pub const fn new(own: NodeId) -> Self {
+        Self {
+            own,
+            contacts: Vec::new(),
+            candidates: Candidates::new(),
+            news: [0; BUCKETS],
+            ping_at: Instant::FAR_FUTURE,
+            ping_allowed: Instant::ZERO,
+            refresh_at: Instant::FAR_FUTURE,
+        }
+    }
+
+    /// Our own id.
+    #[must_use]
+    pub const fn own_id(&self) -> NodeId {
+        self.own
+    }
+
+    /// All contacts, nearest to our own id first.
+    #[must_use]
+    pub fn contacts(&self) -> &[Contact<A>] {
+        &self.contacts
+    }
+
+    /// The contact with this id.
+    #[must_use]
+    pub fn get(&self, id: NodeId) -> Option<&Contact<A>> {
+        self.contacts.get(self.search(id).ok()?)
+    }
+
+    /// Whether hardly anybody is known, so that pings may follow each other quickly.
+    fn is_hurried(&self, config: &Config) -> bool {
+        self.contacts.len() < HURRIED_UNTIL * config.k
+    }
+
+    /// Number of contacts.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.contacts.len()
+    }
+
+    /// Whether there are no contacts.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.contacts.is_empty()
+    }
+
+    /// Number of candidates, at most [`Config::max_candidates`].
+    #[must_use]
+    pub fn candidates_len(&self) -> usize {
+        self.candidates.len()
+    }
+
+    /// The candidates, with their ids as far as they are known.
+    pub fn unverified(&self) -> impl Iterator<Item = (Option<NodeId>, A)> {
+        self.candidates.iter().map(|candidate| (candidate.id, candidate.addr()))
+    }
+
+    /// Number of buckets from the farthest to the deepest that holds a contact.
+    #[must_use]
+    pub fn depth(&self) -> usize {
+        self.contacts.first().map_or(0, |contact| self.bucket_of(contact) + 1)
+    }
+
+    /// The most contacts that a table can hold.
+    #[must_use]
+    pub fn max_len(config: &Config) -> usize {
+        (0..BUCKETS).map(|i| bucket::capacity(i, config)).sum()
+    }
+
+    /// The most bytes that a table can take up, itself included.
+    #[must_use]
+    pub fn memory_ceiling(config: &Config) -> usize {
+        size_of::<Self>()
+            + (Self::max_len(config) + 2 * GROWTH) * size_of::<Contact<A>>()
+            + Candidates::<A>::ceiling(config)
+    }
+
+    /// The bytes that the table takes up now, itself included.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        size_of::<Self>()
+            + self.contacts.capacity() * size_of::<Contact<A>>()
+            + self.candidates.heap_bytes()
+    }
+
+    /// Estimates the number of nodes in the network.
+    ///
+    /// Below the nearest full bucket every node is expected to be known. m points of a random
+    /// set that come before distance d, the m-th at d, tell a density of (m - 1) / d.
+    #[must_use]
+    pub fn size_estimate(&self, config: &Config) -> f64 {
+        let mut known = 0;
+        for group in self.contacts.chunk_by(|a, b| self.bucket_of(a) == self.bucket_of(b)) {
+            let full = group.first().is_none_or(|contact| {
+                group.len() >= bucket::capacity(self.bucket_of(contact), config)
+            });
+            if full && known > 1 {
+                break;
+            }
+            known += group.len();
+        }
+        let known = known.max(config.k).min(self.len());
+        let Some(last) = known.checked_sub(1).and_then(|i| self.contacts.get(i)) else {
+            return 0.0;
+        };
+        let share = last.id().distance(self.own.target()).fraction();
+        #[expect(clippy::cast_precision_loss, reason = "an estimate of at most 500 contacts")]
+        let (before, all) = (known.saturating_sub(1) as f64, self.len() as f64);
+        // The table itself is a lower bound, and keeps a distance of zero out of the result.
+        if share > 0.0 { (before / share).max(all) } else { all }
+    }
+
+    /// Calls `visit` with the contacts in order of distance from `target`, nearest first, until it
+    /// returns false. Contacts that failed twice in a row are left out.
+    pub fn closest(&self, target: Target, mut visit: impl FnMut(&Contact<A>) -> bool) {
+        closest::walk(&self.contacts, self.own, target, &mut |contact| {
+            !contact.is_good() || visit(contact)
+        });
+    }
+
+    /// Writes the `n` contacts closest to `target` as compact nodes (BEP 5 "Contact Encoding"),
+    /// as many as `out` has room for. Returns the number of bytes.
+    pub fn closest_compact(&self, target: Target, n: usize, out: &mut [u8]) -> usize {
+        let mut records = out.chunks_exact_mut(A::NODE_LEN).take(n);
+        let mut len = 0;
+        let Some(mut record) = records.next() else { return 0 };
+        self.closest(target, |contact| {
+            let (id, addr) = record.split_at_mut(ID_LEN);
+            id.copy_from_slice(contact.id().as_bytes());
+            addr.copy_from_slice(contact.compact().as_ref());
+            len += A::NODE_LEN;
+            match records.next() {
+                Some(next) => {
+                    record = next;
+                    true
+                }
+                None => false,
+            }
+        });
+        len
+    }
+
+    fn bucket_of(&self, contact: &Contact<A>) -> usize {
+        bucket::index(self.own, contact.id())
+    }
+
+    /// The range of a bucket. Farther buckets come later.
+    fn bucket_range(&self, bucket: usize) -> Range<usize> {
+        let start = self.contacts.partition_point(|contact| self.bucket_of(contact) > bucket);
+        let end = self.contacts.partition_point(|contact| self.bucket_of(contact) >= bucket);
+        start..end
+    }
+
+    fn bucket(&self, bucket: usize) -> &[Contact<A>] {
+        self.contacts.get(self.bucket_range(bucket)).unwrap_or_default()
+    }
+
+    /// Where a contact with this id is, or would be.
+    fn search(&self, id: NodeId) -> Result<usize, usize> {
+        let own = self.own.target();
+        let place = id.distance(own);
+        self.contacts.binary_search_by(|contact| contact.id().distance(own).cmp(&place))
+    }
+
+    /// The contact at an address: fast if it has this id, a scan otherwise.
+    fn position(&self, id: Option<NodeId>, compact: &A::Compact) -> Option<usize> {
+        let fits = |i: &usize| self.contacts.get(*i).is_some_and(|c| c.compact() == compact);
+        id.and_then(|id| self.search(id).ok())
+            .filter(fits)
+            .or_else(|| self.contacts.iter().position(|contact| contact.compact() == compact))
+    }
+}
+
+/// How many nodes one network may bring in.
+struct Limits {
+    per_subnet: usize,
+    per_48: usize,
+    per_32: usize,
+    is_v6: bool,
+}
+
+impl Limits {
+    fn of<A: Addr>(config: &Config) -> Self {
+        Self {
+            per_subnet: config.max_per_subnet_in_bucket.max(1),
+            per_48: (config.max_per_allocation / 4).max(1),
+            per_32: config.max_per_allocation.max(1),
+            is_v6: A::FAMILY == Family::V6,
+        }
+    }
+
+    /// Networks that are limited over the whole table: bits cut off a subnet, and the limit.
+    ///
+    /// One /44 holds an address for every id that BEP 42 allows, and a /32 is the smallest
+    /// allocation that a provider gets, so subnets alone limit nobody on IPv6.
+    fn allocations(&self) -> impl Iterator<Item = (u32, usize)> {
+        [(16, self.per_48), (32, self.per_32)].into_iter().filter(|_| self.is_v6)
+    }
+
+    /// The same for the candidates, of which there are fewer.
+    fn candidate_networks(&self) -> impl Iterator<Item = (u32, usize)> {
+        let quarter = |(shift, limit): (u32, usize)| (shift, (limit / 4).max(1));
+        [(0, self.per_subnet)].into_iter().chain(self.allocations().map(quarter))
+    }
+}
+
+/// Whether one network may bring in any number of nodes: only our own may.
+fn is_local<A: Addr>(addr: A) -> bool {
+    addr.scope() < Scope::Global
+}
+
+#[cfg(test)]
+mod tests;

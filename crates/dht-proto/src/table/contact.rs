@@ -1,0 +1,182 @@
+//! [`Contact`]: a node that answered us, in as few bytes as it takes.
+
+use core::time::Duration;
+
+use crate::addr::Addr;
+use crate::config::Config;
+use crate::id::{NodeId, bep42};
+use crate::time::Instant;
+
+/// First pause before a silent contact is asked again, in ticks; doubles with each failure.
+const BACKOFF: u32 = 60 * TICKS_PER_SEC;
+/// The pause doubles at most this often: 32 min.
+const MAX_BACKOFF_SHIFT: u8 = 5;
+/// A contact with this many failures in a row is not handed out (mldht: `failed < 2`).
+const QUESTIONABLE_FAILS: u8 = 2;
+
+/// The id fits the address (BEP 42).
+const VALID_ID: u8 = 1;
+/// A query of the contact took the place of one ping since the contact's last answer.
+const EXTENDED: u8 = 2;
+
+const TICKS_PER_SEC: u32 = 10;
+
+/// Table time: tenths of a second since the origin. Saturates after thirteen years, at [`NEVER`].
+pub(super) type Ticks = u32;
+
+/// A tick that no clock reaches: what is due then never is.
+pub(super) const NEVER: Ticks = Ticks::MAX;
+
+pub(super) fn ticks(now: Instant) -> Ticks {
+    u32::try_from(now.as_micros() / 100_000).unwrap_or(NEVER)
+}
+
+/// A period in ticks, at least one.
+pub(super) fn period(duration: Duration) -> Ticks {
+    u32::try_from(duration.as_millis().div_ceil(100)).unwrap_or(NEVER).max(1)
+}
+
+/// The first instant of a tick, [`Instant::FAR_FUTURE`] for [`NEVER`].
+pub(super) fn instant(ticks: Ticks) -> Instant {
+    if ticks == NEVER {
+        Instant::FAR_FUTURE
+    } else {
+        Instant::from_micros(u64::from(ticks) * 100_000)
+    }
+}
+
+/// A node that answered a query of ours: 36 bytes for IPv4, 48 for IPv6.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Contact<A: Addr> {
+    id: NodeId,
+    compact: A::Compact,
+    /// Smoothed round trip, in milliseconds.
+    rtt: u16,
+    /// When the contact was last heard.
+    heard: Ticks,
+    /// Seconds from `heard` to our latest query that is still unanswered; 0 if there is none.
+    asked: u16,
+    /// Queries in a row that were not answered.
+    fails: u8,
+    flags: u8,
+}
+
+const _: () = assert!(size_of::<Contact<core::net::SocketAddrV4>>() == 36);
+const _: () = assert!(size_of::<Contact<core::net::SocketAddrV6>>() == 48);
+
+impl<A: Addr> Contact<A> {
+    pub(super) fn new(now: Ticks, id: NodeId, addr: A, rtt: u16) -> Self {
+        let flags = if bep42::is_valid(id, addr.ip()) { VALID_ID } else { 0 };
+        Self { id, compact: addr.compact(), rtt, heard: now, asked: 0, fails: 0, flags }
+    }
+
+    /// The node's id.
+    #[must_use]
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Where it answers.
+    #[must_use]
+    pub fn addr(&self) -> A {
+        A::from_compact(self.compact)
+    }
+
+    /// Smoothed round-trip time, to the millisecond.
+    #[must_use]
+    pub fn rtt(&self) -> Duration {
+        Duration::from_millis(u64::from(self.rtt))
+    }
+
+    /// When it was last heard, to a tenth of a second.
+    #[must_use]
+    pub fn last_heard(&self) -> Instant {
+        instant(self.heard)
+    }
+
+    /// Queries in a row that it did not answer.
+    #[must_use]
+    pub fn fails(&self) -> u8 {
+        self.fails
+    }
+
+    /// Whether the id fits the address (BEP 42).
+    #[must_use]
+    pub fn has_valid_id(&self) -> bool {
+        self.flags & VALID_ID != 0
+    }
+
+    /// Whether it is handed out to others and asked by our own lookups.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.fails < QUESTIONABLE_FAILS
+    }
+
+    pub(super) fn compact(&self) -> &A::Compact {
+        &self.compact
+    }
+
+    pub(super) fn rtt_millis(&self) -> u16 {
+        self.rtt
+    }
+
+    pub(super) fn heard(&self) -> Ticks {
+        self.heard
+    }
+
+    /// The contact answered.
+    pub(super) fn replied(&mut self, now: Ticks, rtt: u16) {
+        self.heard = now;
+        self.asked = 0;
+        self.fails = 0;
+        self.flags &= !EXTENDED;
+        // Two thirds old, one third new, as libtorrent does; halves are rounded towards the old.
+        self.rtt = ((u32::from(self.rtt) * 2 + u32::from(rtt)) / 3) as u16;
+    }
+
+    /// The contact, or somebody who forges its address, asked us something.
+    ///
+    /// BEP 5 lets a query keep a contact good. Since a query proves no reachability, it does so
+    /// once: the next word that counts is an answer. Nor does it excuse an unanswered query.
+    pub(super) fn queried(&mut self, now: Ticks) {
+        if self.fails == 0 && self.asked == 0 && self.flags & EXTENDED == 0 {
+            self.heard = now;
+            self.flags |= EXTENDED;
+        }
+    }
+
+    /// A query leaves for the contact, or one was lost.
+    pub(super) fn asked(&mut self, now: Ticks) {
+        let longest = u32::from(u16::MAX) * TICKS_PER_SEC;
+        // A silence longer than `asked` can say counts as the longest that it can.
+        self.heard = self.heard.max(now.saturating_sub(longest));
+        let silence = now.saturating_sub(self.heard).div_ceil(TICKS_PER_SEC);
+        self.asked = (silence as u16).max(1);
+    }
+
+    /// A query was not answered.
+    pub(super) fn failed(&mut self, now: Ticks) {
+        self.asked(now);
+        self.fails = self.fails.saturating_add(1);
+    }
+
+    /// When the table should ping the contact.
+    pub(super) fn due(&self, config: &Config) -> Ticks {
+        if self.asked == 0 {
+            return self.heard.saturating_add(period(config.ping_after));
+        }
+        let asked_at = self.heard.saturating_add(u32::from(self.asked) * TICKS_PER_SEC);
+        asked_at.saturating_add(BACKOFF << self.fails.min(MAX_BACKOFF_SHIFT))
+    }
+}
+
+/// A round trip in whole milliseconds, saturating.
+pub(super) fn millis(rtt: Duration) -> u16 {
+    u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX)
+}
+
+/// Whether two compact addresses have the same IP address.
+pub(super) fn same_ip<A: Addr>(a: &A::Compact, b: &A::Compact) -> bool {
+    a.as_ref().get(..A::COMPACT_LEN - 2) == b.as_ref().get(..A::COMPACT_LEN - 2)
+}

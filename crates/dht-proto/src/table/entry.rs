@@ -1,0 +1,369 @@
+//! How nodes enter the table, and how they leave it.
+
+use core::time::Duration;
+
+use super::bucket::{self, BUCKETS};
+use super::candidates::{Candidate, Standing};
+use super::contact::{Contact, NEVER, Ticks, instant, millis, period, same_ip, ticks};
+use super::{GROWTH, Limits, Table, Verdict, is_local};
+use crate::addr::{Addr, Scope};
+use crate::config::Config;
+use crate::id::NodeId;
+use crate::time::Instant;
+
+/// Who stands in the way of a newcomer, whatever its bucket has room for.
+enum Obstacle {
+    Nobody,
+    /// A contact that does not answer, and yields.
+    Failing(usize),
+    /// A contact that answers.
+    Firm,
+}
+
+impl<A: Addr> Table<A> {
+    /// A node answered a query of ours, `rtt` after it left.
+    pub fn replied(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        addr: A,
+        rtt: Duration,
+        config: &Config,
+    ) -> Verdict {
+        if id == self.own || !is_possible(addr) {
+            // An echo of our own id comes from a reflector.
+            return Verdict::Refused;
+        }
+        let now = ticks(now);
+        let compact = addr.compact();
+        if let Some(i) = self.position(Some(id), &compact) {
+            return self.answered(now, i, id, millis(rtt), config);
+        }
+        self.candidates.remove(&compact);
+        if let Ok(i) = self.search(id) {
+            // One of the two is lying, or the node has moved; who answers is believed.
+            if self.contacts.get(i).is_some_and(|contact| contact.fails() == 0) {
+                return Verdict::Refused;
+            }
+            self.drop_at(i, config);
+        }
+        let newcomer = Contact::new(now, id, addr, millis(rtt));
+        self.enter(now, newcomer, config)
+    }
+
+    /// A node sent us a query, under this id. Nothing proves that it can be reached.
+    pub fn heard_query(&mut self, now: Instant, id: NodeId, addr: A, config: &Config) {
+        let now = ticks(now);
+        let compact = addr.compact();
+        if let Ok(i) = self.search(id) {
+            if let Some(contact) = self.contacts.get_mut(i)
+                && *contact.compact() == compact
+            {
+                contact.queried(now);
+            }
+            return;
+        }
+        if self.candidates.is_full_for_strangers(config) {
+            return;
+        }
+        // Its query left a hole in its own firewall through which our ping would come; a node
+        // that can be reached still can when the hole has closed. No firewall stands between us and
+        // a neighbour, and who knows hardly anybody cannot be choosy.
+        let trusting = is_local(addr) || self.contacts.len() < config.k;
+        let delay = if trusting { 0 } else { period(config.verify_delay) };
+        let due = now.saturating_add(delay);
+        let stranger = Candidate::unverified(now, Some(id), addr, Standing::Unsolicited, due);
+        self.suggest(stranger, config);
+    }
+
+    /// Somebody told us of a node: it is pinged as soon as pings are allowed.
+    pub fn offer(&mut self, now: Instant, id: Option<NodeId>, addr: A, config: &Config) {
+        let now = ticks(now);
+        let offered = Candidate::unverified(now, id, addr, Standing::Offered, now);
+        self.suggest(offered, config);
+    }
+
+    /// A query to a node was not answered in time, or cannot be delivered. Whether this evicted a
+    /// contact.
+    ///
+    /// While we are `offline` silence says nothing about others: nobody is evicted or counted.
+    pub fn failed(
+        &mut self,
+        now: Instant,
+        id: Option<NodeId>,
+        addr: A,
+        offline: bool,
+        config: &Config,
+    ) -> bool {
+        if offline {
+            return false;
+        }
+        let now = ticks(now);
+        let compact = addr.compact();
+        let Some(i) = self.position(id, &compact) else {
+            self.candidates.remove(&compact);
+            return false;
+        };
+        let Some(contact) = self.contacts.get_mut(i) else { return false };
+        contact.failed(now);
+        let (id, fails, good) = (contact.id(), contact.fails(), contact.is_good());
+        self.ping_by(self.contacts.get(i).map_or(NEVER, |contact| contact.due(config)));
+        let bucket = bucket::index(self.own, id);
+        if fails >= config.max_fails {
+            self.drop_at(i, config);
+            self.fill(now, bucket, config);
+            return true;
+        }
+        // Lost datagrams are common. After one, only a node that answers right now replaces the
+        // contact; once the contact is not handed out any more, one that answered lately does.
+        if !good && let Some(candidate) = self.best_waiting(now, bucket, i, config) {
+            self.drop_at(i, config);
+            self.settle(now, candidate, config);
+            return true;
+        }
+        self.wake_candidates(now, bucket, config);
+        false
+    }
+
+    /// Moves to another id, as BEP 42 demands when our address changes. Every contact is sorted
+    /// anew; those that its new bucket has no room for become candidates.
+    pub fn set_own_id(&mut self, now: Instant, id: NodeId, config: &Config) {
+        if id == self.own {
+            return;
+        }
+        let now = ticks(now);
+        self.own = id;
+        self.news = [now; BUCKETS];
+        self.refresh_at = instant(now);
+        self.candidates.retain(|candidate| candidate.id != Some(id));
+        let mut contacts = core::mem::take(&mut self.contacts);
+        self.contacts.reserve_exact(contacts.len());
+        // Who is entered first keeps its place.
+        contacts.sort_by_key(|c| (c.fails(), !c.has_valid_id(), c.rtt_millis()));
+        for contact in contacts {
+            let bucket = self.bucket_of(&contact);
+            let free = self.bucket(bucket).len() < bucket::capacity(bucket, config);
+            if contact.id() == id {
+                continue;
+            }
+            if free && matches!(self.obstacle(&contact, config), Obstacle::Nobody) {
+                self.insert(contact);
+            } else if contact.fails() == 0 {
+                self.candidates.admit(Candidate::waiting(&contact), id, config);
+            }
+        }
+        self.shrink();
+    }
+
+    /// The contact at `i` answered under this id.
+    fn answered(&mut self, now: Ticks, i: usize, id: NodeId, rtt: u16, config: &Config) -> Verdict {
+        match self.contacts.get_mut(i) {
+            Some(contact) if contact.id() == id => {
+                contact.replied(now, rtt);
+                Verdict::Updated
+            }
+            _ => {
+                // A node has one id. Who changes it may be walking about the key space.
+                if let Some(dropped) = self.drop_at(i, config) {
+                    self.fill(now, bucket::index(self.own, dropped.id()), config);
+                }
+                Verdict::IdChanged
+            }
+        }
+    }
+
+    /// Finds a place for a node that just answered and is no contact.
+    fn enter(&mut self, now: Ticks, newcomer: Contact<A>, config: &Config) -> Verdict {
+        match self.obstacle(&newcomer, config) {
+            Obstacle::Nobody => {}
+            Obstacle::Failing(i) => {
+                self.drop_at(i, config);
+            }
+            Obstacle::Firm => return Verdict::Refused,
+        }
+        let bucket = self.bucket_of(&newcomer);
+        let range = self.bucket_range(bucket);
+        if range.len() >= bucket::capacity(bucket, config) {
+            let contacts = self.contacts.get(range.clone()).unwrap_or_default();
+            let Some(victim) = bucket::victim(contacts, &newcomer, bucket) else {
+                let waits = Candidate::waiting(&newcomer);
+                let listed = self.candidates.admit(waits, self.own, config);
+                return if listed { Verdict::Waiting } else { Verdict::Refused };
+            };
+            if let Some(displaced) = self.drop_at(range.start + victim, config)
+                && displaced.fails() == 0
+            {
+                self.candidates.admit(Candidate::waiting(&displaced), self.own, config);
+            }
+        }
+        self.insert(newcomer);
+        self.added(now, &newcomer, config);
+        Verdict::Added
+    }
+
+    /// Lists a node that has yet to answer, if the table could use it.
+    fn suggest(&mut self, candidate: Candidate<A>, config: &Config) {
+        let addr = candidate.addr();
+        let wanted = candidate.id.is_none_or(|id| id != self.own && self.has_room(id, config));
+        if !wanted || !is_possible(addr) {
+            return;
+        }
+        let local = is_local(addr);
+        let known = self.contacts.iter().any(|contact| {
+            // A contact that fails may have moved to another port.
+            let taken = !local && contact.fails() == 0;
+            let compact = contact.compact();
+            *compact == candidate.compact || (taken && same_ip::<A>(compact, &candidate.compact))
+        });
+        if !known && self.candidates.admit(candidate, self.own, config) {
+            self.ping_by(candidate.due);
+        }
+    }
+
+    /// Whether a node with this id would enter if it answered: its bucket has room, or somebody
+    /// in it who would yield.
+    pub(super) fn has_room(&self, id: NodeId, config: &Config) -> bool {
+        let bucket = bucket::index(self.own, id);
+        let contacts = self.bucket(bucket);
+        contacts.len() < bucket::capacity(bucket, config)
+            || contacts.iter().any(|contact| contact.fails() > 0)
+    }
+
+    fn obstacle(&self, newcomer: &Contact<A>, config: &Config) -> Obstacle {
+        if is_local(newcomer.addr()) {
+            return Obstacle::Nobody;
+        }
+        let yielding = |i: usize| match self.contacts.get(i) {
+            Some(contact) if contact.fails() > 0 => Obstacle::Failing(i),
+            _ => Obstacle::Firm,
+        };
+        let same = |c: &Contact<A>| same_ip::<A>(c.compact(), newcomer.compact());
+        if let Some(i) = self.contacts.iter().position(same) {
+            return yielding(i);
+        }
+        let limits = Limits::of::<A>(config);
+        let subnet = newcomer.addr().subnet();
+        for (shift, limit) in limits.allocations() {
+            let same = |c: &&Contact<A>| c.addr().subnet() >> shift == subnet >> shift;
+            if self.contacts.iter().filter(same).count() >= limit {
+                return Obstacle::Firm;
+            }
+        }
+        let range = self.bucket_range(self.bucket_of(newcomer));
+        let start = range.start;
+        let contacts = self.contacts.get(range).unwrap_or_default().iter().enumerate();
+        let neighbours = contacts.filter(|(_, contact)| contact.addr().subnet() == subnet);
+        if neighbours.clone().count() < limits.per_subnet {
+            return Obstacle::Nobody;
+        }
+        let weakest = neighbours.max_by_key(|(_, contact)| contact.fails());
+        weakest.map_or(Obstacle::Nobody, |(i, _)| yielding(start + i))
+    }
+
+    fn insert(&mut self, contact: Contact<A>) {
+        let Err(place) = self.search(contact.id()) else {
+            unreachable!("an id that is present is updated, not inserted")
+        };
+        if self.contacts.len() == self.contacts.capacity() {
+            self.contacts.reserve_exact(GROWTH);
+        }
+        self.contacts.insert(place, contact);
+    }
+
+    /// Bookkeeping after an insertion.
+    fn added(&mut self, now: Ticks, contact: &Contact<A>, config: &Config) {
+        let bucket = self.bucket_of(contact);
+        if let Some(news) = self.news.get_mut(bucket) {
+            *news = now;
+        }
+        if self.bucket(bucket).len() == config.k {
+            // The buckets that are worth a refresh may be more now.
+            self.refresh_at = self.refresh_at.min(instant(now));
+        }
+        self.ping_by(contact.due(config));
+    }
+
+    /// Removes a contact, without a successor.
+    fn drop_at(&mut self, i: usize, config: &Config) -> Option<Contact<A>> {
+        if i >= self.contacts.len() {
+            return None;
+        }
+        let dropped = self.contacts.remove(i);
+        self.shrink();
+        let news = self.news.get(self.bucket_of(&dropped)).copied().unwrap_or_default();
+        let stale = instant(news.saturating_add(period(config.refresh_after)));
+        self.refresh_at = self.refresh_at.min(stale);
+        Some(dropped)
+    }
+
+    fn shrink(&mut self) {
+        if self.contacts.capacity() - self.contacts.len() > 2 * GROWTH {
+            self.contacts.shrink_to(self.contacts.len() + GROWTH);
+        }
+    }
+
+    /// Gives the free place of a bucket to a candidate that answered lately, or has the others
+    /// pinged.
+    fn fill(&mut self, now: Ticks, bucket: usize, config: &Config) {
+        if let Some(candidate) = self.best_waiting(now, bucket, usize::MAX, config) {
+            self.settle(now, candidate, config);
+        } else {
+            self.wake_candidates(now, bucket, config);
+        }
+    }
+
+    /// The best candidate that answered lately and would fit if the contact at `without` left.
+    fn best_waiting(
+        &self,
+        now: Ticks,
+        bucket: usize,
+        without: usize,
+        config: &Config,
+    ) -> Option<Contact<A>> {
+        let since = now.saturating_sub(period(config.ping_after));
+        self.candidates
+            .iter()
+            .filter(|c| c.standing == Standing::Waiting && c.heard >= since)
+            .filter_map(|c| Some(Contact::new(c.heard, c.id?, c.addr(), c.rtt)))
+            .filter(|c| self.bucket_of(c) == bucket && self.search(c.id()).is_err())
+            .filter(|c| match self.obstacle(c, config) {
+                Obstacle::Nobody => true,
+                Obstacle::Failing(i) => i == without,
+                Obstacle::Firm => false,
+            })
+            .min_by_key(|c| (!c.has_valid_id(), c.rtt_millis()))
+    }
+
+    /// Makes a waiting candidate a contact.
+    fn settle(&mut self, now: Ticks, contact: Contact<A>, config: &Config) {
+        self.candidates.remove(contact.compact());
+        self.insert(contact);
+        self.added(now, &contact, config);
+    }
+
+    /// Has those who waited for this bucket too long to be trusted prove that they are alive.
+    fn wake_candidates(&mut self, now: Ticks, bucket: usize, config: &Config) {
+        let own = self.own;
+        let since = now.saturating_sub(period(config.ping_after));
+        let mut woken = false;
+        self.candidates.retain(|candidate| {
+            if candidate.bucket(own) == Some(bucket) && candidate.heard < since {
+                woken |= candidate.wake(now);
+            }
+            true
+        });
+        if woken {
+            self.ping_by(now);
+        }
+    }
+
+    /// Something is to be pinged at `due`.
+    pub(super) fn ping_by(&mut self, due: Ticks) {
+        self.ping_at = self.ping_at.min(instant(due).max(self.ping_allowed));
+    }
+}
+
+/// Whether a node can be at this address at all.
+fn is_possible<A: Addr>(addr: A) -> bool {
+    addr.port() != 0 && addr.scope() != Scope::Invalid
+}

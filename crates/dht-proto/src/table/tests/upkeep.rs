@@ -1,0 +1,287 @@
+//! Pings, failures, refreshes, and the clock.
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn at(minutes: u32) -> Instant {
+    T0 + MINUTE * minutes
+}
+
+/// Asks everybody who is due by `now`, as a runtime would that wakes only when told to.
+fn pings(
+    table: &mut Table<SocketAddrV4>,
+    now: Instant,
+    config: &Config,
+) -> Vec<(Instant, SocketAddrV4)> {
+    let mut sent = Vec::new();
+    while let Some(due) = table.ping_due().filter(|due| *due <= now) {
+        match table.next_ping(due, config) {
+            Some((_, addr)) => sent.push((due, addr)),
+            None => assert!(table.ping_due().is_none_or(|next| next > due), "no progress"),
+        }
+        table.check_invariants(config);
+    }
+    sent
+}
+
+#[test]
+fn silent_contacts_are_pinged_one_at_a_time() {
+    let config = Config::default();
+    let mut table = Table::new(id(&[]));
+    for n in 0..3_u8 {
+        let now = T0 + Duration::from_secs(n.into());
+        let _ = table.replied(now, id(&[n + 1]), Nth::nth(n.into()), RTT, &config);
+    }
+    assert_eq!(table.ping_due(), Some(at(10)));
+    assert_eq!(table.next_ping(at(9), &config), None);
+    let sent = pings(&mut table, at(10) + Duration::from_secs(30), &config);
+    let spaced = |n: u32| (at(10) + Duration::from_secs(5) * n, SocketAddrV4::nth(n));
+    assert_eq!(sent, [spaced(0), spaced(1), spaced(2)]);
+    assert!(table.ping_due().unwrap() >= at(11), "asked once a minute at most");
+}
+
+#[test]
+fn an_answer_postpones_the_ping() {
+    let config = Config::default();
+    let mut table = Table::new(id(&[]));
+    let addr = SocketAddrV4::nth(1);
+    let _ = table.replied(T0, id(&[1]), addr, RTT, &config);
+    let _ = table.replied(at(5), id(&[1]), addr, Duration::from_millis(400), &config);
+    assert_eq!(table.contacts()[0].rtt(), Duration::from_millis(200), "two thirds old");
+    assert_eq!(table.contacts()[0].last_heard(), at(5));
+    assert_eq!(table.next_ping(at(10), &config), None);
+    assert_eq!(table.ping_due(), Some(at(15)));
+}
+
+/// BEP 5: a query keeps a contact good; but it is forged easily, so only for one period.
+#[test]
+fn one_query_stands_in_for_one_ping() {
+    let config = Config::default();
+    let mut table = Table::new(id(&[]));
+    let addr = SocketAddrV4::nth(1);
+    let _ = table.replied(T0, id(&[1]), addr, RTT, &config);
+    for minute in 5..15 {
+        table.heard_query(at(minute), id(&[1]), addr, &config);
+    }
+    assert_eq!(table.candidates_len(), 0);
+    assert_eq!(table.next_ping(at(14), &config), None);
+    assert!(table.next_ping(at(15), &config).is_some());
+    table.heard_query(at(16), id(&[1]), addr, &config);
+    assert_eq!(table.contacts()[0].last_heard(), at(5), "a query answers no ping");
+}
+
+#[test]
+fn failing_contacts_are_asked_ever_less_often() {
+    let config = Config { ping_interval: Duration::ZERO, ..Config::default() };
+    let mut table = Table::new(id(&[]));
+    let addr = SocketAddrV4::nth(1);
+    let _ = table.replied(T0, id(&[1]), addr, RTT, &config);
+    let mut asked = Vec::new();
+    for _ in 0..config.max_fails {
+        let due = table.ping_due().unwrap();
+        assert!(table.next_ping(due, &config).is_some());
+        assert!(table.next_ping(due, &config).is_none());
+        asked.push(due.since(T0).as_secs() / 60);
+        let evicted = table.failed(due, Some(id(&[1])), addr, false, &config);
+        table.check_invariants(&config);
+        assert_eq!(evicted, asked.len() == 5);
+        // Drains spurious wake-ups.
+        let _ = table.next_ping(table.ping_due().unwrap_or(due), &Config { ..config.clone() });
+    }
+    assert!(table.is_empty());
+    assert_eq!(asked[0], 10);
+    let gaps: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(gaps.is_sorted() && gaps[3] >= 8 * gaps[0] / 2, "{asked:?}");
+}
+
+#[test]
+fn questionable_contacts_are_not_handed_out() {
+    let config = Config::default();
+    let mut table = filled::<SocketAddrV4>(20, &config);
+    let contact = table.contacts()[0];
+    let target = contact.id().target();
+    assert!(!table.failed(T0, Some(contact.id()), contact.addr(), false, &config));
+    assert_eq!(closest_ids(&table, target, 1), [contact.id()]);
+    assert!(!table.failed(T0, Some(contact.id()), contact.addr(), false, &config));
+    assert_ne!(closest_ids(&table, target, 1), [contact.id()]);
+    assert_eq!(closest_ids(&table, target, 20).len(), 19);
+    let _ = table.replied(T0, contact.id(), contact.addr(), RTT, &config);
+    assert_eq!(closest_ids(&table, target, 1), [contact.id()], "an answer makes good");
+}
+
+#[test]
+fn offline_nobody_is_evicted() {
+    let config = Config::default();
+    let mut table = filled::<SocketAddrV4>(100, &config);
+    table.offer(T0, None, v4("9.9.9.9:9"), &config);
+    let before = ids(&table);
+    for hour in 0..72 {
+        let now = at(hour * 60);
+        for (_, addr) in pings(&mut table, now, &config) {
+            assert!(!table.failed(now, None, addr, true, &config));
+        }
+    }
+    assert_eq!(ids(&table), before);
+    assert!(table.contacts().iter().all(|contact| contact.fails() == 0));
+    // Nobody was forgotten over it: each had its turn in the last hours.
+    let mut last: Vec<_> = pings(&mut table, at(73 * 60), &config);
+    last.sort_by_key(|&(_, addr)| addr);
+    last.dedup_by_key(|&mut (_, addr)| addr);
+    assert_eq!(last.len(), 100);
+}
+
+/// mldht `testReplacementPings`: those who wait for the place of a dead contact get it if they
+/// answered lately, and are asked first if they did not.
+#[test]
+fn test_replacement_pings() {
+    let config = plain();
+    let mut table = Table::<SocketAddrV4>::new(id(&[]));
+    for n in 0..8 {
+        let _ = table.replied(T0, id(&[0x80 | n << 4]), Nth::nth(n.into()), RTT, &config);
+    }
+    let (waiting, addr) = (id(&[0x81]), SocketAddrV4::nth(8));
+    assert_eq!(table.replied(T0, waiting, addr, RTT, &config), Verdict::Waiting);
+    let later = at(12);
+    for n in 0..8 {
+        let _ = table.replied(later, id(&[0x80 | n << 4]), Nth::nth(n.into()), RTT, &config);
+    }
+    let dead = (id(&[0xf0]), SocketAddrV4::nth(7));
+    assert!(!table.failed(later, Some(dead.0), dead.1, false, &config));
+    assert!(table.ping_due().unwrap() <= later);
+    assert_eq!(table.next_ping(later, &config), Some((Some(waiting), addr)));
+    assert_eq!(table.replied(later, waiting, addr, RTT, &config), Verdict::Added);
+    assert!(table.get(dead.0).is_none() && table.get(waiting).is_some());
+    table.check_invariants(&config);
+}
+
+#[test]
+fn strangers_are_verified_after_ninety_seconds() {
+    let config = Config::default();
+    let mut table = Table::new(id(&[]));
+    let (stranger, addr) = (id(&[0x80]), SocketAddrV4::nth(1));
+    table.heard_query(T0, stranger, addr, &config);
+    table.heard_query(T0 + MINUTE, stranger, addr, &config);
+    assert_eq!((table.len(), table.candidates_len()), (0, 1));
+    assert!(closest_ids(&table, stranger.target(), 8).is_empty(), "never handed out");
+    let due = T0 + Duration::from_secs(90);
+    assert_eq!(table.ping_due(), Some(due));
+    assert_eq!(table.next_ping(T0 + Duration::from_secs(89), &config), None);
+    assert_eq!(table.next_ping(due, &config), Some((Some(stranger), addr)));
+    assert_eq!(table.next_ping(due, &config), None, "asked already");
+    assert_eq!(table.replied(due, stranger, addr, RTT, &config), Verdict::Added);
+    assert_eq!((table.len(), table.candidates_len()), (1, 0));
+}
+
+#[test]
+fn candidates_that_do_not_answer_are_forgotten() {
+    let config = Config::default();
+    let mut table = Table::<SocketAddrV4>::new(id(&[]));
+    table.offer(T0, None, Nth::nth(1), &config);
+    assert_eq!(table.next_ping(T0, &config), Some((None, Nth::nth(1))));
+    assert!(!table.failed(T0, None, Nth::nth(1), false, &config));
+    assert_eq!(table.candidates_len(), 0);
+    // Even if nobody reports the failure.
+    table.offer(at(1), None, Nth::nth(2), &config);
+    assert_eq!(pings(&mut table, at(60), &config).len(), 2);
+    assert_eq!((table.candidates_len(), table.ping_due()), (0, None));
+}
+
+#[test]
+fn nobody_is_invited_to_a_full_bucket() {
+    let config = plain();
+    let mut table = Table::<SocketAddrV4>::new(id(&[]));
+    for n in 0..8 {
+        let _ = table.replied(T0, id(&[0x80 | n << 4]), Nth::nth(n.into()), RTT, &config);
+    }
+    table.offer(T0, Some(id(&[0xff])), Nth::nth(9), &config);
+    table.heard_query(T0, id(&[0xff]), Nth::nth(9), &config);
+    assert_eq!(table.candidates_len(), 0);
+    table.offer(T0, Some(id(&[0x40])), Nth::nth(9), &config);
+    assert_eq!(table.candidates_len(), 1);
+}
+
+#[test]
+fn stale_buckets_are_refreshed_once_per_period() {
+    let config = Config::default();
+    let mut table = filled::<SocketAddrV4>(150, &config);
+    let mut stream = stream(8);
+    assert!(table.stale_bucket(T0, &mut stream, &config).is_none(), "all have news");
+    let due = table.refresh_due().unwrap();
+    assert_eq!(due, at(15));
+    let mut targets = Vec::new();
+    while let Some(target) = table.stale_bucket(due, &mut stream, &config) {
+        targets.push(bucket::index(table.own_id(), target.node_id()));
+    }
+    // Those with room before the neighbourhood, each once, each hit by its target.
+    let last = (0..BUCKETS).rposition(|i| table.bucket(i).len() >= config.k).unwrap();
+    let room = |i: &usize| table.bucket(*i).len() < bucket::capacity(*i, &config);
+    targets.sort_unstable();
+    assert_eq!(targets, (0..=last).filter(room).collect::<Vec<_>>());
+    assert!(!targets.is_empty());
+    assert_eq!(table.refresh_due(), Some(at(30)));
+}
+
+#[test]
+fn a_lost_contact_makes_its_bucket_stale() {
+    let config = plain();
+    let mut table = Table::<SocketAddrV4>::new(id(&[]));
+    for n in 0..16_u8 {
+        let first = if n < 8 { 0x80 | n << 4 } else { 0x40 | (n - 8) << 3 };
+        let _ = table.replied(T0, id(&[first]), Nth::nth(n.into()), RTT, &config);
+    }
+    let mut stream = stream(9);
+    assert!(table.stale_bucket(at(20), &mut stream, &config).is_none());
+    assert_eq!(table.refresh_due(), None, "both buckets are full");
+    for _ in 0..config.max_fails {
+        table.failed(at(20), None, Nth::nth(0), false, &config);
+    }
+    assert_eq!(table.len(), 15);
+    assert!(table.refresh_due().unwrap() <= at(20));
+    let target = table.stale_bucket(at(20), &mut stream, &config).unwrap();
+    assert_eq!(bucket::index(table.own_id(), target.node_id()), 0);
+}
+
+#[test]
+fn random_targets_fall_in_their_bucket() {
+    let mut stream = stream(10);
+    for bucket in 0..BUCKETS {
+        for _ in 0..50 {
+            let own = random_id(&mut stream);
+            let target = bucket::random_target(own, bucket, &mut stream);
+            assert_eq!(bucket::index(own, target.node_id()), bucket);
+        }
+    }
+}
+
+#[test]
+fn no_instant_overflows() {
+    let config = Config {
+        ping_after: Duration::MAX,
+        verify_delay: Duration::MAX,
+        refresh_after: Duration::MAX,
+        ..Config::default()
+    };
+    for config in [config, Config::default()] {
+        for now in [Instant::ZERO, T0, Instant::from_secs(1 << 29), Instant::FAR_FUTURE] {
+            let mut table = filled::<SocketAddrV4>(200, &config);
+            let mut stream = stream(11);
+            let contact = table.contacts()[0];
+            for later in [now, T0, now] {
+                let _ = table.replied(later, contact.id(), contact.addr(), Duration::MAX, &config);
+                table.heard_query(later, id(&[1]), Nth::nth(9_999), &config);
+                table.failed(later, None, table.contacts()[1].addr(), false, &config);
+                // Both end, whatever the time is.
+                for _ in 0..10_000 {
+                    if table.next_ping(later, &config).is_none() {
+                        break;
+                    }
+                }
+                assert!(table.next_ping(later, &config).is_none());
+                assert!(table.ping_due().is_none_or(|due| due > later));
+                while table.stale_bucket(later, &mut stream, &config).is_some() {}
+                assert!(table.refresh_due().is_none_or(|due| due > later));
+            }
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! Our external address, as others see it (BEP 42 `ip`): what enough of them agree on.
+//!
+//! The rules are those that libtorrent's `ip_voter` has proven in the field.
+
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+
+use crate::addr::{Addr, Family, Scope};
+use crate::time::Instant;
+
+/// Votes after which a round may end.
+const ENOUGH_VOTES: usize = 50;
+/// Votes after which a round may end while no address is agreed on.
+const ENOUGH_FIRST_VOTES: usize = 25;
+/// Votes after which a round without a majority is given up.
+const MAX_VOTES: usize = 2 * ENOUGH_VOTES;
+/// Age at which a round may end whatever the number of votes.
+const ROUND: Duration = Duration::from_secs(5 * 60);
+/// Addresses voted for in one round, at most.
+const MAX_ADDRESSES: usize = 40;
+/// A single vote decides nothing.
+const MIN_VOTES: u16 = 2;
+
+/// Counts votes for the address of one family, round by round.
+#[derive(Debug)]
+pub struct Voter<A: Addr> {
+    agreed: Option<IpAddr>,
+    /// When the first vote of the round came.
+    since: Instant,
+    /// Who voted in this round, sorted. Empty between rounds.
+    sources: Vec<u64>,
+    /// What they voted for, in order of the first vote, and how many did.
+    votes: Vec<(A::Compact, u16)>,
+}
+
+impl<A: Addr> Default for Voter<A> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<A: Addr> Voter<A> {
+    /// Nothing is agreed on.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { agreed: None, since: Instant::ZERO, sources: Vec::new(), votes: Vec::new() }
+    }
+
+    /// The address that was last agreed on.
+    #[must_use]
+    pub const fn agreed(&self) -> Option<IpAddr> {
+        self.agreed
+    }
+
+    /// The most bytes that a voter can take up, itself included.
+    #[must_use]
+    pub const fn memory_ceiling() -> usize {
+        // A growing vector may be up to twice as large as its contents.
+        size_of::<Self>()
+            + 2 * MAX_VOTES * size_of::<u64>()
+            + 2 * MAX_ADDRESSES * size_of::<(A::Compact, u16)>()
+    }
+
+    /// The node at `voter` says that it sees us at `seen`. Returns the agreed address if this vote
+    /// changed it.
+    ///
+    /// Only votes that came with an answer to a query of ours may be passed here.
+    pub fn vote(&mut self, now: Instant, voter: A, seen: IpAddr) -> Option<IpAddr> {
+        let seen = A::from_socket_addr(SocketAddr::new(seen, 1))?;
+        if voter.scope() == Scope::Invalid || !seen.is_credible_from(voter) {
+            return None;
+        }
+        if self.sources.is_empty() {
+            self.since = now;
+        }
+        let source = source(voter);
+        if let Err(place) = self.sources.binary_search(&source) {
+            self.sources.insert(place, source);
+            self.count(seen.compact());
+        }
+        self.end_round(now)
+    }
+
+    fn count(&mut self, seen: A::Compact) {
+        if let Some((_, count)) = self.votes.iter_mut().find(|(addr, _)| *addr == seen) {
+            *count += 1;
+            return;
+        }
+        if self.votes.len() >= MAX_ADDRESSES {
+            // Liars who each name another address must not keep ours out.
+            let Some(single) = self.votes.iter().position(|&(_, count)| count < MIN_VOTES) else {
+                return;
+            };
+            self.votes.remove(single);
+        }
+        self.votes.push((seen, 1));
+    }
+
+    /// Ends the round if it is time and there is a winner.
+    fn end_round(&mut self, now: Instant) -> Option<IpAddr> {
+        let enough = if self.agreed.is_none() { ENOUGH_FIRST_VOTES } else { ENOUGH_VOTES };
+        if self.sources.len() < enough && now.since(self.since) < ROUND {
+            return None;
+        }
+        let winner = self.winner();
+        if winner.is_none() && self.sources.len() < MAX_VOTES {
+            // No majority yet; more votes may bring one.
+            return None;
+        }
+        self.sources = Vec::new();
+        self.votes = Vec::new();
+        let winner = winner?;
+        if self.agreed == Some(winner) {
+            return None;
+        }
+        self.agreed = Some(winner);
+        Some(winner)
+    }
+
+    /// The address with a clear majority: the second has less than two thirds of its votes.
+    fn winner(&self) -> Option<IpAddr> {
+        let (mut first, mut second) = (None, 0);
+        for &(addr, count) in &self.votes {
+            match first {
+                Some((_, most)) if count <= most => second = second.max(count),
+                Some((_, most)) => (first, second) = (Some((addr, count)), most),
+                None => first = Some((addr, count)),
+            }
+        }
+        let (addr, count) = first?;
+        let clear = count >= MIN_VOTES && u32::from(second) * 3 < u32::from(count) * 2;
+        clear.then(|| A::from_compact(addr).ip())
+    }
+
+    /// Panics if a bound or an ordering is broken.
+    pub fn check_invariants(&self) {
+        assert!(self.sources.len() < MAX_VOTES && self.votes.len() <= MAX_ADDRESSES);
+        assert!(self.sources.is_sorted_by(|a, b| a < b));
+        assert!(self.votes.iter().all(|&(_, count)| count > 0));
+        let counted: usize = self.votes.iter().map(|&(_, count)| usize::from(count)).sum();
+        assert!(counted <= self.sources.len());
+    }
+}
+
+/// What has one vote: an IPv4 address, or a /64, of which one host may use every address.
+fn source<A: Addr>(voter: A) -> u64 {
+    match (A::FAMILY, voter.ip()) {
+        (Family::V4, IpAddr::V4(ip)) => u64::from(u32::from(ip)),
+        _ if voter.scope() == Scope::Global => voter.subnet(),
+        // Hosts of a local network share their /64.
+        (_, IpAddr::V6(ip)) => u128::from(ip) as u64,
+        (_, IpAddr::V4(_)) => voter.subnet(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+
+    use super::*;
+    use crate::seed::{Domain, Seed, Stream};
+
+    const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(51, 41, 61, 132));
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(53, 33, 82, 194));
+
+    fn stream() -> Stream {
+        Seed::from_bytes([3; 32]).stream(Domain::Votes)
+    }
+
+    fn random_ip(stream: &mut Stream) -> Ipv4Addr {
+        // 32.0.0.0/3 is all global.
+        Ipv4Addr::from(0x2000_0000 | (stream.next() as u32 & 0x1fff_ffff))
+    }
+
+    fn random_voter(stream: &mut Stream) -> SocketAddrV4 {
+        SocketAddrV4::new(random_ip(stream), 6881)
+    }
+
+    /// Time passes by a millisecond per vote.
+    fn at(vote: u64) -> Instant {
+        Instant::from_secs(10) + Duration::from_millis(vote)
+    }
+
+    fn agreed_on_ours(stream: &mut Stream) -> Voter<SocketAddrV4> {
+        let mut votes = Voter::new();
+        let changes: Vec<_> =
+            (0..25).filter_map(|n| votes.vote(at(n), random_voter(stream), OURS)).collect();
+        assert_eq!(changes, [OURS]);
+        assert_eq!(votes.agreed(), Some(OURS));
+        votes
+    }
+
+    #[test]
+    fn test_random() {
+        let mut stream = stream();
+        let mut votes = Voter::new();
+        for n in 0..1_000 {
+            let seen = IpAddr::V4(random_ip(&mut stream));
+            assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
+            votes.check_invariants();
+        }
+        assert_eq!(votes.agreed(), None);
+    }
+
+    #[test]
+    fn two_ips() {
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        for n in 0..1_000 {
+            let seen = if n % 2 == 0 { OURS } else { OTHER };
+            assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
+            votes.check_invariants();
+        }
+        assert_eq!(votes.agreed(), Some(OURS));
+        // Over any length of time.
+        for n in 0..1_000 {
+            let seen = if n % 2 == 0 { OURS } else { OTHER };
+            let now = at(1_000) + Duration::from_secs(10 * n);
+            assert_eq!(votes.vote(now, random_voter(&mut stream), seen), None);
+        }
+    }
+
+    #[test]
+    fn one_ip() {
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        for n in 0..1_000 {
+            // Every tenth voter lies.
+            let seen = if n % 10 == 0 { IpAddr::V4(random_ip(&mut stream)) } else { OURS };
+            assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
+            votes.check_invariants();
+        }
+        assert_eq!(votes.agreed(), Some(OURS));
+    }
+
+    #[test]
+    fn ip_voter_1() {
+        // We have moved: the new address is agreed on, once.
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        let changes: Vec<_> = (0..200)
+            .filter_map(|n| Some((n, votes.vote(at(n), random_voter(&mut stream), OTHER)?)))
+            .collect();
+        assert_eq!(changes, [(49, OTHER)]);
+    }
+
+    #[test]
+    fn ip_voter_2() {
+        // A source has one vote, however often and for however long it repeats it.
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        let liar = random_voter(&mut stream);
+        for n in 0..1_000 {
+            let now = at(n) + Duration::from_secs(n);
+            assert_eq!(votes.vote(now, liar.with_port(n as u16), OTHER), None);
+            votes.check_invariants();
+        }
+        assert_eq!(votes.agreed(), Some(OURS));
+    }
+
+    #[test]
+    fn few_voters_agree_after_five_minutes() {
+        let mut stream = stream();
+        let mut votes = Voter::new();
+        let later = |secs: u64| Instant::from_secs(10 + secs);
+        assert_eq!(votes.vote(later(0), random_voter(&mut stream), OURS), None);
+        assert_eq!(votes.vote(later(299), random_voter(&mut stream), OURS), None);
+        assert_eq!(votes.vote(later(300), random_voter(&mut stream), OURS), Some(OURS));
+    }
+
+    #[test]
+    fn a_minority_of_liars_never_wins() {
+        let mut stream = stream();
+        let mut votes = Voter::new();
+        for n in 0..10_000 {
+            // Two fifths lie in concert: no clear majority against them, but none for them.
+            let seen = if n % 5 < 2 { OTHER } else { OURS };
+            assert_ne!(votes.vote(at(n), random_voter(&mut stream), seen), Some(OTHER));
+            votes.check_invariants();
+        }
+    }
+
+    #[test]
+    fn liars_with_many_addresses_do_not_keep_ours_out() {
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        for n in 0..40 {
+            let seen = IpAddr::V4(random_ip(&mut stream));
+            assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
+        }
+        let changes: Vec<_> =
+            (0..10).filter_map(|n| votes.vote(at(n), random_voter(&mut stream), OTHER)).collect();
+        assert_eq!(changes, [OTHER]);
+    }
+
+    #[test]
+    fn local_addresses_are_not_believed_from_the_internet() {
+        let mut stream = stream();
+        let mut votes = Voter::new();
+        for (n, ip) in (0..).zip(["10.0.0.1", "127.0.0.1", "0.0.0.0", "224.0.0.1", "2600::1"]) {
+            for _ in 0..60 {
+                let seen = ip.parse().unwrap();
+                assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
+            }
+        }
+        assert!(votes.sources.is_empty());
+        // In a local network they are what everybody sees.
+        let changes: Vec<_> = (1..60)
+            .filter_map(|n| {
+                let voter = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, n), 6881);
+                votes.vote(at(0), voter, IpAddr::V4(Ipv4Addr::LOCALHOST))
+            })
+            .collect();
+        assert_eq!(changes, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+    }
+
+    #[test]
+    fn a_slash_64_has_one_vote() {
+        let mut votes = Voter::<SocketAddrV6>::new();
+        let ours = IpAddr::V6(Ipv6Addr::new(0x2600, 1, 2, 3, 0, 0, 0, 1));
+        for n in 0..1_000 {
+            let voter = Ipv6Addr::new(0x2a00, 1, 2, 3, 0, 0, 0, n);
+            assert_eq!(votes.vote(at(0), SocketAddrV6::new(voter, 1, 0, 0), ours), None);
+        }
+        assert_eq!(votes.sources.len(), 1);
+        let mut changes = Vec::new();
+        for n in 0..60 {
+            let voter = Ipv6Addr::new(0x2a00, 1, 2, n, 0, 0, 0, 1);
+            changes.extend(votes.vote(at(0), SocketAddrV6::new(voter, 1, 0, 0), ours));
+        }
+        assert_eq!(changes, [ours]);
+    }
+
+    #[test]
+    fn memory_is_bounded_and_given_back() {
+        let mut stream = stream();
+        let mut votes = Voter::new();
+        for n in 0..10_000 {
+            let seen = IpAddr::V4(random_ip(&mut stream));
+            let _ = votes.vote(at(n), random_voter(&mut stream), seen);
+            let heap = votes.sources.capacity() * 8 + votes.votes.capacity() * 8;
+            assert!(heap + size_of_val(&votes) <= Voter::<SocketAddrV4>::memory_ceiling());
+        }
+        let votes = agreed_on_ours(&mut stream);
+        assert_eq!((votes.sources.capacity(), votes.votes.capacity()), (0, 0));
+    }
+}

@@ -1,0 +1,10 @@
+//! Arbitrary datagrams into the decoder.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dht_fuzz::decode(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    dht_fuzz::reproduce(dht_fuzz::decode)
+}

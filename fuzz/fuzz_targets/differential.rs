@@ -1,0 +1,10 @@
+//! The codec against the oracle.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dht_fuzz::differential(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    dht_fuzz::reproduce(dht_fuzz::differential)
+}

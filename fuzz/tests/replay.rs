@@ -1,0 +1,98 @@
+//! Every fuzz target on its corpus and on mutations of it, without a fuzzer.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use dht_fuzz::{Body, TARGETS, corpus};
+use proptest::prelude::*;
+
+#[test]
+fn every_target_survives_its_corpus() {
+    for (name, body) in TARGETS {
+        let inputs = corpus(name).unwrap();
+        assert!(!inputs.is_empty(), "the corpus of {name} is empty");
+        for (path, data) in inputs {
+            eprintln!("{name} {}", path.display());
+            body(&data);
+        }
+    }
+}
+
+#[test]
+fn every_target_has_a_binary() {
+    for (name, _) in TARGETS {
+        let file = format!("fuzz_targets/{name}.rs");
+        assert!(Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).is_file(), "{file}");
+    }
+    let binaries = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz_targets"));
+    assert_eq!(binaries.unwrap().count(), TARGETS.len());
+}
+
+/// Changes one place of an input: replaces `old` bytes there with `new`.
+#[derive(Clone, Debug)]
+struct Edit {
+    at: prop::sample::Index,
+    old: usize,
+    new: Vec<u8>,
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let piece = prop::sample::select(vec![
+        "",
+        "d",
+        "l",
+        "e",
+        "le",
+        "de",
+        "i1e",
+        "i0e",
+        "i-1e",
+        "0:",
+        "1:a",
+        "2:id",
+        "20:",
+        "1:v",
+        "6:values",
+        "l6:axje.ue",
+        "1:y1:r",
+        "1:rd",
+        "1:ad",
+        "2:roi1e",
+        "4:want",
+    ]);
+    let new = prop_oneof![
+        piece.prop_map(|piece| piece.as_bytes().to_vec()),
+        prop::collection::vec(any::<u8>(), 0..3),
+    ];
+    (any::<prop::sample::Index>(), 0..4_usize, new).prop_map(|(at, old, new)| Edit { at, old, new })
+}
+
+static INPUTS: LazyLock<Vec<(Body, Vec<Vec<u8>>)>> = LazyLock::new(|| {
+    let inputs =
+        |name| corpus(name).into_iter().flatten().map(|(_, data)| data).collect::<Vec<_>>();
+    TARGETS.iter().map(|(name, body)| (*body, inputs(name))).collect()
+});
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 20_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn every_target_survives_mutations(
+        seed in any::<prop::sample::Index>(),
+        edits in prop::collection::vec(edit(), 1..5),
+    ) {
+        for (body, inputs) in INPUTS.iter() {
+            let mut data = seed.get(inputs).clone();
+            for Edit { at, old, new } in &edits {
+                let at = at.index(data.len() + 1);
+                let end = data.len().min(at + old);
+                data.splice(at..end, new.iter().copied());
+            }
+            body(&data);
+        }
+    }
+}

@@ -1,0 +1,42 @@
+# Every task is one line here; what needs logic is a Rust test or a script beside what it serves.
+
+# List the recipes.
+default:
+    @just --list
+
+# What CI runs.
+ci:
+    bash .ci/run
+
+# Format everything.
+fmt:
+    cargo fmt --all
+
+# Formatting and lints, warnings denied.
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+
+# All tests that need nothing but Rust.
+test:
+    cargo test --workspace
+
+# Documentation, warnings denied.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+# Install what the interop suite needs (Python venv, npm packages), beside the suite.
+interop-setup:
+    bash tests/interop/setup.sh
+
+# Other implementations as servers, clients, and strangers who meet through our nodes.
+interop: interop-setup
+    cargo test -p dht-tests --test interop -- --include-ignored
+
+# Replay the committed fuzz corpora through the target bodies.
+fuzz-replay:
+    cargo test -p dht-fuzz
+
+# Fuzz one target (needs nightly and cargo-fuzz), for example: just fuzz decode 60
+fuzz TARGET SECONDS="60":
+    cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -max_len=1500

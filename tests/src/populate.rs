@@ -1,0 +1,116 @@
+//! Fills a node by talking to it: a full table, stored peers, stored items.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dht_proto::addr::Family;
+use dht_proto::config::Config;
+use dht_proto::id::{InfoHash, NodeId};
+use dht_proto::seed::Seed;
+use dht_proto::time::Instant;
+use dht_proto::wire::{Body, Message, Method, Query, Reply, Want, decode};
+use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+
+use crate::world::World;
+
+/// An IPv4 node whose table holds `per_bucket[i]` contacts in bucket i, one /24 each, and the time at
+/// which everything it did to get there is over.
+///
+/// # Panics
+/// If the node does not take them.
+#[must_use]
+pub fn full_table(config: &Arc<Config>, per_bucket: &[usize]) -> (Dht, Instant) {
+    let mut now = Instant::from_secs(1);
+    let mut dht = Dht::new(config.clone(), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let own = dht.node_id(Family::V4).expect("an IPv4 node");
+    let mut ids = BTreeMap::new();
+    for (bucket, contacts) in per_bucket.iter().enumerate() {
+        for i in 0..*contacts {
+            let host = World::v4(ids.len());
+            let id = id_in_bucket(own, bucket, i as u8, ids.len() as u16);
+            ids.insert(host, id);
+            dht.add_contact(now, host, Some(id));
+            for _ in 0..8 {
+                answer_all(&mut dht, now, &ids);
+                now = now + Duration::from_secs(1);
+            }
+        }
+    }
+    for _ in 0..200 {
+        now = now + Duration::from_secs(1);
+        answer_all(&mut dht, now, &ids);
+    }
+    (dht, now)
+}
+
+/// An id with exactly `bucket` leading bits in common with `own`, the next bits spread by `i`.
+fn id_in_bucket(own: NodeId, bucket: usize, i: u8, tail: u16) -> NodeId {
+    let mut id = *own.as_bytes();
+    let flip = |id: &mut [u8; 20], bit: usize| id[bit / 8] ^= 0x80 >> (bit % 8);
+    flip(&mut id, bucket);
+    for bit in 0..7 {
+        if i.reverse_bits() >> (7 - bit) & 1 == 1 {
+            flip(&mut id, bucket + 1 + bit);
+        }
+    }
+    [id[18], id[19]] = tail.to_be_bytes();
+    NodeId::from_bytes(id)
+}
+
+/// Lets the node do what is due, and answers its queries to the nodes that exist.
+fn answer_all(dht: &mut Dht, now: Instant, ids: &BTreeMap<SocketAddr, NodeId>) {
+    dht.handle_timeout(now);
+    let mut buf = [0; MAX_DATAGRAM];
+    while let Some(sent) = dht.poll_transmit(now, &mut buf) {
+        if let Some(&id) = ids.get(&sent.to) {
+            let query = decode(&buf[..sent.len]).expect("our own query");
+            let answer = Message { version: None, body: Body::Reply(Reply::new(id)), ..query };
+            let mut out = [0; MAX_DATAGRAM];
+            let len = answer.encode(&mut out).expect("it fits");
+            let _ = dht.handle_datagram(now, sent.to, &out[..len], &mut [0; MAX_DATAGRAM]);
+        }
+    }
+    while dht.poll_event().is_some() {}
+}
+
+/// A query as bytes, from a node that asks not to be contacted.
+///
+/// # Panics
+/// If it does not fit a datagram.
+#[must_use]
+pub fn query(method: Method<'_>) -> Vec<u8> {
+    let (id, want) = (NodeId::from_bytes([9; 20]), Want::default());
+    let body = Body::Query(Query { id, want, method });
+    let (tid, version, ip) = (&b"abcd"[..], Some(&b"LT21"[..]), None);
+    let message = Message { tid, version, ip, read_only: true, unsorted: false, body };
+    let mut out = vec![0; MAX_DATAGRAM];
+    let len = message.encode(&mut out).expect("it fits");
+    out.truncate(len);
+    out
+}
+
+/// Announces `n` peers from as many networks.
+///
+/// # Panics
+/// If the node refuses.
+pub fn announce_peers(dht: &mut Dht, now: Instant, info_hash: InfoHash, n: usize) {
+    let get_peers = query(Method::GetPeers { info_hash, noseed: false, scrape: false });
+    for i in 0..n {
+        let from = World::v4(10_000 + i);
+        let mut reply = [0; MAX_DATAGRAM];
+        let sent = dht.handle_datagram(now, from, &get_peers, &mut reply).expect("an answer");
+        let Body::Reply(Reply { token: Some(token), .. }) =
+            decode(&reply[..sent.len]).expect("a message").body
+        else {
+            panic!("no token");
+        };
+        let (port, implied_port, seed) = (6881, false, false);
+        let announce = query(Method::AnnouncePeer { info_hash, port, implied_port, seed, token });
+        let mut reply = [0; MAX_DATAGRAM];
+        let sent = dht.handle_datagram(now, from, &announce, &mut reply).expect("an answer");
+        let body = decode(&reply[..sent.len]).expect("a message").body;
+        assert!(matches!(body, Body::Reply(_)), "{body:?}");
+    }
+}

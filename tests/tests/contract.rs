@@ -1,0 +1,539 @@
+//! The twelve rules of `dht-proto`'s contract (docs/ARCHITECTURE.md, "The contract"), one test each
+//! or more. The network in memory checks the drain and progress rules on every step as well.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dht_proto::config::{Config, Mode};
+use dht_proto::id::{InfoHash, NodeId, Target};
+use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, LookupId, StartError};
+use dht_proto::seed::{Domain, Seed, Stream};
+use dht_proto::time::Instant;
+use dht_proto::wire::{Body, Message, Method, Query, Reply, Want, decode, write_node};
+use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+use dht_tests::world::World;
+use proptest::prelude::*;
+
+fn server(bootstrap: &[SocketAddr]) -> Dht {
+    let config = World::server_config(bootstrap);
+    Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), Instant::from_secs(1))
+}
+
+fn find_node(target: u8) -> Lookup {
+    Lookup::FindNode { target: NodeId::from_bytes([target; 20]) }
+}
+
+fn query(method: Method<'_>) -> Vec<u8> {
+    let body =
+        Body::Query(Query { id: NodeId::from_bytes([9; 20]), want: Want::default(), method });
+    encode(&Message {
+        tid: b"tid!",
+        version: None,
+        ip: None,
+        read_only: false,
+        unsorted: false,
+        body,
+    })
+}
+
+fn encode(message: &Message<'_>) -> Vec<u8> {
+    let mut out = vec![0; 2048];
+    let len = message.encode(&mut out).expect("fits");
+    out.truncate(len);
+    out
+}
+
+/// Takes everything that waits; returns queries and events.
+fn drain(dht: &mut Dht, now: Instant) -> (Vec<(SocketAddr, Vec<u8>)>, Vec<Event>) {
+    let (mut sent, mut events) = (Vec::new(), Vec::new());
+    loop {
+        let mut buf = [0; MAX_DATAGRAM];
+        if let Some(event) = dht.poll_event() {
+            events.push(event);
+        } else if let Some(transmit) = dht.poll_transmit(now, &mut buf) {
+            sent.push((transmit.to, buf[..transmit.len].to_vec()));
+        } else {
+            return (sent, events);
+        }
+    }
+}
+
+/// The answer of an imaginary node to one of our queries.
+fn answer(query: &[u8], id: NodeId, nodes: &[u8]) -> Vec<u8> {
+    let message = decode(query).unwrap();
+    let mut reply = Reply::new(id);
+    reply.nodes = Some(nodes);
+    reply.token = Some(b"token");
+    encode(&Message { version: None, body: Body::Reply(reply), ..message })
+}
+
+// Rules 1 and 2: drain and progress, under arbitrary input.
+
+#[derive(Clone, Debug)]
+enum Input {
+    Wait(u32),
+    Bytes(Vec<u8>),
+    Query(u8, u8),
+    Answer(u8),
+    Start(u8),
+    Cancel(u8),
+    Unreachable,
+    Contact(u8),
+    PollOneTransmit,
+    PollOneEvent,
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    prop_oneof![
+        (0_u32..20_000_000).prop_map(Input::Wait),
+        proptest::collection::vec(any::<u8>(), 0..200).prop_map(Input::Bytes),
+        (any::<u8>(), any::<u8>()).prop_map(|(a, b)| Input::Query(a, b)),
+        any::<u8>().prop_map(Input::Answer),
+        any::<u8>().prop_map(Input::Start),
+        any::<u8>().prop_map(Input::Cancel),
+        Just(Input::Unreachable),
+        any::<u8>().prop_map(Input::Contact),
+        Just(Input::PollOneTransmit),
+        Just(Input::PollOneEvent),
+    ]
+}
+
+fn some_query(kind: u8, byte: u8) -> Vec<u8> {
+    let target = Target::from_bytes([byte; 20]);
+    let info_hash = target.info_hash();
+    query(match kind % 8 {
+        0 => Method::Ping,
+        1 => Method::FindNode { target },
+        2 => Method::GetPeers { info_hash, noseed: false, scrape: byte.is_multiple_of(2) },
+        3 => Method::AnnouncePeer {
+            info_hash,
+            port: 1,
+            implied_port: false,
+            seed: false,
+            token: b"guessed!",
+        },
+        4 => Method::Get { target: target.item_id(), seq: None },
+        5 => Method::SampleInfohashes { target },
+        6 => Method::Unknown { name: b"vote", target: None },
+        _ => Method::Unknown { name: b"vote", target: Some(target) },
+    })
+}
+
+fn some_lookup(byte: u8) -> Lookup {
+    let info_hash = InfoHash::from_bytes([byte; 20]);
+    match byte % 4 {
+        0 => Lookup::GetPeers { info_hash, scrape: true, noseed: false },
+        1 => Lookup::Announce { info_hash, port: AnnouncePort::Implied, seed: true },
+        2 => Lookup::Ping { addr: World::v4(usize::from(byte)) },
+        _ => find_node(byte),
+    }
+}
+
+/// A node under arbitrary input, with the rules checked after each.
+struct Subject {
+    dht: Dht,
+    now: Instant,
+    queries: Vec<(SocketAddr, Vec<u8>)>,
+    running: Vec<LookupId>,
+    over: Vec<LookupId>,
+}
+
+impl Subject {
+    fn new() -> Self {
+        let dht = server(&[World::v4(0)]);
+        let (now, queries) = (Instant::from_secs(1), Vec::new());
+        Self { dht, now, queries, running: Vec::new(), over: Vec::new() }
+    }
+
+    fn apply(&mut self, input: Input) {
+        let mut buf = [0; MAX_DATAGRAM];
+        match input {
+            Input::Wait(micros) => self.now = self.now + Duration::from_micros(micros.into()),
+            Input::Bytes(bytes) => self.receive(World::v4(1), &bytes),
+            Input::Query(kind, byte) => {
+                self.receive(World::v4(usize::from(byte)), &some_query(kind, byte));
+            }
+            Input::Answer(byte) => {
+                if let Some((to, query)) = self.queries.pop() {
+                    let id = NodeId::from_bytes([byte; 20]);
+                    let mut nodes = [0; 26];
+                    let SocketAddr::V4(other) = World::v4(usize::from(byte) + 256) else { return };
+                    write_node(NodeId::from_bytes([!byte; 20]), other, &mut nodes).unwrap();
+                    self.receive(to, &answer(&query, id, &nodes));
+                }
+            }
+            Input::Start(byte) => {
+                if let Ok(id) = self.dht.start(self.now, &some_lookup(byte)) {
+                    self.running.push(id);
+                }
+            }
+            Input::Cancel(byte) => {
+                if !self.running.is_empty() {
+                    let id = self.running.swap_remove(usize::from(byte) % self.running.len());
+                    assert!(self.dht.cancel(id), "it was running");
+                    assert!(!self.dht.cancel(id), "it is not any more");
+                    self.over.push(id);
+                }
+            }
+            Input::Unreachable => {
+                if let Some((to, _)) = self.queries.pop() {
+                    self.dht.handle_unreachable(self.now, to);
+                }
+            }
+            Input::Contact(byte) => {
+                self.dht.add_contact(self.now, World::v4(usize::from(byte)), None);
+            }
+            Input::PollOneTransmit => {
+                if let Some(sent) = self.dht.poll_transmit(self.now, &mut buf) {
+                    self.queries.push((sent.to, buf[..sent.len].to_vec()));
+                }
+            }
+            Input::PollOneEvent => {
+                self.take_event();
+            }
+        }
+        self.check();
+    }
+
+    fn receive(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let mut reply = [0; MAX_DATAGRAM];
+        if let Some(sent) = self.dht.handle_datagram(self.now, from, bytes, &mut reply) {
+            assert_eq!(sent.to, from, "rule 3: to the source");
+            assert!(sent.len <= MAX_DATAGRAM);
+            assert!(decode(&reply[..sent.len]).is_ok(), "we send only valid messages");
+        }
+    }
+
+    fn take_event(&mut self) -> bool {
+        let Some(event) = self.dht.poll_event() else { return false };
+        if let Some(id) = event.lookup() {
+            assert!(!self.over.contains(&id), "rule 7: nothing after Done or cancel");
+            if let Event::Done { .. } = event {
+                self.running.retain(|running| *running != id);
+                self.over.push(id);
+            }
+        }
+        true
+    }
+
+    fn check(&mut self) {
+        self.dht.check_invariants();
+        if self.dht.poll_timeout().is_some_and(|due| due <= self.now) {
+            return;
+        }
+        let mut buf = [0; MAX_DATAGRAM];
+        assert!(self.dht.poll_transmit(self.now, &mut buf).is_none(), "rule 1: a query was hidden");
+        assert!(self.dht.poll_event().is_none(), "rule 1: an event was hidden");
+    }
+
+    fn progress(&mut self) {
+        self.dht.handle_timeout(self.now);
+        loop {
+            let mut buf = [0; MAX_DATAGRAM];
+            let event = self.take_event();
+            if !event && self.dht.poll_transmit(self.now, &mut buf).is_none() {
+                break;
+            }
+        }
+        let due = self.dht.poll_timeout();
+        assert!(due.is_none_or(|due| due > self.now), "rule 2: something was left undone");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn rules_1_2_3_and_7_hold_under_arbitrary_input(
+        inputs in proptest::collection::vec(input(), 1..120)
+    ) {
+        let mut subject = Subject::new();
+        for input in inputs {
+            subject.apply(input);
+            subject.progress();
+        }
+        // Every lookup ends: exactly one Done each.
+        for _ in 0..400 {
+            subject.now = subject.now + Duration::from_secs(1);
+            subject.progress();
+        }
+        prop_assert!(subject.running.is_empty(), "{:?} never ended", subject.running);
+    }
+}
+
+// Rule 3.
+
+#[test]
+fn rule_3_replies_fit_and_go_to_the_source() {
+    let mut dht = server(&[]);
+    let now = Instant::from_secs(1);
+    let from = World::v4(7);
+    for kind in 0..8 {
+        let mut reply = [0; MAX_DATAGRAM];
+        let sent = dht.handle_datagram(now, from, &some_query(kind, 1), &mut reply).unwrap();
+        assert_eq!(sent.to, from);
+        let message = decode(&reply[..sent.len]).unwrap();
+        assert_eq!(message.tid, b"tid!");
+        assert!(matches!(message.body, Body::Reply(_) | Body::Error(_)));
+    }
+}
+
+// Rule 4.
+
+#[test]
+fn rule_4_a_querys_clock_starts_when_it_leaves() {
+    let mut dht = server(&[World::v4(0)]);
+    let mut now = Instant::from_secs(1);
+    dht.start(now, &find_node(1)).unwrap();
+    // The socket is full for a minute: nobody asks for datagrams.
+    for _ in 0..60 {
+        now = now + Duration::from_secs(1);
+        dht.handle_timeout(now);
+    }
+    assert_eq!(dht.stats().timeouts, 0);
+    let (sent, _) = drain(&mut dht, now);
+    assert!(!sent.is_empty());
+    now = now + Duration::from_secs(5);
+    dht.handle_timeout(now);
+    assert_eq!(dht.stats().timeouts, 0, "not before its own ten seconds");
+    now = now + Duration::from_secs(5);
+    dht.handle_timeout(now);
+    assert!(dht.stats().timeouts > 0);
+}
+
+// Rule 5.
+
+#[test]
+fn rule_5_lookups_take_turns() {
+    let bootstrap: Vec<_> = (0..8).map(World::v4).collect();
+    let mut dht = server(&bootstrap);
+    let now = Instant::from_secs(1);
+    let lookups: Vec<_> = (1..=20).map(|i| dht.start(now, &find_node(i)).unwrap()).collect();
+    let mut first_round = Vec::new();
+    let mut buf = [0; MAX_DATAGRAM];
+    for _ in 0..lookups.len() {
+        let sent = dht.poll_transmit(now, &mut buf).unwrap();
+        let message = decode(&buf[..sent.len]).unwrap();
+        if let Body::Query(Query { method: Method::FindNode { target }, .. }) = message.body {
+            first_round.push(target);
+        }
+    }
+    first_round.sort_unstable();
+    first_round.dedup();
+    assert_eq!(first_round.len(), 20, "twenty sends serve twenty lookups");
+}
+
+// Rule 6.
+
+#[test]
+fn rule_6_lookups_are_bounded() {
+    let mut config = World::server_config(&[World::v4(0)]);
+    config.max_lookups = 4;
+    let now = Instant::from_secs(1);
+    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let started: Vec<_> = (0..10).map(|i| dht.start(now, &find_node(i))).collect();
+    assert_eq!(started.iter().filter(|result| result.is_ok()).count(), 4);
+    assert_eq!(started[9], Err(StartError::AtCapacity));
+    assert!(dht.cancel(started[0].unwrap()));
+    assert!(dht.start(now, &find_node(1)).is_ok(), "cancelling makes room");
+    dht.check_invariants();
+}
+
+#[test]
+fn rule_6_queries_in_flight_are_bounded() {
+    let bootstrap: Vec<_> = (0..30).map(World::v4).collect();
+    let mut config = World::server_config(&bootstrap);
+    config.max_transactions = 10;
+    let now = Instant::from_secs(1);
+    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    for i in 0..50 {
+        dht.start(now, &find_node(i)).unwrap();
+    }
+    dht.handle_timeout(now);
+    let (sent, _) = drain(&mut dht, now);
+    assert_eq!(sent.len(), 10);
+    assert!(dht.poll_timeout().unwrap() > now, "blocked, not spinning");
+    dht.check_invariants();
+}
+
+// Rule 7.
+
+#[test]
+fn rule_7_bad_requests_are_refused_at_once() {
+    let mut dht = server(&[]);
+    let now = Instant::from_secs(1);
+    let info_hash = InfoHash::from_bytes([1; 20]);
+    let zero = Lookup::Announce { info_hash, port: AnnouncePort::Explicit(0), seed: false };
+    assert_eq!(dht.start(now, &zero), Err(StartError::BadPort));
+    let v6 = Lookup::Ping { addr: World::v6(1) };
+    assert!(matches!(dht.start(now, &v6), Err(StartError::NoSuchFamily(_))));
+    let port = Lookup::Ping { addr: SocketAddr::from(([1, 2, 3, 4], 0)) };
+    assert_eq!(dht.start(now, &port), Err(StartError::BadPort));
+}
+
+#[test]
+fn rule_7_a_lookup_without_anybody_to_ask_ends_at_once() {
+    let mut dht = server(&[]);
+    let now = Instant::from_secs(1);
+    let id = dht.start(now, &find_node(1)).unwrap();
+    let (sent, events) = drain(&mut dht, now);
+    assert!(sent.is_empty());
+    let [Event::Done { lookup, outcome }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((*lookup, outcome.ended), (id, Ended::NoContacts));
+}
+
+// Rule 8.
+
+#[test]
+fn rule_8_same_seed_same_run() {
+    let run = |seed| {
+        let mut world = World::of_servers(seed, 12);
+        world.loss_per_mille = 50;
+        world.run_for(Duration::from_secs(60));
+        world.look_up(3, &find_node(200));
+        world.trace
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+/// Events read late or early, queries taken one by one or all at once: the same datagrams leave.
+#[test]
+fn rule_8_polling_order_does_not_matter() {
+    let run = |events_first: bool| {
+        let mut dht = server(&[World::v4(0), World::v4(1)]);
+        let mut log = Vec::new();
+        let mut now = Instant::from_secs(1);
+        for i in 0..40_u8 {
+            now = now + Duration::from_millis(300);
+            dht.start(now, &find_node(i)).unwrap();
+            dht.handle_timeout(now);
+            if events_first {
+                while dht.poll_event().is_some() {}
+            }
+            let mut buf = [0; MAX_DATAGRAM];
+            while let Some(sent) = dht.poll_transmit(now, &mut buf) {
+                log.push((sent.to, buf[..sent.len].to_vec()));
+            }
+            while dht.poll_event().is_some() {}
+        }
+        log
+    };
+    assert_eq!(run(true), run(false));
+}
+
+// Rule 9.
+
+#[test]
+fn rule_9_garbage_becomes_a_counter() {
+    let mut dht = server(&[]);
+    let (now, from) = (Instant::from_secs(1), World::v4(1));
+    let mut reply = [0; MAX_DATAGRAM];
+    for garbage in [&b""[..], b"d", b"de", b"le", b"i1e", b"\xff\xff\xff", b"d1:y1:qe", b"d1:t1:xe"]
+    {
+        assert!(dht.handle_datagram(now, from, garbage, &mut reply).is_none(), "{garbage:?}");
+    }
+    assert_eq!(dht.stats().malformed, 8);
+    let unsolicited = answer(&query(Method::Ping), NodeId::from_bytes([1; 20]), &[]);
+    assert!(dht.handle_datagram(now, from, &unsolicited, &mut reply).is_none());
+    assert_eq!(dht.stats().unsolicited, 1);
+    let port_0 = SocketAddr::from(([1, 2, 3, 4], 0));
+    assert!(dht.handle_datagram(now, port_0, &query(Method::Ping), &mut reply).is_none());
+    assert_eq!(dht.stats().bad_source, 1);
+}
+
+/// A query with bad arguments is answered with 203, and changes nothing.
+#[test]
+fn rule_9_bad_queries_are_refused_and_counted() {
+    let mut dht = server(&[]);
+    let (now, from) = (Instant::from_secs(1), World::v4(1));
+    let mut reply = [0; MAX_DATAGRAM];
+    let before = dht.snapshot();
+    let sent =
+        dht.handle_datagram(now, from, b"d1:ade1:q4:ping1:t2:xy1:y1:qe", &mut reply).unwrap();
+    let message = decode(&reply[..sent.len]).unwrap();
+    assert!(matches!(message.body, Body::Error(error) if error.code == 203), "{message:?}");
+    assert_eq!(message.tid, b"xy");
+    assert_eq!((dht.stats().bad_queries, dht.snapshot()), (1, before));
+}
+
+// Rule 10.
+
+proptest! {
+    #[test]
+    fn rule_10_no_input_panics(
+        datagrams in proptest::collection::vec(
+            (proptest::collection::vec(any::<u8>(), 0..300), any::<u32>(), any::<u64>()),
+            1..30,
+        )
+    ) {
+        let mut dht = server(&[World::v4(0)]);
+        let mut reply = [0; MAX_DATAGRAM];
+        for (bytes, from, at) in datagrams {
+            let from = SocketAddr::from((from.to_be_bytes(), at as u16));
+            let _ = dht.handle_datagram(Instant::from_micros(at), from, &bytes, &mut reply);
+            dht.handle_timeout(Instant::from_micros(at));
+            dht.check_invariants();
+        }
+    }
+
+    /// Mutations of real queries reach deeper than noise.
+    #[test]
+    fn rule_10_no_mutated_query_panics(
+        kind in any::<u8>(), at in any::<u16>(), byte in any::<u8>(), cut in any::<u16>()
+    ) {
+        let mut dht = server(&[]);
+        let mut reply = [0; MAX_DATAGRAM];
+        let mut bytes = some_query(kind, byte);
+        let len = bytes.len();
+        bytes[usize::from(at) % len] = byte;
+        bytes.truncate(usize::from(cut) % (len + 1));
+        let _ = dht.handle_datagram(Instant::from_secs(1), World::v4(1), &bytes, &mut reply);
+        dht.check_invariants();
+    }
+}
+
+// Rule 11 is in `alloc.rs`, rule 12 in `memory.rs`.
+
+// BEP 43 and modes.
+
+#[test]
+fn read_only_nodes_answer_nothing_and_say_so() {
+    let mut config = World::server_config(&[World::v4(0)]);
+    config.mode = Mode::Client;
+    let now = Instant::from_secs(1);
+    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut reply = [0; MAX_DATAGRAM];
+    let ping = query(Method::Ping);
+    assert!(dht.handle_datagram(now, World::v4(1), &ping, &mut reply).is_none());
+    assert_eq!(dht.stats().queries_unserved, 1);
+    dht.handle_timeout(now);
+    let (sent, _) = drain(&mut dht, now);
+    assert!(!sent.is_empty());
+    assert!(sent.iter().all(|(_, bytes)| decode(bytes).unwrap().read_only));
+    let mut serving = server(&[World::v4(0)]);
+    serving.handle_timeout(now);
+    let (sent, _) = drain(&mut serving, now);
+    assert!(sent.iter().all(|(_, bytes)| !decode(bytes).unwrap().read_only));
+}
+
+/// A million wrong transaction ids would be needed for an even chance against 2^32.
+#[test]
+fn guessed_transaction_ids_do_not_count() {
+    let mut dht = server(&[World::v4(0)]);
+    let now = Instant::from_secs(1);
+    dht.start(now, &find_node(1)).unwrap();
+    let (sent, _) = drain(&mut dht, now);
+    let (to, query) = &sent[0];
+    let mut guesses: Stream = Seed::from_bytes([3; 32]).stream(Domain::Jitter);
+    let mut reply = [0; MAX_DATAGRAM];
+    for _ in 0..100_000 {
+        let message = decode(query).unwrap();
+        let tid = (guesses.next() as u32).to_be_bytes();
+        let body = Body::Reply(Reply::new(NodeId::from_bytes([4; 20])));
+        let forged = encode(&Message { tid: &tid, body, ..message });
+        assert!(dht.handle_datagram(now, *to, &forged, &mut reply).is_none());
+    }
+    assert_eq!((dht.stats().unsolicited, dht.stats().contacts), (100_000, 0));
+}
