@@ -12,6 +12,7 @@ pub mod scenario;
 
 mod lab;
 mod mainline;
+mod ours;
 mod patience;
 mod worker;
 
@@ -34,11 +35,13 @@ pub enum Kind {
     BittorrentDht,
     /// The `mainline` crate (pubky), in this process.
     Mainline,
+    /// `dht-mio`, in this process.
+    Ours,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Libtorrent, Self::BittorrentDht, Self::Mainline];
+    pub const ALL: [Self; 4] = [Self::Libtorrent, Self::BittorrentDht, Self::Mainline, Self::Ours];
 
     /// The name used in tables and in `docs/INTEROP.md`.
     #[must_use]
@@ -47,6 +50,7 @@ impl Kind {
             Self::Libtorrent => "libtorrent",
             Self::BittorrentDht => "bittorrent-dht",
             Self::Mainline => "mainline",
+            Self::Ours => "ours",
         }
     }
 

@@ -24,8 +24,13 @@ fn check(swarm: Kind, strangers: &[Kind]) {
 }
 
 #[test]
-fn mainline_nodes_meet_in_a_mainline_swarm() {
-    check(Kind::Mainline, &[Kind::Mainline]);
+fn mainline_and_we_meet_in_a_mainline_swarm() {
+    check(Kind::Mainline, &[Kind::Mainline, Kind::Ours]);
+}
+
+#[test]
+fn mainline_and_we_meet_in_our_swarm() {
+    check(Kind::Ours, &[Kind::Mainline, Kind::Ours]);
 }
 
 #[test]
@@ -44,4 +49,10 @@ fn strangers_meet_in_a_bittorrent_dht_swarm() {
 #[ignore = "needs tests/interop/setup.sh"]
 fn strangers_meet_in_a_mainline_swarm() {
     check(Kind::Mainline, &Kind::ALL);
+}
+
+#[test]
+#[ignore = "needs tests/interop/setup.sh"]
+fn strangers_meet_in_our_swarm() {
+    check(Kind::Ours, &Kind::ALL);
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use super::mainline::MainlinePeer;
+use super::ours::OurPeer;
 use super::worker::{Worker, WorkerPeer};
 use super::{Kind, Peer, PeerError, Result};
 
@@ -35,6 +36,7 @@ impl Lab {
     pub fn start(&self, kind: Kind, spec: &NodeSpec) -> Result<Box<dyn Peer>> {
         let worker = match kind {
             Kind::Mainline => return Ok(Box::new(MainlinePeer::start(spec)?)),
+            Kind::Ours => return Ok(Box::new(OurPeer::start(spec)?)),
             Kind::Libtorrent => {
                 self.libtorrent.get_or_init(|| spawn(kind, &python(), "libtorrent_peer.py"))
             }

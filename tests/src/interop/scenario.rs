@@ -86,7 +86,7 @@ impl Operation {
             | Self::Salted
             | Self::Newer
             | Self::Stale => true,
-            Self::Scrape | Self::Sample => matches!(swarm, Kind::Libtorrent),
+            Self::Scrape | Self::Sample => matches!(swarm, Kind::Libtorrent | Kind::Ours),
         }
     }
 }
@@ -184,8 +184,9 @@ impl Swarm {
         let addrs = self.addrs();
         // libtorrent takes even a read-only node into its table when that announces or puts, and
         // bittorrent-dht whoever asks. They hand it back to itself, and libtorrent and `mainline`
-        // would wait for their own answer (15 s and 2 s).
-        let spec = NodeSpec { addr: address::next()?, bootstrap: addrs.clone(), read_only: false };
+        // would wait for their own answer (15 s and 2 s). We do not ask ourselves.
+        let read_only = kind == Kind::Ours;
+        let spec = NodeSpec { addr: address::next()?, bootstrap: addrs.clone(), read_only };
         let client = lab.start(kind, &spec)?;
         introduce(client.as_ref(), &addrs)?;
         meet(client.as_ref(), 1, JOIN)?;
