@@ -4,6 +4,15 @@
 //! program runs itself under callgrind with N and 2N repetitions of each query and prints the
 //! difference per repetition: `cargo bench -p dht-tests --bench core`. Needs valgrind.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "in a test a panic is a failure that says where"
+)]
+
 use std::process::Command;
 use std::sync::Arc;
 

@@ -111,6 +111,8 @@ pub struct Mutable {
     pub salt: Vec<u8>,
     /// Version.
     pub seq: i64,
+    /// Replace only this version.
+    pub cas: Option<i64>,
     /// The content of the byte string that is the value.
     pub value: Vec<u8>,
 }

@@ -1,6 +1,14 @@
 //! The shared test harness: an in-memory network of real nodes, and the drivers of other
 //! implementations.
 
+#![allow(
+    clippy::missing_panics_doc,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "the harness says what went wrong by panicking"
+)]
+
 pub mod interop;
 pub mod populate;
 pub mod world;

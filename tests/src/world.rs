@@ -105,6 +105,7 @@ impl World {
     }
 
     /// A network of `n` servers on global addresses, each in its own /24, joined through the first.
+    /// They know their addresses, so that their ids are valid (BEP 42) from the start.
     #[must_use]
     pub fn of_servers(seed: u8, n: usize) -> Self {
         let mut world = Self::new(seed);
@@ -112,7 +113,9 @@ impl World {
         for i in 0..n {
             let bootstrap = [first];
             let bootstrap = if i == 0 { &[][..] } else { &bootstrap };
-            world.add(&[Self::v4(i)], Self::server_config(bootstrap));
+            let mut config = Self::server_config(bootstrap);
+            config.public_ips = vec![Self::v4(i).ip()];
+            world.add(&[Self::v4(i)], config);
         }
         world
     }

@@ -1,5 +1,13 @@
 //! Rule 11: the served path (decode, look up, encode the reply) allocates nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "in a test a panic is a failure that says where"
+)]
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

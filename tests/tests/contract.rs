@@ -1,11 +1,19 @@
 //! The twelve rules of `dht-proto`'s contract (docs/ARCHITECTURE.md, "The contract"), one test each
 //! or more. The network in memory checks the drain and progress rules on every step as well.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "in a test a panic is a failure that says where"
+)]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dht_proto::config::{Config, Mode};
+use dht_proto::config::Mode;
 use dht_proto::id::{InfoHash, NodeId, Target};
 use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, LookupId, StartError};
 use dht_proto::seed::{Domain, Seed, Stream};

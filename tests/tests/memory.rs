@@ -1,5 +1,13 @@
 //! Rules 6 and 12: memory is bounded, and an idle node is small.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "in a test a panic is a failure that says where"
+)]
+
 use std::sync::Arc;
 
 use dht_proto::Dht;

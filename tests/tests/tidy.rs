@@ -1,5 +1,13 @@
 //! The source text itself: file and function length, and words that must not stay.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    reason = "in a test a panic is a failure that says where"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

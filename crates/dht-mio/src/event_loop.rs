@@ -275,3 +275,42 @@ fn start(
     let saver = Saver::spawn(file, notices.clone())?;
     Ok((dht, Some(saver)))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::Builder;
+
+    use super::*;
+
+    #[test]
+    fn the_state_is_saved_while_the_node_runs() {
+        let dir = std::env::temp_dir().join(format!("dht-loop-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&dir));
+        std::fs::create_dir(&dir).unwrap();
+        let file = dir.join("state");
+        let builder = Builder::new().bind("127.0.0.1:0".parse().unwrap()).no_bootstrap();
+        let mut event_loop = builder.state_file(&file).build().unwrap();
+        assert!(event_loop.turn(Duration::ZERO).unwrap());
+        assert!(event_loop.next_save > event_loop.driver.io_mut().time());
+        event_loop.next_save = Instant::ZERO;
+        assert!(event_loop.turn(Duration::ZERO).unwrap());
+        assert!(event_loop.next_save > Instant::ZERO, "the next save is a while away");
+        // Dropping the loop saves nothing more, but waits for what was under way.
+        drop(event_loop);
+        let bytes = std::fs::read(&file).unwrap();
+        let snapshot = Snapshot::from_bytes(&bytes, Config::default().verify).unwrap();
+        assert!(snapshot.v4.is_some());
+        drop(std::fs::remove_dir_all(&dir));
+    }
+
+    #[test]
+    fn a_node_that_waits_does_not_run_hot() {
+        let builder = Builder::new().bind("127.0.0.1:0".parse().unwrap()).no_bootstrap();
+        let mut event_loop = builder.build().unwrap();
+        for _ in 0..10 {
+            assert!(event_loop.turn(Duration::ZERO).unwrap());
+        }
+        let now = event_loop.driver.io_mut().time();
+        assert!(event_loop.deadline.is_none_or(|deadline| deadline > now));
+    }
+}

@@ -117,10 +117,13 @@ impl Io for Sockets {
     ) -> Result<usize, Fault> {
         let batch_io = self.batch_io;
         self.v6_first = !self.v6_first;
-        let (first, second) =
-            if self.v6_first { (&mut self.v6, &mut self.v4) } else { (&mut self.v4, &mut self.v6) };
-        for socket in [first, second].into_iter().flatten().filter(|socket| socket.readable) {
-            match socket.recv(batch_io, buffers, incoming) {
+        let mut sockets = [(true, &mut self.v4), (false, &mut self.v6)];
+        if self.v6_first {
+            sockets.reverse();
+        }
+        for (v4, socket) in sockets {
+            let Some(socket) = socket.as_mut().filter(|socket| socket.readable) else { continue };
+            match socket.recv(batch_io, v4, buffers, incoming) {
                 Err(Fault::WouldBlock) => socket.readable = false,
                 other => return other,
             }
@@ -159,19 +162,21 @@ impl Socket {
     fn recv(
         &self,
         batch_io: bool,
+        v4: bool,
         buffers: &mut RecvBuffers,
         incoming: &mut [Incoming; RECV_BATCH],
     ) -> Result<usize, Fault> {
         if !batch_io {
             return single::recv(&self.udp, buffers, incoming);
         }
-        self.udp.try_io(|| batch::recv(&self.udp, buffers, incoming)).map_err(|e| Fault::of(&e))
+        self.udp.try_io(|| batch::recv(&self.udp, v4, buffers, incoming)).map_err(|e| Fault::of(&e))
     }
 
     #[cfg(not(target_os = "linux"))]
     fn recv(
         &self,
         _batch_io: bool,
+        _v4: bool,
         buffers: &mut RecvBuffers,
         incoming: &mut [Incoming; RECV_BATCH],
     ) -> Result<usize, Fault> {

@@ -4,6 +4,14 @@
 //! cargo run -p dht-proto --example blocking -- INFOHASH BOOTSTRAP_IP:PORT
 //! ```
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "an example is a program: it has a clock and an output"
+)]
+
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;

@@ -44,12 +44,14 @@ macro_rules! id_type {
 
             /// The twenty bytes.
             #[must_use]
+            #[inline]
             pub const fn as_bytes(&self) -> &[u8; ID_LEN] {
                 &self.0
             }
 
             /// The same point as a lookup target.
             #[must_use]
+            #[inline]
             pub const fn target(self) -> Target {
                 Target(self.0)
             }
@@ -98,6 +100,7 @@ id_type! {
 impl NodeId {
     /// XOR distance to a target.
     #[must_use]
+    #[inline]
     pub fn distance(self, target: Target) -> Distance {
         Distance::between(&self.0, &target.0)
     }
@@ -156,9 +159,16 @@ impl Distance {
 
     /// The distance between two points.
     #[must_use]
+    #[inline]
     pub fn between(a: &[u8; ID_LEN], b: &[u8; ID_LEN]) -> Self {
         let (a, b) = (words(a), words(b));
         Self { high: a.0 ^ b.0, mid: a.1 ^ b.1, low: a.2 ^ b.2 }
+    }
+
+    /// The first 64 bits, which are enough to tell all but forged neighbours apart.
+    #[inline]
+    pub(crate) const fn high(self) -> u64 {
+        self.high
     }
 
     /// The distance as a share of the key space, 0 to 1.
@@ -171,6 +181,7 @@ impl Distance {
 
     /// Number of leading bits that the two points share, 0 to 160.
     #[must_use]
+    #[inline]
     pub const fn leading_zeros(self) -> u32 {
         if self.high != 0 {
             self.high.leading_zeros()
@@ -186,6 +197,7 @@ impl Distance {
 const TWO_64: f64 = 18_446_744_073_709_551_616.0;
 
 /// The id as big-endian words: comparing them compares the id as a number.
+#[inline]
 fn words(id: &[u8; ID_LEN]) -> (u64, u64, u32) {
     let (high, rest) = id.split_first_chunk().unwrap_or((&[0; 8], &[]));
     let (mid, rest) = rest.split_first_chunk().unwrap_or((&[0; 8], &[]));

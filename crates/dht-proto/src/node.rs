@@ -187,7 +187,9 @@ impl<A: Addr> Node<A> {
         self.last_now = self.last_now.max(now);
         if self.link.notice_jump(now, self.deadline(), self.transactions.len()) {
             let lost: Vec<_> = self.transactions.drain().collect();
-            lost.iter().for_each(|transaction| self.on_lost(now, transaction));
+            for transaction in &lost {
+                self.on_lost(now, transaction);
+            }
         }
         while let Some(aged) = self.transactions.next_aged(now, &self.config) {
             match aged {
@@ -314,7 +316,7 @@ impl<A: Addr> Node<A> {
         FamilyHealth {
             family: A::FAMILY,
             contacts,
-            network_size: self.table.size_estimate(&self.config) as u64,
+            network_size: self.network_size(),
             external: self.external,
             answers: self.role.answers(),
             server: self.role.is_server(),
@@ -655,6 +657,12 @@ impl<A: Addr> Node<A> {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    fn network_size(&self) -> u64 {
+        #[expect(clippy::cast_sign_loss, reason = "an estimate is not negative")]
+        let size = self.table.size_estimate(&self.config) as u64;
+        size
     }
 
     fn why_nobody(&self) -> Problem {

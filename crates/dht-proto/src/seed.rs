@@ -133,6 +133,7 @@ pub struct Stream {
 
 impl Stream {
     /// The next 64 bits.
+    #[expect(clippy::should_implement_trait, reason = "it never ends, so it is no iterator")]
     pub fn next(&mut self) -> u64 {
         let word = self.key.hash(&[&self.counter.to_le_bytes()]);
         self.counter += 1;

@@ -196,23 +196,18 @@ impl<A: Addr> Table<A> {
     /// Writes the `n` contacts closest to `target` as compact nodes (BEP 5 "Contact Encoding"),
     /// as many as `out` has room for. Returns the number of bytes.
     pub fn closest_compact(&self, target: Target, n: usize, out: &mut [u8]) -> usize {
-        let mut records = out.chunks_exact_mut(A::NODE_LEN).take(n);
-        let mut len = 0;
-        let Some(mut record) = records.next() else { return 0 };
+        let room = n.min(out.len() / A::NODE_LEN);
+        let mut left = room;
+        let mut records = out.chunks_exact_mut(A::NODE_LEN);
         self.closest(target, |contact| {
+            let Some(record) = records.next().filter(|_| left > 0) else { return false };
             let (id, addr) = record.split_at_mut(ID_LEN);
             id.copy_from_slice(contact.id().as_bytes());
             addr.copy_from_slice(contact.compact().as_ref());
-            len += A::NODE_LEN;
-            match records.next() {
-                Some(next) => {
-                    record = next;
-                    true
-                }
-                None => false,
-            }
+            left -= 1;
+            left > 0
         });
-        len
+        (room - left) * A::NODE_LEN
     }
 
     fn bucket_of(&self, contact: &Contact<A>) -> usize {
@@ -221,8 +216,11 @@ impl<A: Addr> Table<A> {
 
     /// The range of a bucket. Farther buckets come later.
     fn bucket_range(&self, bucket: usize) -> Range<usize> {
-        let start = self.contacts.partition_point(|contact| self.bucket_of(contact) > bucket);
-        let end = self.contacts.partition_point(|contact| self.bucket_of(contact) >= bucket);
+        let own = self.own.target();
+        let (first, last) = bucket::bounds(bucket);
+        let high = |contact: &Contact<A>| contact.distance(own).high();
+        let start = self.contacts.partition_point(|contact| high(contact) < first);
+        let end = self.contacts.partition_point(|contact| high(contact) <= last);
         start..end
     }
 
@@ -234,7 +232,7 @@ impl<A: Addr> Table<A> {
     fn search(&self, id: NodeId) -> Result<usize, usize> {
         let own = self.own.target();
         let place = id.distance(own);
-        self.contacts.binary_search_by(|contact| contact.id().distance(own).cmp(&place))
+        self.contacts.binary_search_by(|contact| contact.distance(own).cmp(&place))
     }
 
     /// The contact at an address: fast if it has this id, a scan otherwise.

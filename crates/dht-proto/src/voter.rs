@@ -133,7 +133,11 @@ impl<A: Addr> Voter<A> {
         clear.then(|| A::from_compact(addr).ip())
     }
 
-    /// Panics if a bound or an ordering is broken.
+    /// Checks bounds and orderings, for tests.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is broken.
     pub fn check_invariants(&self) {
         assert!(self.sources.len() < MAX_VOTES && self.votes.len() <= MAX_ADDRESSES);
         assert!(self.sources.is_sorted_by(|a, b| a < b));
@@ -308,8 +312,8 @@ mod tests {
         // In a local network they are what everybody sees.
         let changes: Vec<_> = (1..60)
             .filter_map(|n| {
-                let voter = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, n), 6881);
-                votes.vote(at(0), voter, IpAddr::V4(Ipv4Addr::LOCALHOST))
+                let host = SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, n), 6881);
+                votes.vote(at(0), host, IpAddr::V4(Ipv4Addr::LOCALHOST))
             })
             .collect();
         assert_eq!(changes, [IpAddr::V4(Ipv4Addr::LOCALHOST)]);
@@ -320,14 +324,14 @@ mod tests {
         let mut votes = Voter::<SocketAddrV6>::new();
         let ours = IpAddr::V6(Ipv6Addr::new(0x2600, 1, 2, 3, 0, 0, 0, 1));
         for n in 0..1_000 {
-            let voter = Ipv6Addr::new(0x2a00, 1, 2, 3, 0, 0, 0, n);
-            assert_eq!(votes.vote(at(0), SocketAddrV6::new(voter, 1, 0, 0), ours), None);
+            let host = Ipv6Addr::new(0x2a00, 1, 2, 3, 0, 0, 0, n);
+            assert_eq!(votes.vote(at(0), SocketAddrV6::new(host, 1, 0, 0), ours), None);
         }
         assert_eq!(votes.sources.len(), 1);
         let mut changes = Vec::new();
         for n in 0..60 {
-            let voter = Ipv6Addr::new(0x2a00, 1, 2, n, 0, 0, 0, 1);
-            changes.extend(votes.vote(at(0), SocketAddrV6::new(voter, 1, 0, 0), ours));
+            let host = Ipv6Addr::new(0x2a00, 1, 2, n, 0, 0, 0, 1);
+            changes.extend(votes.vote(at(0), SocketAddrV6::new(host, 1, 0, 0), ours));
         }
         assert_eq!(changes, [ours]);
     }

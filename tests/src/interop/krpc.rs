@@ -193,7 +193,6 @@ impl Probe {
         &self,
         server: SocketAddrV4,
         item: &Mutable,
-        cas: Option<i64>,
     ) -> Result<core::result::Result<(), (i64, String)>> {
         let target = item.id();
         let response =
@@ -214,7 +213,7 @@ impl Probe {
         if !item.salt.is_empty() {
             args.insert(b"salt".into(), bytes(&item.salt));
         }
-        if let Some(cas) = cas {
+        if let Some(cas) = item.cas {
             args.insert(b"cas".into(), Value::Integer(cas));
         }
         Ok(match self.ask(server, "put", args)? {

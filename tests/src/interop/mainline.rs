@@ -111,9 +111,10 @@ impl Peer for MainlinePeer {
 
     fn put_mutable(&self, item: &Mutable) -> Result<Put> {
         let salt = (!item.salt.is_empty()).then_some(item.salt.as_slice());
+        let cas = item.cas;
         let item = MutableItem::new(item.key.clone(), &item.value, item.seq, salt);
         let done =
-            self.run("put_mutable", |dht| async move { dht.put_mutable(item, None).await })?;
+            self.run("put_mutable", move |dht| async move { dht.put_mutable(item, cas).await })?;
         let refused = match done {
             Ok(_) => None,
             Err(PutMutableError::Concurrency(ConcurrencyError::CasFailed)) => Some(301),

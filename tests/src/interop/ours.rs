@@ -33,8 +33,8 @@ impl OurPeer {
         Ok(Self { dht, addr: spec.addr })
     }
 
-    fn put(&self, item: Item) -> Result<Put> {
-        let outcome = self.dht.put_item(item, None).map_err(failed)?;
+    fn put(&self, item: Item, cas: Option<i64>) -> Result<Put> {
+        let outcome = self.dht.put_item(item, cas).map_err(failed)?;
         let refused = outcome.refusals.iter().map(|refusal| refusal.code).max();
         match (outcome.stored, refused) {
             // Whoever took it had not heard of the newer version.
@@ -97,7 +97,7 @@ impl Peer for OurPeer {
     }
 
     fn put_immutable(&self, value: &[u8]) -> Result<Put> {
-        self.put(Item::immutable(&bencode_bytes(value)).map_err(failed)?)
+        self.put(Item::immutable(&bencode_bytes(value)).map_err(failed)?, None)
     }
 
     fn get_immutable(&self, id: ItemId) -> Result<Option<Vec<u8>>> {
@@ -107,7 +107,8 @@ impl Peer for OurPeer {
 
     fn put_mutable(&self, item: &Mutable) -> Result<Put> {
         let value = bencode_bytes(&item.value);
-        self.put(Item::sign(&item.key, &item.salt, item.seq, &value).map_err(failed)?)
+        let signed = Item::sign(&item.key, &item.salt, item.seq, &value).map_err(failed)?;
+        self.put(signed, item.cas)
     }
 
     fn get_mutable(&self, public_key: &[u8; 32], salt: &[u8]) -> Result<Option<Version>> {

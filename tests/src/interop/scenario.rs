@@ -42,6 +42,8 @@ pub enum Operation {
     Newer,
     /// An older version is then refused.
     Stale,
+    /// A version is replaced only if it is the one that the writer names.
+    Cas,
     /// An announce as seed is counted by a scrape (BEP 33).
     Scrape,
     /// An announced infohash is in the sample of a node (BEP 51).
@@ -50,13 +52,14 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Peers,
         Self::Immutable,
         Self::Mutable,
         Self::Salted,
         Self::Newer,
         Self::Stale,
+        Self::Cas,
         Self::Scrape,
         Self::Sample,
     ];
@@ -71,6 +74,7 @@ impl Operation {
             Self::Salted => "salted",
             Self::Newer => "newer",
             Self::Stale => "stale",
+            Self::Cas => "cas",
             Self::Scrape => "scrape",
             Self::Sample => "sample",
         }
@@ -85,7 +89,8 @@ impl Operation {
             | Self::Mutable
             | Self::Salted
             | Self::Newer
-            | Self::Stale => true,
+            | Self::Stale
+            | Self::Cas => true,
             Self::Scrape | Self::Sample => matches!(swarm, Kind::Libtorrent | Kind::Ours),
         }
     }
@@ -201,10 +206,11 @@ impl Swarm {
 pub fn run(lab: &Lab, swarm: Kind, strangers: &[Kind]) -> Result<Vec<Cell>> {
     let swarm = Swarm::start(lab, swarm)?;
     let probe = Probe::new()?;
-    // One stranger after the other: `mainline` answers nobody but its own kind, so that once it is
-    // there, every lookup of libtorrent that meets it takes 15 s.
+    // One stranger after the other, in the order of `Kind::ALL`. `mainline` answers only those who
+    // ask with four-byte transaction ids, and our clients answer nobody: once these are there,
+    // every lookup of libtorrent that meets them takes 15 s.
     let mut strangers = strangers.to_vec();
-    strangers.sort_by_key(|kind| *kind == Kind::Mainline);
+    strangers.sort_unstable();
     let writings: Vec<_> =
         strangers.iter().map(|writer| Writings::make(lab, &swarm, &probe, *writer)).collect();
     // Readers stay to the end: those that are done answer those that are not.

@@ -262,7 +262,7 @@ impl Peer for WorkerPeer {
             "public_key": hex(&item.public_key()),
             "salt": hex(&item.salt),
             "seq": item.seq,
-            "cas": Value::Null,
+            "cas": item.cas,
             "value": hex(&item.value),
         });
         Ok(put(&self.call("put_mutable", request)?))

@@ -1,7 +1,7 @@
 //! recvmmsg and sendmmsg: one system call per batch.
 
 use core::cell::RefCell;
-use core::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use core::net::SocketAddr;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::AsRawFd;
 
@@ -9,17 +9,19 @@ use dht_driver::{Incoming, RECV_BATCH, RecvBuffers};
 use dht_proto::{MAX_DATAGRAM, Transmit};
 use mio::net::UdpSocket;
 use nix::sys::socket::{
-    MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, SockaddrStorage, recvmmsg,
-    sendmmsg,
+    MsgFlags, MultiHeaders, SockaddrIn, SockaddrIn6, SockaddrLike, recvmmsg, sendmmsg,
 };
 
 /// Datagrams per sendmmsg, at most.
 const SEND_BATCH: usize = 32;
 
 thread_local! {
-    // The headers hold raw pointers, which would tie whatever owns them to one thread. They carry
-    // nothing from one call to the next, so each thread keeps its own.
-    static RECV: RefCell<MultiHeaders<SockaddrStorage>> =
+    // The headers hold raw pointers, which would tie whatever owns them to one thread, so each
+    // thread keeps its own. One pair per family: the system leaves the length of the last sender's
+    // address in them, and cuts the next address to that length.
+    static RECV_V4: RefCell<MultiHeaders<SockaddrIn>> =
+        RefCell::new(MultiHeaders::preallocate(RECV_BATCH, None));
+    static RECV_V6: RefCell<MultiHeaders<SockaddrIn6>> =
         RefCell::new(MultiHeaders::preallocate(RECV_BATCH, None));
     static SEND_V4: RefCell<MultiHeaders<SockaddrIn>> =
         RefCell::new(MultiHeaders::preallocate(SEND_BATCH, None));
@@ -27,28 +29,39 @@ thread_local! {
         RefCell::new(MultiHeaders::preallocate(SEND_BATCH, None));
 }
 
-/// Receives what is there, at most one batch.
+/// Receives what is there on a socket of one family, at most one batch.
 pub(super) fn recv(
+    socket: &UdpSocket,
+    v4: bool,
+    buffers: &mut RecvBuffers,
+    incoming: &mut [Incoming; RECV_BATCH],
+) -> io::Result<usize> {
+    if v4 {
+        RECV_V4.with_borrow_mut(|headers| recv_with(headers, socket, buffers, incoming))
+    } else {
+        RECV_V6.with_borrow_mut(|headers| recv_with(headers, socket, buffers, incoming))
+    }
+}
+
+fn recv_with<S: SockaddrLike + Copy + Into<SocketAddr>>(
+    headers: &mut MultiHeaders<S>,
     socket: &UdpSocket,
     buffers: &mut RecvBuffers,
     incoming: &mut [Incoming; RECV_BATCH],
 ) -> io::Result<usize> {
-    RECV.with_borrow_mut(|headers| {
-        let mut slices = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
-        let received =
-            recvmmsg(socket.as_raw_fd(), headers, &mut slices, MsgFlags::MSG_DONTWAIT, None)?;
-        let mut count = 0;
-        for (message, slot) in received.zip(incoming) {
-            let from = message.address.as_ref().and_then(socket_addr);
-            // A datagram without an address cannot be; if it is, it counts as cut, to be dropped.
-            *slot = from.map_or(Incoming { len: usize::MAX, ..Incoming::EMPTY }, |from| Incoming {
-                from,
-                len: message.bytes,
-            });
-            count += 1;
-        }
-        Ok(count)
-    })
+    let mut slices = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
+    let received =
+        recvmmsg(socket.as_raw_fd(), headers, &mut slices, MsgFlags::MSG_DONTWAIT, None)?;
+    let mut count = 0;
+    for (message, slot) in received.zip(incoming) {
+        // A datagram without an address cannot be; if it is, it counts as cut, to be dropped.
+        *slot = match message.address {
+            Some(from) => Incoming { from: from.into(), len: message.bytes },
+            None => Incoming { len: usize::MAX, ..Incoming::EMPTY },
+        };
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Sends datagrams of one family in order, until one is not taken.
@@ -104,9 +117,4 @@ fn to_v6(addr: SocketAddr) -> Option<SockaddrIn6> {
         SocketAddr::V4(_) => None,
         SocketAddr::V6(addr) => Some(addr.into()),
     }
-}
-
-fn socket_addr(storage: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = storage.as_sockaddr_in().map(|addr| SocketAddrV4::from(*addr).into());
-    v4.or_else(|| storage.as_sockaddr_in6().map(|addr| SocketAddrV6::from(*addr).into()))
 }

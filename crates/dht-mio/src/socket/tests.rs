@@ -91,6 +91,22 @@ fn many_datagrams_of_both_families_arrive_whole_and_in_order() {
 }
 
 #[test]
+fn the_senders_address_is_whole_whatever_family_came_before() {
+    both_ways(|batch_io| {
+        let mut bench = Bench::bind(&["127.0.0.1:0", "[::1]:0"], batch_io);
+        let ours = bench.sockets.local_addrs();
+        let (v4, v4_addr) = peer(Ipv4Addr::LOCALHOST);
+        let (v6, v6_addr) = peer(Ipv6Addr::LOCALHOST);
+        for _ in 0..3 {
+            v4.send_to(b"v4", ours[0]).unwrap();
+            assert_eq!(bench.recv(1), [(v4_addr, b"v4".to_vec())]);
+            v6.send_to(b"v6", ours[1]).unwrap();
+            assert_eq!(bench.recv(1), [(v6_addr, b"v6".to_vec())]);
+        }
+    });
+}
+
+#[test]
 fn a_mixed_batch_goes_out_through_both_sockets() {
     both_ways(|batch_io| {
         let mut bench = Bench::bind(&["127.0.0.1:0", "[::1]:0"], batch_io);

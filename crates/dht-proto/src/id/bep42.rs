@@ -22,7 +22,7 @@ const BOUND: u32 = 0xffff_f800;
 pub fn derive(ip: IpAddr, stream: &mut Stream) -> NodeId {
     let mut bytes = [0; ID_LEN];
     rand_core::Rng::fill_bytes(stream, &mut bytes);
-    // "The last byte is the random byte that the checksum took its three bits from."
+    // The last byte of the id tells others which three bits went into the checksum.
     let [a, b, c, d, .., rand] = bytes;
     let free = u32::from_be_bytes([a, b, c, d]) & !BOUND;
     let prefix = (checksum(ip, rand) & BOUND) | free;
@@ -34,7 +34,7 @@ pub fn derive(ip: IpAddr, stream: &mut Stream) -> NodeId {
 
 /// Whether a node at `ip` may have this id.
 ///
-/// "Nodes in local networks are exempt": RFC 1918, link-local and loopback addresses may have any.
+/// Nodes in local networks (RFC 1918, link-local, loopback) are exempt and may have any.
 #[must_use]
 pub fn is_valid(id: NodeId, ip: IpAddr) -> bool {
     let [a, b, c, d, .., rand] = *id.as_bytes();
@@ -109,7 +109,7 @@ mod tests {
             for bit in 0..160 {
                 let mut bytes = *id.parse::<NodeId>().unwrap().as_bytes();
                 bytes[bit / 8] ^= 0x80 >> (bit % 8);
-                let bound = bit < 21 || bit >= 157;
+                let bound = !(21..157).contains(&bit);
                 assert_eq!(is_valid(NodeId::from_bytes(bytes), ip), !bound, "{ip} bit {bit}");
             }
         }

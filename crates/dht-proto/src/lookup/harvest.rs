@@ -97,7 +97,7 @@ impl<A: Addr> Harvest<A> {
     pub(crate) fn finish(&mut self, outcome: &mut Outcome) {
         outcome.peers = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
         outcome.item = self.item.take();
-        outcome.scrape = self.scrape.take().and_then(|filters| filters.finish());
+        outcome.scrape = self.scrape.take().and_then(ScrapeFilters::finish);
     }
 
     /// Peers not told before.

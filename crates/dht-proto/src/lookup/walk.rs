@@ -21,8 +21,13 @@ const MAX_NODES_PER_REPLY: usize = 32;
 const MAX_TRIES: usize = 3;
 /// A stalled node is waited for this many stall timeouts more if it would be among the nearest.
 const GRACE: u32 = 1;
-/// The same, if without it there are fewer than k nodes.
+/// The same, if without it there are fewer than k nodes, and at least for [`PATIENCE_WHEN_FEW`].
 const GRACE_WHEN_FEW: u32 = 3;
+/// Where nodes are few, a busy machine is a likelier cause of silence than a dead one.
+const PATIENCE_WHEN_FEW: Duration = Duration::from_secs(1);
+
+/// A node that gave a token is alive, so its acknowledgement is waited for at least this long.
+const STORE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A query of ours that is not answered yet.
 #[derive(Clone, Copy, Debug)]
@@ -159,7 +164,8 @@ impl<A: Addr> Walk<A> {
         let lookup = self.tag.unwrap_or(LookupId { index: 0, generation: 0 });
         let (goal, target) = (&self.goal, self.target);
         if let Some(event) = self.harvest.take(goal, target, lookup, (from, addr), reply, config) {
-            self.outcome.first_value.get_or_insert(ctx.now.since(self.started));
+            let elapsed = ctx.now.since(self.started);
+            self.outcome.first_value.get_or_insert(elapsed);
             ctx.outbox.push_event(event);
         }
     }
@@ -346,7 +352,8 @@ impl<A: Addr> Walk<A> {
             return false;
         }
         self.asked.is_empty()
-            || (self.outcome.replies > 0 && self.grace_over(now, stall * GRACE_WHEN_FEW))
+            || (self.outcome.replies > 0
+                && self.grace_over(now, PATIENCE_WHEN_FEW.max(stall * GRACE_WHEN_FEW)))
     }
 
     fn grace_over(&mut self, now: Instant, grace: Duration) -> bool {
@@ -370,7 +377,7 @@ impl<A: Addr> Walk<A> {
         if self.can_ask(config) || self.in_flight() > 0 {
             return false;
         }
-        self.asked.is_empty() || self.grace_over(now, stall * GRACE_WHEN_FEW)
+        self.asked.is_empty() || self.grace_over(now, STORE_PATIENCE.max(stall * GRACE_WHEN_FEW))
     }
 }
 

@@ -185,8 +185,7 @@ impl<A: Addr> Candidates<A> {
                 self.list.iter().enumerate().filter(|(_, old)| {
                     old.standing == Standing::Waiting && old.bucket(own) == bucket
                 });
-            // "The replacement cache is sorted by time last seen": the newest is the likeliest
-            // to be alive.
+            // The one seen last is the likeliest to be alive (Kademlia's replacement cache).
             if peers.clone().count() >= WAITING_PER_BUCKET {
                 return peers.min_by_key(|(_, old)| old.heard).map_or(Rival::Stays, Rival::from);
             }

@@ -3,14 +3,16 @@
 //! Contacts are sorted by distance from our own id, which makes the slice a binary trie: contacts
 //! that share a prefix are neighbours, and the longer the prefix that they share with the target,
 //! the closer they are. So the walk starts where the target itself would stand and takes blocks
-//! alternately from both sides, always the one that shares more bits with the target.
+//! from both sides, always the one that shares more bits with the target.
+//!
+//! Only the first 64 bits of a distance are looked at until two contacts agree in all of them.
 
 use super::contact::Contact;
 use crate::addr::Addr;
-use crate::id::{Distance, NodeId, Target};
+use crate::id::{Distance, ID_LEN, NodeId, Target};
 
 /// A block this small is sorted, a larger one is split in two by its first differing bit.
-const SMALL: usize = 8;
+const SMALL: usize = 4;
 
 /// Calls `visit` with contacts in order of distance from `target` until it returns false.
 pub(super) fn walk<A: Addr>(
@@ -19,38 +21,39 @@ pub(super) fn walk<A: Addr>(
     target: Target,
     visit: &mut impl FnMut(&Contact<A>) -> bool,
 ) {
-    let goal = own.distance(target);
+    let goal = own.distance(target).high();
     let own = own.target();
-    let shared = |contact: &Contact<A>| contact.id().distance(target).leading_zeros();
-    let place = contacts.partition_point(|contact| contact.id().distance(own) < goal);
+    let key = |contact: &Contact<A>| contact.distance(target).high();
+    let place = contacts.partition_point(|contact| contact.distance(own).high() < goal);
     let (mut below, mut above) = contacts.split_at(place);
     loop {
         // Where the two first differ, a contact below has 0 and the target 1, and one above has 1
-        // and the target 0. So the shared lengths of the two sides are never equal, and on each
-        // side they fall with every step away from the target.
-        let (low, high) = (below.last().map(shared), above.first().map(shared));
+        // and the target 0, unless it agrees in all 64 bits. So the two sides never share equally
+        // many bits with the target, and on each side the number falls with every step away.
+        let (first, from_below) = match (below.last().map(key), above.first().map(key)) {
+            (Some(low), Some(high)) => (low.min(high), low < high),
+            (Some(low), None) => (low, true),
+            (None, Some(high)) => (high, false),
+            (None, None) => return,
+        };
+        let limit = u64::MAX.checked_shr(first.leading_zeros()).unwrap_or(0);
+        let outside = |contact: &Contact<A>| key(contact) > limit;
         let block;
-        if low > high {
-            let block_start = match below.len().checked_sub(SMALL + 1).and_then(|i| below.get(i)) {
-                Some(contact) if Some(shared(contact)) == low => {
-                    below.partition_point(|contact| Some(shared(contact)) < low)
-                }
-                _ => {
-                    let same = |contact: &&Contact<A>| Some(shared(contact)) == low;
-                    below.len() - below.iter().rev().take_while(same).count()
-                }
+        if from_below {
+            let probe = below.len().checked_sub(SMALL + 1).and_then(|i| below.get(i));
+            let start = if probe.is_some_and(|contact| !outside(contact)) {
+                below.partition_point(outside)
+            } else {
+                below.iter().rposition(outside).map_or(0, |i| i + 1)
             };
-            (below, block) = below.split_at(block_start);
-        } else if high.is_some() {
-            let block_end = match above.get(SMALL) {
-                Some(contact) if Some(shared(contact)) == high => {
-                    above.partition_point(|contact| Some(shared(contact)) == high)
-                }
-                _ => above.iter().take_while(|contact| Some(shared(contact)) == high).count(),
-            };
-            (block, above) = above.split_at(block_end);
+            (below, block) = below.split_at(start);
         } else {
-            return;
+            let end = if above.get(SMALL).is_some_and(|contact| !outside(contact)) {
+                above.partition_point(|contact| !outside(contact))
+            } else {
+                above.iter().position(outside).unwrap_or(above.len())
+            };
+            (block, above) = above.split_at(end);
         }
         if !walk_block(block, target, visit) {
             return;
@@ -59,21 +62,37 @@ pub(super) fn walk<A: Addr>(
 }
 
 /// Visits a block of contacts that share a prefix. Whether to go on.
-///
-/// Each call splits at a later bit than its caller, so there are at most 160 inside each other.
+#[inline]
 fn walk_block<A: Addr>(
     block: &[Contact<A>],
     target: Target,
     visit: &mut impl FnMut(&Contact<A>) -> bool,
 ) -> bool {
-    if block.len() <= SMALL {
-        return walk_small(block, target, visit);
+    match block {
+        [] => true,
+        [contact] => visit(contact),
+        [a, b] => {
+            let (a, b) = if a.distance(target) < b.distance(target) { (a, b) } else { (b, a) };
+            visit(a) && visit(b)
+        }
+        [first, .., last] if block.len() > SMALL => split(block, first, last, target, visit),
+        _ => walk_small(block, target, visit),
     }
-    let (Some(first), Some(last)) = (block.first(), block.last()) else { return true };
-    let split = first.id().distance(last.id().target()).leading_zeros();
-    let side = |id: &[u8; 20]| {
-        id.get(split as usize / 8).is_some_and(|byte| byte & (0x80 >> (split % 8)) != 0)
-    };
+}
+
+/// Visits first the half of a block that shares more bits with the target, then the other.
+///
+/// Each call splits at a later bit than its caller, so there are at most 160 inside each other.
+fn split<A: Addr>(
+    block: &[Contact<A>],
+    first: &Contact<A>,
+    last: &Contact<A>,
+    target: Target,
+    visit: &mut impl FnMut(&Contact<A>) -> bool,
+) -> bool {
+    let bit = first.distance(last.id().target()).leading_zeros() as usize;
+    let (byte, mask) = (bit / 8, 0x80 >> (bit % 8));
+    let side = |id: &[u8; ID_LEN]| id.get(byte).is_some_and(|byte| byte & mask != 0);
     let first_side = side(first.id().as_bytes());
     let middle = block.partition_point(|contact| side(contact.id().as_bytes()) == first_side);
     let (mut near, mut far) = block.split_at(middle);
@@ -83,19 +102,45 @@ fn walk_block<A: Addr>(
     walk_block(near, target, visit) && walk_block(far, target, visit)
 }
 
+/// Visits at most [`SMALL`] contacts, sorted by their keys in a network of five comparisons.
 fn walk_small<A: Addr>(
     block: &[Contact<A>],
     target: Target,
     visit: &mut impl FnMut(&Contact<A>) -> bool,
 ) -> bool {
-    if let [contact] = block {
-        return visit(contact);
+    // The last two bits of a key tell which contact it belongs to. Unused places come last.
+    let mut keys = [u64::MAX; SMALL];
+    for ((key, contact), i) in keys.iter_mut().zip(block).zip(0..) {
+        *key = (contact.distance(target).high() & !INDEX) | i;
     }
-    let mut order = [(Distance::MAX, 0_u8); SMALL];
-    for ((place, contact), i) in order.iter_mut().zip(block).zip(0..) {
-        *place = (contact.id().distance(target), i);
+    let order = |a: u64, b: u64| (a.min(b), a.max(b));
+    let [a, b, c, d] = keys;
+    let ((a, b), (c, d)) = (order(a, b), order(c, d));
+    let ((a, c), (b, d)) = (order(a, c), order(b, d));
+    let (b, c) = order(b, c);
+    let keys = [a, b, c, d];
+    let keys = keys.get(..block.len()).unwrap_or_default();
+    if keys.windows(2).any(|pair| matches!(*pair, [a, b] if a ^ b <= INDEX)) {
+        return walk_neighbours(block, target, visit);
+    }
+    keys.iter().all(|key| block.get((key & INDEX) as usize).is_none_or(&mut *visit))
+}
+
+/// The bits of a key that are an index in a small block.
+const INDEX: u64 = SMALL as u64 - 1;
+
+/// Like [`walk_small`], for ids that share all bits of their keys: somebody has made them.
+#[cold]
+fn walk_neighbours<A: Addr>(
+    block: &[Contact<A>],
+    target: Target,
+    visit: &mut impl FnMut(&Contact<A>) -> bool,
+) -> bool {
+    let mut order = [(Distance::MAX, 0_usize); SMALL];
+    for (place, (i, contact)) in order.iter_mut().zip(block.iter().enumerate()) {
+        *place = (contact.distance(target), i);
     }
     let order = order.get_mut(..block.len()).unwrap_or_default();
     order.sort_unstable();
-    order.iter().all(|&(_, i)| block.get(usize::from(i)).is_none_or(&mut *visit))
+    order.iter().all(|&(_, i)| block.get(i).is_none_or(&mut *visit))
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::addr::Addr;
 use crate::config::Config;
-use crate::id::{NodeId, bep42};
+use crate::id::{Distance, NodeId, Target, bep42};
 use crate::time::Instant;
 
 /// First pause before a silent contact is asked again, in ticks; doubles with each failure.
@@ -111,6 +111,12 @@ impl<A: Addr> Contact<A> {
     #[must_use]
     pub fn is_good(&self) -> bool {
         self.fails < QUESTIONABLE_FAILS
+    }
+
+    /// Like [`NodeId::distance`], without a copy of the id.
+    #[inline]
+    pub(super) fn distance(&self, target: Target) -> Distance {
+        Distance::between(self.id.as_bytes(), target.node_id().as_bytes())
     }
 
     pub(super) fn compact(&self) -> &A::Compact {

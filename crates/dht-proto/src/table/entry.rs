@@ -66,6 +66,10 @@ impl<A: Addr> Table<A> {
         if self.candidates.is_full_for_strangers(config) {
             return;
         }
+        let bucket = bucket::index(self.own, id);
+        if self.bucket_range(bucket).len() >= bucket::capacity(bucket, config) {
+            return;
+        }
         // Its query left a hole in its own firewall through which our ping would come; a node
         // that can be reached still can when the hole has closed. No firewall stands between us and
         // a neighbour, and who knows hardly anybody cannot be choosy.

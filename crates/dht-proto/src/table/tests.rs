@@ -175,7 +175,7 @@ fn routing_table_balance() {
 #[test]
 fn routing_table_extended() {
     let config = Config::default();
-    let table = filled::<SocketAddrV4>(20_000, &config);
+    let table = filled::<SocketAddrV4>(5_000, &config);
     let sizes: Vec<_> = (0..6).map(|i| table.bucket(i).len()).collect();
     assert_eq!(sizes, [128, 64, 32, 16, 8, 8]);
     let overlay = Config { k: 20, ..Config::default() };
@@ -231,7 +231,7 @@ fn routing_table_for_each() {
         let _ = table.replied(T0, id(&[0x80 + n]), Nth::nth(n.into()), RTT, &config);
     }
     let live = table.contacts().iter().map(Contact::addr);
-    let mut all: Vec<_> = live.chain(table.candidates()).collect();
+    let mut all: Vec<_> = live.chain(table.unverified().map(|(_, addr)| addr)).collect();
     all.sort();
     let expected: Vec<SocketAddrV4> = (0..10).map(Nth::nth).collect();
     assert_eq!((table.len(), table.candidates_len()), (8, 2));
@@ -301,7 +301,7 @@ fn compact_nodes_are_the_closest_ones() {
 #[test]
 fn the_estimate_is_near_the_truth() {
     let config = Config::default();
-    for nodes in [100_u32, 1_000, 20_000] {
+    for nodes in [100_u32, 1_000, 4_000] {
         let mut sum = 0.0;
         for seed in 0..20 {
             let mut stream = stream(seed);

@@ -122,7 +122,11 @@ impl<A: Addr> Table<A> {
         self.candidates = candidates;
     }
 
-    /// Panics if the table breaks its bounds or orderings.
+    /// Checks bounds and orderings, for tests.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is broken.
     pub fn check_invariants(&self, config: &Config) {
         let own = self.own.target();
         assert!(self.contacts.is_sorted_by(|a, b| a.id().distance(own) < b.id().distance(own)));

@@ -63,6 +63,7 @@ impl Plan {
             key: SigningKey::from_bytes(&[16 * (self.writer as u8 + 1) + key as u8; 32]),
             salt: salt.to_vec(),
             seq,
+            cas: None,
             value: format!("{} by {}, version {seq}", operation.name(), self.writer).into_bytes(),
         }
     }

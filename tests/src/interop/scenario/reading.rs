@@ -64,6 +64,7 @@ fn read(
         }
         Operation::Mutable | Operation::Salted => read_version(reader, plan, operation, 1),
         Operation::Newer | Operation::Stale => read_version(reader, plan, Operation::Newer, 2),
+        Operation::Cas => read_version(reader, plan, operation, 2),
         Operation::Scrape => {
             let seeds = reader.scrape_seeds(plan.info_hash(operation))?;
             check((0.9..1.1).contains(&seeds), || format!("estimates {seeds} seeds, not 1"))

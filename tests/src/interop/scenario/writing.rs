@@ -8,13 +8,15 @@ use std::time::Duration;
 use super::{Operation, Plan, SERVERS, Swarm, operations};
 use crate::interop::krpc::Probe;
 use crate::interop::patience::wait_until;
-use crate::interop::{Kind, Lab, Mutable, Peer, PeerError, Result, Version};
+use crate::interop::{Kind, Lab, Mutable, Peer, PeerError, Put, Result, Version};
 
 /// How long the servers may take to have what a writer has sent: libtorrent does not tell when an
 /// announce is through.
 const SETTLE: Duration = Duration::from_secs(8);
 /// More than half of the servers must hold what a writer wrote.
 const COPIES: usize = SERVERS / 2 + 1;
+/// BEP 44 error 301: "the CAS hash mismatched, re-read value and try again".
+const CAS_MISMATCH: i64 = 301;
 /// BEP 44 error 302: "sequence number less than current".
 const SEQ_TOO_OLD: i64 = 302;
 
@@ -87,6 +89,7 @@ impl Desk<'_> {
             Operation::Scrape => self.announce_seed(),
             Operation::Immutable => self.put_immutable(),
             Operation::Mutable | Operation::Salted => self.put_first(operation),
+            Operation::Cas => self.put_if_unchanged(),
             Operation::Newer | Operation::Stale => return self.put_newer_then_stale(),
         };
         vec![(operation, result)]
@@ -117,7 +120,7 @@ impl Desk<'_> {
 
     fn put_immutable(self) -> Result<()> {
         let value = self.plan().immutable();
-        self.peer.put_immutable(&value)?;
+        self.accepted(self.peer.put_immutable(&value)?)?;
         let id = self.plan().immutable_id();
         let wanted = Version { seq: 0, value };
         self.settled("the item", |server| Ok(self.probe.get(server, id)?.as_ref() == Some(&wanted)))
@@ -133,26 +136,38 @@ impl Desk<'_> {
         let newer = self.put_accepted(&old).and_then(|()| self.put_accepted(&new));
         let stale = newer.clone().and_then(|()| {
             let stale = self.plan().mutable(Operation::Stale, 1);
-            self.put_refused(&stale)?;
+            self.put_refused(&stale, SEQ_TOO_OLD)?;
             // Whoever has the newer version still has it.
             self.settled_with(&new)
         });
         vec![(Operation::Newer, newer), (Operation::Stale, stale)]
     }
 
+    fn put_if_unchanged(self) -> Result<()> {
+        let old = self.plan().mutable(Operation::Cas, 1);
+        let new = self.plan().mutable(Operation::Cas, 2);
+        self.put_accepted(&old)?;
+        self.put_refused(&Mutable { cas: Some(7), ..new.clone() }, CAS_MISMATCH)?;
+        self.settled_with(&old)?;
+        self.put_accepted(&Mutable { cas: Some(1), ..new })
+    }
+
     fn put_accepted(self, item: &Mutable) -> Result<()> {
-        let put = self.peer.put_mutable(item)?;
-        if let Some(code) = put.refused {
-            return Err(PeerError::Failed(format!("version {} was refused: {code}", item.seq)));
-        }
+        self.accepted(self.peer.put_mutable(item)?)?;
         self.settled_with(item)
     }
 
-    fn put_refused(self, item: &Mutable) -> Result<()> {
+    fn accepted(self, put: Put) -> Result<()> {
+        if put.refused.is_none() && put.stored.is_none_or(|stored| stored >= COPIES) {
+            return Ok(());
+        }
+        Err(PeerError::Failed(format!("{} reports {put:?}", self.peer.kind())))
+    }
+
+    fn put_refused(self, item: &Mutable, wanted: i64) -> Result<()> {
         match self.peer.put_mutable(item)?.refused {
-            Some(SEQ_TOO_OLD) => Ok(()),
-            Some(code) => Err(PeerError::Failed(format!("an old version met error {code}"))),
-            None => Err(PeerError::Failed("an old version was not refused".into())),
+            Some(code) if code == wanted => Ok(()),
+            refused => Err(PeerError::Failed(format!("met {refused:?}, not error {wanted}"))),
         }
     }
 

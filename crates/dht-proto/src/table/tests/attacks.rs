@@ -15,9 +15,9 @@ fn a_v6_slash_44_gets_no_more_than_its_share() {
     let config = Config::default();
     let mut stream = stream(20);
     let mut table = Table::new(random_id(&mut stream));
-    for n in 0..20_000 {
+    for n in 0..5_000 {
         // Ids are valid: the attacker computes them for its addresses.
-        let addr = attacker_v6(n * 0x33 & 0xf_ffff, 44);
+        let addr = attacker_v6((n * 0x33) & 0xf_ffff, 44);
         let id = bep42::derive(Addr::ip(addr), &mut stream);
         let _ = table.replied(T0, id, addr, Duration::from_millis(1), &config);
     }
@@ -84,13 +84,13 @@ fn live_contacts_are_not_flushed_out() {
     let config = Config::default();
     let mut stream = stream(23);
     let mut table = Table::new(random_id(&mut stream));
-    for n in 0..20_000 {
+    for n in 0..5_000 {
         let addr = SocketAddrV4::nth(n);
         let id = bep42::derive(Addr::ip(addr), &mut stream);
         let _ = table.replied(T0, id, addr, Duration::from_millis(90), &config);
     }
     let before = ids(&table);
-    for n in 20_000..60_000 {
+    for n in 5_000..15_000 {
         let _ = table.replied(T0, random_id(&mut stream), Nth::nth(n), Duration::ZERO, &config);
     }
     table.check_invariants(&config);
@@ -132,6 +132,6 @@ fn strangers_do_not_keep_others_out() {
         table.offer(T0, None, Nth::nth(n), &config);
     }
     assert_eq!(table.candidates_len(), 64);
-    assert!(table.candidates().all(|addr| addr >= SocketAddrV4::nth(1_000)));
+    assert!(table.unverified().all(|(_, addr)| addr >= SocketAddrV4::nth(1_000)));
     table.check_invariants(&config);
 }

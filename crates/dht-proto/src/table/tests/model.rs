@@ -44,12 +44,12 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let (id, addr) = (any::<u16>(), 0..2_000_u16);
     prop_oneof![
-        8 => (id.clone(), addr.clone(), 0..2_000_u16)
+        8 => (id, addr.clone(), 0..2_000_u16)
             .prop_map(|(id, addr, rtt)| Step::Replied { id, addr, rtt }),
-        2 => (id.clone(), addr.clone()).prop_map(|(id, addr)| Step::Queried { id, addr }),
-        2 => (proptest::option::of(id.clone()), addr.clone())
+        2 => (id, addr.clone()).prop_map(|(id, addr)| Step::Queried { id, addr }),
+        2 => (proptest::option::of(id), addr.clone())
             .prop_map(|(id, addr)| Step::Offered { id, addr }),
-        2 => (proptest::option::of(id.clone()), addr, any::<bool>())
+        2 => (proptest::option::of(id), addr, any::<bool>())
             .prop_map(|(id, addr, offline)| Step::Failed { id, addr, offline }),
         6 => (any::<u8>(), any::<bool>())
             .prop_map(|(index, answers)| Step::Contact { index, answers }),
@@ -75,7 +75,7 @@ fn model_id(n: u16) -> NodeId {
 fn model_addr_v4(n: u16) -> SocketAddrV4 {
     let [a, b] = n.to_be_bytes();
     let ip = match n % 4 {
-        0 => Ipv4Addr::new(127, 0, 0, 1),
+        0 => Ipv4Addr::LOCALHOST,
         1 => Ipv4Addr::new(8, 8, a, b),
         2 => Ipv4Addr::new(9, b, a, 1),
         _ => Ipv4Addr::new(a.wrapping_mul(31), b, 7, 7),
@@ -108,7 +108,7 @@ fn run<A: Addr>(steps: &[Step], addr_of: fn(u16) -> A, config: &Config) {
             match verdict {
                 Verdict::Added => assert!(known.is_none() && listed),
                 Verdict::Updated => assert!(known == Some(id) && listed),
-                Verdict::Waiting => assert!(!listed && table.candidates().any(|c| c == addr)),
+                Verdict::Waiting => assert!(!listed && table.unverified().any(|(_, c)| c == addr)),
                 Verdict::Refused => assert!(!listed && known.is_none()),
                 Verdict::IdChanged => assert!(!listed && known.is_some_and(|old| old != id)),
             }
