@@ -64,11 +64,14 @@ pub struct Probe {
     next_transaction: AtomicU32,
 }
 
+/// Who waits for an answer, by whom was asked and the transaction id.
+type Waiting = BTreeMap<(SocketAddrV4, Vec<u8>), mpsc::Sender<Answer>>;
+
 #[derive(Debug)]
 struct Shared {
     socket: UdpSocket,
     id: [u8; 20],
-    waiting: Mutex<BTreeMap<(SocketAddrV4, Vec<u8>), mpsc::Sender<Answer>>>,
+    waiting: Mutex<Waiting>,
     /// Why the last datagram that could not be read could not.
     malformed: Mutex<Option<String>>,
     stopped: AtomicBool,
@@ -255,7 +258,7 @@ impl Drop for Probe {
 
 impl Shared {
     fn run(&self) {
-        let mut buffer = [0; 65_536];
+        let mut buffer = vec![0; 65_536];
         while !self.stopped.load(Ordering::Relaxed) {
             // An error is the end of a tick, or an ICMP message about a node that left.
             let Ok((len, SocketAddr::V4(from))) = self.socket.recv_from(&mut buffer) else {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
-use dht_mio::Dht;
 use dht_mio::proto::config::Mode;
 use dht_mio::proto::request::{AnnouncePort, Lookup, Outcome};
+use dht_mio::{Dht, LookupHandle};
 use dht_proto::id::{InfoHash, ItemId, Target};
 use dht_proto::item::{Item, bencode_bytes, byte_string};
 
@@ -90,8 +90,7 @@ impl Peer for OurPeer {
 
     fn scrape_seeds(&self, info_hash: InfoHash) -> Result<f64> {
         let lookup = Lookup::GetPeers { info_hash, scrape: true, noseed: false };
-        let outcome =
-            self.dht.start(lookup).and_then(|running| running.outcome()).map_err(failed)?;
+        let outcome = self.dht.start(lookup).and_then(LookupHandle::outcome).map_err(failed)?;
         let scrape = outcome.scrape.ok_or_else(|| failed("nobody sent filters"))?;
         Ok(scrape.seeds)
     }

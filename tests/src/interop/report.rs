@@ -4,7 +4,7 @@ use core::fmt;
 
 use super::Kind;
 use super::limits::limit;
-use super::scenario::{Cell, Operation, Outcome};
+use super::scenario::{Cell, Operation, Outcome, operations};
 
 /// The cells of one swarm, as a table of pairs and operations.
 #[derive(Debug)]
@@ -41,19 +41,18 @@ impl<'a> Report<'a> {
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(first) = self.cells.first() else { return f.write_str("no cells\n") };
-        writeln!(f, "through a swarm of {}:", first.swarm)?;
-        write!(f, "  {:<16} {:<16}", "writer", "reader")?;
-        for operation in Operation::ALL {
+        write!(f, "{:<14} {:<14}", "writer", "reader")?;
+        for operation in operations(first.swarm) {
             write!(f, " {:>9}", operation.name())?;
         }
         writeln!(f)?;
         for (writer, reader) in self.pairs() {
-            write!(f, "  {writer:<16} {reader:<16}")?;
-            for operation in Operation::ALL {
+            write!(f, "{writer:<14} {reader:<14}")?;
+            for operation in operations(first.swarm) {
                 let word = match self.cell(writer, reader, operation).map(|cell| &cell.outcome) {
                     Some(Outcome::Works) => "yes",
                     Some(Outcome::Unsupported(_)) => "-",
-                    Some(Outcome::Failed(_)) => "NO",
+                    Some(Outcome::Failed(_)) => "no",
                     None => "",
                 };
                 write!(f, " {word:>9}")?;

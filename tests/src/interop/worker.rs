@@ -253,7 +253,7 @@ impl Peer for WorkerPeer {
 
     fn get_immutable(&self, id: ItemId) -> Result<Option<Vec<u8>>> {
         let answer = self.call("get_immutable", json!({ "target": id.to_string() }))?;
-        value(&answer).ok_or_else(|| self.malformed("get_immutable", &answer))
+        found(&answer, "value").map_err(|()| self.malformed("get_immutable", &answer))
     }
 
     fn put_mutable(&self, item: &Mutable) -> Result<Put> {
@@ -271,7 +271,8 @@ impl Peer for WorkerPeer {
     fn get_mutable(&self, public_key: &[u8; 32], salt: &[u8]) -> Result<Option<Version>> {
         let request = json!({ "public_key": hex(public_key), "salt": hex(salt) });
         let answer = self.call("get_mutable", request)?;
-        let value = value(&answer).ok_or_else(|| self.malformed("get_mutable", &answer))?;
+        let value = found(&answer, "value");
+        let value = value.map_err(|()| self.malformed("get_mutable", &answer))?;
         let Some(value) = value else { return Ok(None) };
         let seq = answer.get("seq").and_then(Value::as_i64);
         let seq = seq.ok_or_else(|| self.malformed("get_mutable", &answer))?;
@@ -298,23 +299,48 @@ fn put(answer: &Value) -> Put {
     }
 }
 
-/// The field `value`: the inner `None` if it is null, the outer if it is anything but null or hex.
-fn value(answer: &Value) -> Option<Option<Vec<u8>>> {
-    match answer.get("value")? {
-        Value::Null => Some(None),
-        Value::String(text) => unhex(text).map(Some),
-        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+/// The bytes of a field that is hex, or null for nothing found; `Err` for anything else.
+fn found(answer: &Value, field: &str) -> core::result::Result<Option<Vec<u8>>, ()> {
+    match answer.get(field) {
+        Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => unhex(text).map(Some).ok_or(()),
+        _ => Err(()),
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 2);
-    for pair in text.as_bytes().chunks(2) {
-        bytes.push(u8::from_str_radix(core::str::from_utf8(pair).ok()?, 16).ok()?);
+    let pair = |pair: &[u8]| {
+        let digits = core::str::from_utf8(pair).ok()?;
+        (pair.len() == 2).then_some(u8::from_str_radix(digits, 16).ok()?)
+    };
+    text.as_bytes().chunks(2).map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_round_trips_and_half_a_byte_is_refused() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(unhex(&hex(&bytes)), Some(bytes));
+        assert_eq!(hex(&[0x0a, 0xf0]), "0af0");
+        assert_eq!(unhex("abc"), None);
+        assert_eq!(unhex("zz"), None);
     }
-    (text.len() % 2 == 0).then_some(bytes)
+
+    #[test]
+    fn nothing_found_is_no_malformed_answer() {
+        let answer = json!({ "value": null, "seq": 1, "text": "6162" });
+        assert_eq!(found(&answer, "value"), Ok(None));
+        assert_eq!(found(&answer, "text"), Ok(Some(b"ab".to_vec())));
+        assert_eq!(found(&answer, "seq"), Err(()));
+        assert_eq!(found(&answer, "absent"), Err(()));
+    }
 }

@@ -59,7 +59,9 @@ impl Writings {
         drop(peer);
         let placeholder = Probe::at(addr);
         if let Err(error) = &placeholder {
-            results.values_mut().for_each(|result| *result = Err(error.clone()));
+            for result in results.values_mut() {
+                *result = Err(error.clone());
+            }
         }
         Self { writer, addr: Some(addr), results, _placeholder: placeholder.ok() }
     }
