@@ -13,18 +13,30 @@ use super::Node;
 /// Bucket refreshes at a time, so that a node that wakes up does not refresh everything at once.
 const MAX_REFRESHES: usize = 2;
 
+/// The first pause between lookups for our own id.
+const SETTLING_MIN: Duration = Duration::from_secs(15);
+
 /// When the next maintenance lookups are due.
 #[derive(Debug)]
 pub(super) struct Maintain {
     join_at: Instant,
     joining: bool,
     backoff: Duration,
+    /// Pause before the next lookup for our own id. A new node's neighbours are new themselves, or do
+    /// not know it yet, so it looks again soon, and then less and less often.
+    settling: Duration,
     refreshes: usize,
 }
 
 impl Maintain {
     pub(super) const fn new(config: &Config, now: Instant) -> Self {
-        Self { join_at: now, joining: false, backoff: config.bootstrap_backoff_min, refreshes: 0 }
+        Self {
+            join_at: now,
+            joining: false,
+            backoff: config.bootstrap_backoff_min,
+            settling: SETTLING_MIN,
+            refreshes: 0,
+        }
     }
 
     /// Somebody new to ask: join now, unless that is under way.
@@ -102,7 +114,9 @@ impl<A: Addr> Node<A> {
         }
         if answered && self.table.len() >= self.config.k {
             self.maintain.backoff = self.config.bootstrap_backoff_min;
-            let at = now + self.with_jitter(self.config.self_lookup_interval);
+            let pause = self.maintain.settling.min(self.config.self_lookup_interval);
+            self.maintain.settling = pause * 2;
+            let at = now + self.with_jitter(pause);
             self.maintain.join_at = self.maintain.join_at.min(at);
         } else {
             self.postpone(now);

@@ -159,18 +159,38 @@ fn test_replacement_pings() {
 fn strangers_are_verified_after_ninety_seconds() {
     let config = Config::default();
     let mut table = Table::new(id(&[]));
+    for n in 0..config.k as u8 {
+        let (contact, addr) = (id(&[0x40 + n]), SocketAddrV4::nth(100 + u32::from(n)));
+        assert_eq!(table.replied(T0, contact, addr, RTT, &config), Verdict::Added);
+    }
     let (stranger, addr) = (id(&[0x80]), SocketAddrV4::nth(1));
     table.heard_query(T0, stranger, addr, &config);
     table.heard_query(T0 + MINUTE, stranger, addr, &config);
-    assert_eq!((table.len(), table.candidates_len()), (0, 1));
-    assert!(closest_ids(&table, stranger.target(), 8).is_empty(), "never handed out");
+    assert_eq!((table.len(), table.candidates_len()), (config.k, 1));
+    assert!(!closest_ids(&table, stranger.target(), 8).contains(&stranger), "never handed out");
     let due = T0 + Duration::from_secs(90);
     assert_eq!(table.ping_due(), Some(due));
     assert_eq!(table.next_ping(T0 + Duration::from_secs(89), &config), None);
     assert_eq!(table.next_ping(due, &config), Some((Some(stranger), addr)));
     assert_eq!(table.next_ping(due, &config), None, "asked already");
     assert_eq!(table.replied(due, stranger, addr, RTT, &config), Verdict::Added);
-    assert_eq!((table.len(), table.candidates_len()), (1, 0));
+    assert_eq!((table.len(), table.candidates_len()), (config.k + 1, 0));
+}
+
+/// A fresh network, or one on a single machine, must not wait for firewalls that are not there.
+#[test]
+fn strangers_are_verified_at_once_where_nobody_is_known_or_near() {
+    let config = Config::default();
+    let mut table = Table::new(id(&[]));
+    table.heard_query(T0, id(&[0x80]), SocketAddrV4::nth(1), &config);
+    assert_eq!(table.next_ping(T0, &config), Some((Some(id(&[0x80])), SocketAddrV4::nth(1))));
+    for n in 0..config.k as u8 {
+        let (contact, addr) = (id(&[0x40 + n]), SocketAddrV4::nth(100 + u32::from(n)));
+        table.replied(T0, contact, addr, RTT, &config);
+    }
+    let neighbour = v4("127.0.0.9:6881");
+    table.heard_query(T0, id(&[0x81]), neighbour, &config);
+    assert_eq!(table.ping_due(), Some(T0 + HURRIED_PING_INTERVAL));
 }
 
 #[test]
