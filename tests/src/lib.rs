@@ -9,5 +9,6 @@
     reason = "the harness says what went wrong by panicking"
 )]
 
+pub mod interop;
 pub mod populate;
 pub mod world;
