@@ -100,7 +100,7 @@ Examples:
   dht demo --nodes 50
   dht demo --json | jq -r 'select(.type == \"step\") | .name'")]
 pub(crate) struct DemoArgs {
-    /// Size of the network
+    /// Size of the network; a hundred nodes need a while to find each other
     #[arg(long, value_name = "N", default_value = "20",
           value_parser = clap::value_parser!(u8).range(10..=100))]
     pub(crate) nodes: u8,

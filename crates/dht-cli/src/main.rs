@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
     let parsed = Cli::try_parse_from(&line)
         .map_err(Stop::Clap)
+        .and_then(|cli| on_one_side(cli, &line))
         .and_then(|cli| config_file::with_config_file(cli, &line));
     let cli = match parsed {
         Ok(cli) => cli,
@@ -57,6 +58,26 @@ pub(crate) enum Stop {
     Clap(clap::Error),
     /// The config file is wrong.
     Failure(Box<Cli>, Failure),
+}
+
+/// Refuses a repeatable flag that stands before the command and after it: clap keeps only the
+/// latter, and nothing that a user types may be dropped in silence.
+fn on_one_side(cli: Cli, line: &[OsString]) -> Result<Cli, Stop> {
+    let flags = [("--bootstrap", cli.global.bootstrap.len()), ("--bind", cli.global.bind.len())];
+    for (flag, kept) in flags {
+        let is_flag = |arg: &&OsString| {
+            let rest = arg.to_str().and_then(|arg| arg.strip_prefix(flag));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        };
+        if line.iter().take_while(|arg| *arg != "--").filter(is_flag).count() > kept {
+            let failure = Failure::input(
+                format!("{flag} stands before the command and after it"),
+                format!("put every {flag} on the same side"),
+            );
+            return Err(Stop::Failure(Box::new(cli), failure));
+        }
+    }
+    Ok(cli)
 }
 
 /// Prints help, or what is wrong with the command line.

@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use dht_proto::id::{ID_LEN, InfoHash, ItemId, NodeId};
+use dht_mio::proto::id::{ID_LEN, InfoHash, ItemId, NodeId};
 
 /// Longest `--timeout`, in seconds: a day.
 const MAX_TIMEOUT_SECS: f64 = 86_400.0;

@@ -20,7 +20,7 @@ pub(super) fn run(args: &DemoArgs, global: &Global, out: &Output) -> Ended {
     let mut network = None;
     stage.step("network", || {
         let _progress = Progress::start(out.screen(), "starting the network", String::new);
-        let (new, result) = Network::start(args.nodes.into())?;
+        let (new, result) = Network::start(args.nodes.into(), global.timeout)?;
         network = Some(new);
         Ok(result)
     })?;

@@ -94,14 +94,15 @@ impl Drop for Slot {
 fn answer(mut stream: TcpStream, dht: &Dht) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let head = read_head(&mut stream)?;
-    let (status, body) = match request(&head) {
+    let request = request(&head);
+    let only_head = request == Ok(Request { only_head: true });
+    let (status, body) = match request {
         Ok(Request { .. }) => match dht.stats().and_then(|stats| Ok((stats, dht.health()?))) {
             Ok((stats, health)) => ("200 OK", super::text(&stats, &health)),
             Err(error) => ("503 Service Unavailable", format!("{error}\n")),
         },
         Err(status) => (status, format!("{status}\nThe metrics are at /metrics.\n")),
     };
-    let only_head = matches!(request(&head), Ok(Request { only_head: true }));
     let reply = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",

@@ -60,6 +60,7 @@ fn arguments_that_make_no_sense_are_refused_with_status_2() {
         (&["inspect", "hello"], "hexadecimal digits"),
         (&["put-mutable", "x"], "--key"),
         (&["frobnicate"], "frobnicate"),
+        (&["--bind", "127.0.0.1:0", "ping", "127.0.0.1:1", "--bind=127.0.0.1:0"], "same side"),
     ] {
         refused(args, 2, words);
     }

@@ -5,7 +5,9 @@ use core::time::Duration;
 use std::thread;
 use std::time::Instant;
 
+use dht_mio::proto::addr::Family;
 use dht_mio::proto::config::Mode;
+use dht_mio::proto::id::NodeId;
 use dht_mio::{Dht, ErrorKind};
 
 use super::StepError;
@@ -15,13 +17,15 @@ use crate::failure::Failure;
 const FIRST_NODE: u8 = 20;
 /// The same for clients; there are at most 100 nodes.
 const FIRST_CLIENT: u8 = 200;
-/// A node that knows this many others has found its place.
-const ENOUGH_CONTACTS: u64 = 8;
+/// The client that sees whether the network has come together.
+const SCOUT: u8 = 9;
+/// Nodes that a lookup finds (BEP 5: k).
+const K: usize = 8;
 /// The network gets this long to come together.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// New nodes ask this many of the older ones.
 const INTRODUCERS: usize = 3;
-const POLL: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(50);
 
 /// Real nodes with real sockets, each with a loopback address of its own if there are enough.
 #[derive(Debug)]
@@ -33,31 +37,31 @@ pub(super) struct Network {
 
 impl Network {
     /// Starts the nodes and waits until they know each other.
-    pub(super) fn start(size: usize) -> Result<(Self, String), StepError> {
+    pub(super) fn start(size: usize, timeout: Duration) -> Result<(Self, String), StepError> {
         let mut network = Self { nodes: Vec::new(), addrs: Vec::new(), one_address: false };
         for index in 0..size as u8 {
             network.add(FIRST_NODE + index)?;
         }
+        let scout = network.client(SCOUT, timeout)?;
+        let ids = network.ids()?;
+        let mut lost = ids.clone();
         let deadline = Instant::now() + PATIENCE;
-        let enough = ENOUGH_CONTACTS.min(size as u64 - 1);
-        loop {
-            let mut fewest = u64::MAX;
-            for node in &network.nodes {
-                fewest = fewest.min(node.stats()?.node.contacts);
-            }
-            if fewest >= enough {
-                let addresses = if network.one_address { "127.0.0.1" } else { "127.x.0.1" };
-                let words = format!("{size} nodes on {addresses}, each knows at least {fewest}");
-                return Ok((network, words));
-            }
-            if Instant::now() >= deadline {
+        // The scout does not ask again for what it found: nodes answer less to who asks a lot.
+        while let Some(id) = lost.last() {
+            let found = scout.find_node(*id)?.closest;
+            if found.iter().map(|node| node.id).eq(nearest(&ids, *id)) {
+                lost.pop();
+            } else if Instant::now() >= deadline {
                 return Err(StepError::Failure(Failure::no_contact(
-                    format!("a node still knows only {fewest} of {size} others"),
+                    format!("{} of {size} nodes cannot be found", lost.len()),
                     "see that no firewall blocks UDP on loopback",
                 )));
+            } else {
+                thread::sleep(POLL);
             }
-            thread::sleep(POLL);
         }
+        let addresses = if network.one_address { "127.0.0.1" } else { "127.x.0.1" };
+        Ok((network, format!("{size} nodes on {addresses} find each other")))
     }
 
     /// A read-only client of the network, with an address of its own.
@@ -68,6 +72,14 @@ impl Network {
     /// Where the nodes are.
     pub(super) fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
+    }
+
+    fn ids(&self) -> Result<Vec<NodeId>, StepError> {
+        let mut ids = Vec::new();
+        for node in &self.nodes {
+            ids.extend(node.node_id(Family::V4)?);
+        }
+        Ok(ids)
     }
 
     fn add(&mut self, number: u8) -> Result<(), Failure> {
@@ -97,4 +109,11 @@ impl Network {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The nodes that a lookup should find, nearest first.
+fn nearest(ids: &[NodeId], target: NodeId) -> impl Iterator<Item = NodeId> {
+    let mut ids = ids.to_vec();
+    ids.sort_by_key(|id| id.distance(target.target()));
+    ids.into_iter().take(K)
 }
