@@ -65,8 +65,8 @@ pub struct Table<A: Addr> {
     unexplored: u32,
     /// Nothing is to be pinged before this.
     ping_at: Instant,
-    /// The ping before was less than `config.ping_interval` ago until this.
-    ping_allowed: Instant,
+    /// When the latest ping left.
+    last_ping: Option<Instant>,
     /// No bucket is to be refreshed before this.
     refresh_at: Instant,
 }
@@ -82,7 +82,7 @@ impl<A: Addr> Table<A> {
             news: [0; BUCKETS],
             unexplored: 0,
             ping_at: Instant::FAR_FUTURE,
-            ping_allowed: Instant::ZERO,
+            last_ping: None,
             refresh_at: Instant::FAR_FUTURE,
         }
     }

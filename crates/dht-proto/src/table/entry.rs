@@ -30,14 +30,14 @@ impl<A: Addr> Table<A> {
         rtt: Duration,
         config: &Config,
     ) -> Verdict {
-        if id == self.own || !is_possible(addr) {
-            // An echo of our own id comes from a reflector.
-            return Verdict::Refused;
-        }
         let now = ticks(now);
         let compact = addr.compact();
         if let Some(i) = self.position(Some(id), &compact) {
             return self.answered(now, i, id, millis(rtt), config);
+        }
+        if id == self.own || !is_possible(addr) {
+            // An echo of our own id comes from a reflector.
+            return Verdict::Refused;
         }
         self.candidates.remove(&compact);
         if let Ok(i) = self.search(id) {
@@ -363,7 +363,7 @@ impl<A: Addr> Table<A> {
 
     /// Something is to be pinged at `due`.
     pub(super) fn ping_by(&mut self, due: Ticks) {
-        self.ping_at = self.ping_at.min(instant(due).max(self.ping_allowed));
+        self.ping_at = self.ping_at.min(instant(due));
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the table wants done: pings and refreshes.
 
 use super::bucket::{self, BUCKETS};
-use super::candidates::{Candidates, Standing};
+use super::candidates::{Candidate, Candidates, Standing};
 use super::contact::{Contact, NEVER, Ticks, instant, period, same_ip, ticks};
 use super::{GROWTH, HURRIED_PING_INTERVAL, Limits, Table, is_local};
+use core::time::Duration;
+
 use crate::addr::Addr;
 use crate::config::Config;
 use crate::id::{NodeId, Target};
@@ -13,38 +15,40 @@ use crate::time::Instant;
 impl<A: Addr> Table<A> {
     /// Whom to ping now, if anybody: whoever is due for longest. Counts as asked from now on.
     ///
-    /// At most one per [`Config::ping_interval`], so that the table never sends a burst.
+    /// At most one per [`Config::ping_interval`], so that the table never sends a burst; but
+    /// candidates that the table has a burning need for go first, and quickly: anybody while hardly
+    /// anybody is known, and whoever would be among our k nearest, because lookups for what we
+    /// should store end there.
     pub fn next_ping(&mut self, now: Instant, config: &Config) -> Option<(Option<NodeId>, A)> {
-        if now < self.ping_at || now < self.ping_allowed {
+        if now < self.ping_at {
             return None;
         }
         let tick = ticks(now);
         self.forget_candidates(tick, config);
+        let urgent = self.urgent_candidates(config).map(|c| (c.due, c.compact)).min();
         let contact = self.contacts.iter().enumerate().map(|(i, c)| (c.due(config), i)).min();
         let candidate = self.candidates.iter().map(|c| (c.due, c.compact)).min();
-        let (contact_due, i) = contact.unwrap_or((NEVER, 0));
+        let urgent_at = self.ping_time(urgent.map(|(due, _)| due), hurried_pause(config));
+        let contact_due = contact.map_or(NEVER, |(due, _)| due);
         let candidate_due = candidate.map_or(NEVER, |(due, _)| due);
         let due = contact_due.min(candidate_due);
-        if due > tick || due == NEVER {
-            self.ping_at = instant(due);
+        let at = self.ping_time(Some(due), config.ping_interval);
+        // At the end of time nothing is due any more.
+        let is_due = |at: Instant| at <= now && at != Instant::FAR_FUTURE;
+        if is_due(urgent_at) {
+            return self.ping_candidate(now, urgent?.1, config);
+        }
+        if !is_due(at) {
+            self.ping_at = at.min(urgent_at);
             return None;
         }
-        let hurried = self.is_hurried(config) && candidate_due < contact_due;
-        let pause = if hurried { HURRIED_PING_INTERVAL } else { config.ping_interval };
-        self.ping_allowed = now + pause.min(config.ping_interval);
-        // Exact again after the next call that returns `None`.
-        self.ping_at = self.ping_allowed;
-        if contact_due <= candidate_due {
-            let contact = self.contacts.get_mut(i)?;
-            contact.asked(tick);
-            return Some((Some(contact.id()), contact.addr()));
+        if candidate_due < contact_due {
+            return self.ping_candidate(now, candidate?.1, config);
         }
-        let (_, compact) = candidate?;
-        let mut pinged = self.candidates.remove(&compact)?;
-        if pinged.pinged(tick) {
-            self.candidates.admit(pinged, self.own, config);
-        }
-        Some((pinged.id, pinged.addr()))
+        self.pinged(now, config);
+        let contact = self.contacts.get_mut(contact?.1)?;
+        contact.asked(tick);
+        Some((Some(contact.id()), contact.addr()))
     }
 
     /// When [`Table::next_ping`] may have something to do: O(1).
@@ -129,6 +133,42 @@ impl<A: Addr> Table<A> {
             .map(move |(i, (_, news))| (news.saturating_add(after), i))
     }
 
+    fn ping_candidate(
+        &mut self,
+        now: Instant,
+        compact: A::Compact,
+        config: &Config,
+    ) -> Option<(Option<NodeId>, A)> {
+        self.pinged(now, config);
+        let mut pinged = self.candidates.remove(&compact)?;
+        if pinged.pinged(ticks(now)) {
+            self.candidates.admit(pinged, self.own, config);
+        }
+        Some((pinged.id, pinged.addr()))
+    }
+
+    /// A ping leaves now. The next may follow after the shortest pause; whether it does is known
+    /// after the next call that returns `None`.
+    fn pinged(&mut self, now: Instant, config: &Config) {
+        self.last_ping = Some(now);
+        self.ping_at = now + hurried_pause(config);
+    }
+
+    /// When a ping that is due may leave, at the earliest.
+    fn ping_time(&self, due: Option<Ticks>, pause: Duration) -> Instant {
+        let due = due.map_or(Instant::FAR_FUTURE, instant);
+        self.last_ping.map_or(due, |last| due.max(last + pause))
+    }
+
+    fn urgent_candidates(&self, config: &Config) -> impl Iterator<Item = &Candidate<A>> {
+        let everybody = self.is_hurried(config);
+        let own = self.own.target();
+        let reach = self.contacts.get(config.k - 1).map(|contact| contact.id().distance(own));
+        self.candidates.iter().filter(move |candidate| {
+            everybody || candidate.id.is_some_and(|id| Some(id.distance(own)) < reach)
+        })
+    }
+
     /// Forgets candidates that waited too long or would find no place any more.
     fn forget_candidates(&mut self, now: Ticks, config: &Config) {
         let mut candidates = core::mem::replace(&mut self.candidates, Candidates::new());
@@ -160,7 +200,9 @@ impl<A: Addr> Table<A> {
         for (i, contact) in self.contacts.iter().enumerate() {
             let rest = || self.contacts.iter().skip(i + 1);
             assert!(contact.fails() < config.max_fails.max(1));
-            assert!(self.ping_at <= instant(contact.due(config)).max(self.ping_allowed));
+            assert!(
+                self.ping_at <= self.ping_time(Some(contact.due(config)), config.ping_interval)
+            );
             assert!(rest().all(|other| other.compact() != contact.compact()));
             if is_local(contact.addr()) {
                 continue;
@@ -177,8 +219,13 @@ impl<A: Addr> Table<A> {
         for candidate in self.candidates.iter() {
             let is_contact = |c: &Contact<A>| *c.compact() == candidate.compact;
             assert!(!self.contacts.iter().any(is_contact), "a candidate is no contact");
-            assert!(self.ping_at <= instant(candidate.due).max(self.ping_allowed));
+            assert!(self.ping_at <= self.ping_time(Some(candidate.due), config.ping_interval));
         }
         self.candidates.check_invariants(self.own, config);
     }
+}
+
+/// The shortest pause between two pings.
+fn hurried_pause(config: &Config) -> Duration {
+    HURRIED_PING_INTERVAL.min(config.ping_interval)
 }

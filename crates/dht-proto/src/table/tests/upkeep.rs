@@ -190,6 +190,7 @@ fn strangers_are_verified_at_once_where_nobody_is_known_or_near() {
     }
     let neighbour = v4("127.0.0.9:6881");
     table.heard_query(T0, id(&[0x81]), neighbour, &config);
+    assert_eq!(table.next_ping(T0, &config), None, "the first ping has just left");
     assert_eq!(table.ping_due(), Some(T0 + HURRIED_PING_INTERVAL));
 }
 
@@ -304,4 +305,27 @@ fn no_instant_overflows() {
             }
         }
     }
+}
+
+/// Lookups for what we should store end at our nearest neighbours, so those are verified quickly
+/// although the table knows enough others.
+#[test]
+fn neighbours_are_verified_before_others() {
+    let config = Config { extended_buckets: true, ..Config::default() };
+    let mut table = filled::<SocketAddrV4>(60, &config);
+    let now = at(1);
+    while table.next_ping(now, &config).is_some() {}
+    let own = *table.own_id().as_bytes();
+    for n in 0..5_u8 {
+        let (mut far, mut near) = (own, own);
+        far[0] ^= 0x80 | n;
+        near[2] ^= n + 1;
+        let addr = |first| SocketAddrV4::nth(first + u32::from(n));
+        table.offer(now, Some(NodeId::from_bytes(far)), addr(500), &config);
+        table.offer(now, Some(NodeId::from_bytes(near)), addr(600), &config);
+    }
+    let sent = pings(&mut table, now + Duration::from_secs(1), &config);
+    let near: Vec<_> = sent.iter().map(|(_, addr)| *addr).collect();
+    assert!((0..5).all(|n| near.contains(&SocketAddrV4::nth(600 + n))), "{near:?}");
+    assert!(near.len() <= 6, "the others wait their turn: {near:?}");
 }
