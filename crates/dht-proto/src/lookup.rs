@@ -16,7 +16,7 @@ use crate::addr::Addr;
 use crate::config::Config;
 use crate::id::NodeId;
 use crate::item::Item;
-use crate::outbox::{Outbox, Work};
+use crate::outbox::Outbox;
 use crate::request::{AnnouncePort, Event, NodeInfo, Outcome};
 use crate::time::Instant;
 use crate::wire::{ErrorReply, Reply};
@@ -59,12 +59,12 @@ impl Goal {
 
 /// What the lookups need from the node around them.
 #[derive(Debug)]
-pub(crate) struct Ctx<'c, A> {
+pub(crate) struct Ctx<'c> {
     pub(crate) now: Instant,
     pub(crate) own_id: NodeId,
     pub(crate) config: &'c Config,
     pub(crate) stall: Duration,
-    pub(crate) outbox: &'c mut Outbox<A>,
+    pub(crate) outbox: &'c mut Outbox,
 }
 
 /// Names a query's lookup; outlives the lookup without harm.
@@ -113,7 +113,7 @@ impl<A: Addr> Lookups<A> {
     }
 
     /// Starts a lookup. The caller has made sure that there is room.
-    pub(crate) fn start(&mut self, walk: Walk<A>, ctx: &mut Ctx<'_, A>) -> WalkRef {
+    pub(crate) fn start(&mut self, walk: Walk<A>, ctx: &mut Ctx<'_>) -> WalkRef {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot {
                 generation: 0,
@@ -151,7 +151,7 @@ impl<A: Addr> Lookups<A> {
     }
 
     /// Puts the lookup back into the ring if it has more to ask.
-    pub(crate) fn after_ask(&mut self, walk: WalkRef, ctx: &mut Ctx<'_, A>) {
+    pub(crate) fn after_ask(&mut self, walk: WalkRef, ctx: &mut Ctx<'_>) {
         self.settle(walk.slot, ctx);
     }
 
@@ -161,7 +161,7 @@ impl<A: Addr> Lookups<A> {
         from: NodeInfo,
         addr: A,
         reply: &Reply<'_>,
-        ctx: &mut Ctx<'_, A>,
+        ctx: &mut Ctx<'_>,
     ) {
         if let Some(state) = self.state(walk) {
             state.on_reply(from, addr, reply, ctx);
@@ -175,7 +175,7 @@ impl<A: Addr> Lookups<A> {
         from: NodeInfo,
         addr: A,
         error: &ErrorReply<'_>,
-        ctx: &mut Ctx<'_, A>,
+        ctx: &mut Ctx<'_>,
     ) {
         if let Some(state) = self.state(walk) {
             state.on_error(from, addr, error, ctx.config.k);
@@ -183,7 +183,7 @@ impl<A: Addr> Lookups<A> {
         }
     }
 
-    pub(crate) fn on_stalled(&mut self, walk: WalkRef, addr: A, ctx: &mut Ctx<'_, A>) {
+    pub(crate) fn on_stalled(&mut self, walk: WalkRef, addr: A, ctx: &mut Ctx<'_>) {
         if let Some(state) = self.state(walk) {
             state.on_stalled(addr, walk.store);
             self.settle(walk.slot, ctx);
@@ -191,20 +191,14 @@ impl<A: Addr> Lookups<A> {
     }
 
     /// The query brought nothing: silence (`timeout`), an unreachable address, or a wrong id.
-    pub(crate) fn on_failed(
-        &mut self,
-        walk: WalkRef,
-        addr: A,
-        timeout: bool,
-        ctx: &mut Ctx<'_, A>,
-    ) {
+    pub(crate) fn on_failed(&mut self, walk: WalkRef, addr: A, timeout: bool, ctx: &mut Ctx<'_>) {
         if let Some(state) = self.state(walk) {
             state.on_failed(addr, walk.store, timeout);
             self.settle(walk.slot, ctx);
         }
     }
 
-    pub(crate) fn handle_timeout(&mut self, ctx: &mut Ctx<'_, A>) {
+    pub(crate) fn handle_timeout(&mut self, ctx: &mut Ctx<'_>) {
         // Every round ends a lookup or moves its deadline past `now`.
         while let Some(&(deadline, slot)) = self.deadlines.first() {
             if deadline > ctx.now {
@@ -221,6 +215,10 @@ impl<A: Addr> Lookups<A> {
     /// The next maintenance lookup that ended.
     pub(crate) fn pop_ended(&mut self) -> Option<Ended> {
         self.ended.pop_front()
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        !self.ended.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -254,7 +252,7 @@ impl<A: Addr> Lookups<A> {
     }
 
     /// Lets a lookup move on, end, or ask for a place in the ready ring.
-    fn settle(&mut self, slot: u32, ctx: &mut Ctx<'_, A>) {
+    fn settle(&mut self, slot: u32, ctx: &mut Ctx<'_>) {
         let Some(entry) = self.slots.get_mut(slot as usize) else { return };
         let Some(walk) = &mut entry.walk else { return };
         if walk.advance(ctx.now, ctx.stall, ctx.config) {
@@ -263,7 +261,7 @@ impl<A: Addr> Lookups<A> {
         }
         if !entry.queued && walk.can_ask(ctx.config) {
             entry.queued = true;
-            ctx.outbox.push(Work::Lookup(slot));
+            ctx.outbox.push(slot);
         }
         let deadline = walk.deadline();
         if deadline != entry.deadline {
@@ -273,7 +271,7 @@ impl<A: Addr> Lookups<A> {
         }
     }
 
-    fn finish(&mut self, slot: u32, ctx: &mut Ctx<'_, A>) {
+    fn finish(&mut self, slot: u32, ctx: &mut Ctx<'_>) {
         let Some(walk) = self.remove(slot) else { return };
         let (tag, goal) = (walk.tag, maintenance(&walk.goal));
         let outcome: Outcome = walk.finish(ctx.now, ctx.config.k);

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::health::{FamilyHealth, Problem, Trouble};
 use crate::id::{NodeId, Target, bep42};
 use crate::lookup::{Ctx, Goal, Lookups, Walk, WalkRef};
-use crate::outbox::{Outbox, Work};
+use crate::outbox::Outbox;
 use crate::request::{Event, Lookup, LookupId, NodeInfo};
 use crate::role::Role;
 use crate::seed::{Domain, Seed, Stream};
@@ -68,7 +68,7 @@ pub(crate) struct Node<A: Addr> {
     was_server: bool,
     voter: Voter<A>,
     external: Option<IpAddr>,
-    outbox: Outbox<A>,
+    outbox: Outbox,
     bootstrap: Vec<A>,
     /// Contacts of an earlier run that were not asked yet.
     restored: Vec<(NodeId, A)>,
@@ -218,9 +218,12 @@ impl<A: Addr> Node<A> {
     ) -> Option<(A, usize)> {
         self.last_now = self.last_now.max(now);
         while self.may_send() {
-            let sent = match self.next_work()? {
-                Work::Ping(id, addr) => self.send_ping(now, id, addr, buf),
-                Work::Lookup(slot) => self.send_next(now, slot, sibling_is_hungry, buf),
+            // Pings are few and spaced out, so they hold nobody up.
+            let sent = if let Some((id, addr)) = self.next_ping(now) {
+                self.send_ping(now, id, addr, buf)
+            } else {
+                let slot = self.outbox.pop()?;
+                self.send_next(now, slot, sibling_is_hungry, buf)
             };
             if let Some((to, len)) = sent {
                 self.stats.queries_out += 1;
@@ -338,7 +341,7 @@ impl<A: Addr> Node<A> {
             + Voter::<A>::memory_ceiling()
             + Transactions::<A, Purpose>::memory_ceiling(config)
             + Lookups::<A>::memory_ceiling(config)
-            + Outbox::<A>::memory_ceiling(config)
+            + Outbox::memory_ceiling(config)
             + Role::MEMORY_CEILING
             + (Table::<A>::max_len(config) + MAX_BOOTSTRAP) * size_of::<(NodeId, A)>()
     }
@@ -577,6 +580,9 @@ impl<A: Addr> Node<A> {
         let len = encode_query(buf, own_id, &tid, &self.config, read_only, want, ask.method);
         let (lookups, mut ctx) = self.lookups(now);
         lookups.after_ask(walk, &mut ctx);
+        if self.lookups.has_ended() || self.refresh_due().is_some_and(|due| due <= now) {
+            self.maintain(now);
+        }
         // Whatever does not fit a datagram is never answered, and ends like a lost one.
         len.map(|len| (to, len))
     }
@@ -624,7 +630,7 @@ impl<A: Addr> Node<A> {
 
     // Odds and ends.
 
-    fn lookups(&mut self, now: Instant) -> (&mut Lookups<A>, Ctx<'_, A>) {
+    fn lookups(&mut self, now: Instant) -> (&mut Lookups<A>, Ctx<'_>) {
         let stall = self.transactions.stall_timeout(&self.config);
         let own_id = self.table.own_id();
         let ctx = Ctx { now, own_id, config: &self.config, stall, outbox: &mut self.outbox };
@@ -639,15 +645,18 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    /// What is decided comes first, then the contacts of an earlier run: they make a restart warm.
-    fn next_work(&mut self) -> Option<Work<A>> {
-        self.outbox
-            .pop()
-            .or_else(|| self.restored.pop().map(|(id, addr)| Work::Ping(Some(id), addr)))
+    /// Contacts of an earlier run come first, all at once: they make a restart warm.
+    fn next_ping(&mut self, now: Instant) -> Option<(Option<NodeId>, A)> {
+        match self.restored.pop() {
+            Some((id, addr)) => Some((Some(id), addr)),
+            None => self.table.next_ping(now, &self.config),
+        }
     }
 
     fn has_work(&self) -> bool {
-        self.outbox.has_work() || !self.restored.is_empty()
+        self.outbox.has_work()
+            || !self.restored.is_empty()
+            || self.table.ping_due().is_some_and(|due| due <= self.last_now)
     }
 
     /// Whether a query may leave: there is a place for its transaction, and for what it may bring.
@@ -657,7 +666,7 @@ impl<A: Addr> Node<A> {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let pings = if self.outbox.accepts_pings() { self.table.ping_due() } else { None };
+        let pings = if self.may_send() { self.table.ping_due() } else { None };
         [
             self.transactions.poll_timeout(&self.config),
             self.lookups.poll_timeout(),

@@ -79,10 +79,16 @@ impl Snapshot {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         // Encoding writes to memory and keys are constant, so it cannot fail.
-        let body = self.to_bencode().unwrap_or_default();
+        Self::seal(&self.to_bencode().unwrap_or_default())
+    }
+
+    /// Puts magic and checksum before a body. Public for the fuzzer, which makes bodies of its own.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn seal(body: &[u8]) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        bytes.extend_from_slice(&Sha1::from(&body).digest().bytes());
-        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(&Sha1::from(body).digest().bytes());
+        bytes.extend_from_slice(body);
         bytes
     }
 

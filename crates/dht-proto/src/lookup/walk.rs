@@ -78,7 +78,7 @@ pub(crate) struct Walk<A> {
 }
 
 impl<A: Addr> Walk<A> {
-    pub(crate) fn new(goal: Goal, tag: Option<LookupId>, target: Target, ctx: &Ctx<'_, A>) -> Self {
+    pub(crate) fn new(goal: Goal, tag: Option<LookupId>, target: Target, ctx: &Ctx<'_>) -> Self {
         Self {
             harvest: Harvest::new(&goal),
             goal,
@@ -147,7 +147,7 @@ impl<A: Addr> Walk<A> {
         from: NodeInfo,
         addr: A,
         reply: &Reply<'_>,
-        ctx: &mut Ctx<'_, A>,
+        ctx: &mut Ctx<'_>,
     ) {
         let Some(asked) = self.answered(addr) else { return };
         if asked.store {
@@ -312,7 +312,7 @@ impl<A: Addr> Walk<A> {
         Some(self.asked.swap_remove(at))
     }
 
-    fn learn_nodes(&mut self, from: A, depth: u8, reply: &Reply<'_>, ctx: &Ctx<'_, A>) {
+    fn learn_nodes(&mut self, from: A, depth: u8, reply: &Reply<'_>, ctx: &Ctx<'_>) {
         let bytes = match A::FAMILY {
             crate::addr::Family::V4 => reply.nodes,
             crate::addr::Family::V6 => reply.nodes6,

@@ -1,11 +1,10 @@
-//! What a node does for itself: joining, refreshing stale buckets, pinging silent contacts.
+//! What a node does for itself: joining, and refreshing stale buckets.
 
 use core::time::Duration;
 
 use crate::addr::Addr;
 use crate::config::Config;
 use crate::lookup::{Goal, Maintenance};
-use crate::outbox::Work;
 use crate::time::Instant;
 
 use super::Node;
@@ -78,10 +77,6 @@ impl<A: Addr> Node<A> {
             let goal = Goal::Maintenance(Maintenance::Refresh);
             self.start_walk(now, goal, None, target, None);
         }
-        while self.outbox.accepts_pings() {
-            let Some((id, addr)) = self.table.next_ping(now, &self.config) else { break };
-            self.outbox.push(Work::Ping(id, addr));
-        }
     }
 
     /// When a bucket wants a refresh and there is room for the lookup.
@@ -93,12 +88,12 @@ impl<A: Addr> Node<A> {
     /// BEP 5: "Upon inserting the first node into its routing table and when starting up
     /// thereafter, the node should attempt to find the closest nodes in the DHT to itself."
     fn join(&mut self, now: Instant) {
+        self.maintain.join_at = Instant::FAR_FUTURE;
         if !self.has_room() {
             self.postpone(now);
             return;
         }
         self.maintain.joining = true;
-        self.maintain.join_at = Instant::FAR_FUTURE;
         let target = self.table.own_id().target();
         self.start_walk(now, Goal::Maintenance(Maintenance::Join), None, target, None);
         // Without anybody to ask the lookup has ended already.
