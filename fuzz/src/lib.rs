@@ -6,20 +6,26 @@
 //! A new target is a body here, a line in [`TARGETS`], a `[[bin]]`, a file of five lines in
 //! `fuzz_targets/`, and some seeds in `corpus/<target>/`.
 
+mod node;
 mod oracle;
 mod wire;
 
 use std::path::PathBuf;
 use std::{env, fs, io};
 
+pub use self::node::node;
 pub use self::wire::{decode, differential, round_trip};
 
 /// The body of a fuzz target. It panics if the input shows a fault.
 pub type Body = fn(&[u8]);
 
 /// Every target: its name, which is also the name of its corpus, and its body.
-pub const TARGETS: &[(&str, Body)] =
-    &[("decode", decode), ("differential", differential), ("round_trip", round_trip)];
+pub const TARGETS: &[(&str, Body)] = &[
+    ("decode", decode),
+    ("differential", differential),
+    ("round_trip", round_trip),
+    ("node", node),
+];
 
 /// Runs a body on the files named on the command line.
 ///

@@ -1,0 +1,10 @@
+//! Arbitrary datagrams, answers, operations and times into a whole node.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dht_fuzz::node(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    dht_fuzz::reproduce(dht_fuzz::node)
+}
