@@ -172,6 +172,21 @@ fn our_own_id_is_a_reflector() {
     assert_eq!((node.stats().contacts, node.stats().candidates), (0, 0));
 }
 
+/// libtorrent `invalid_error_msg`, `rpc_invalid_error_msg`: an error whose `e` is no list, or empty, or
+/// nonsense ends the query that it answers, and does nothing if it answers none.
+#[test]
+fn malformed_errors_end_their_query() {
+    for e in [&b"1:e5:words"[..], b"1:ei203e", b"1:ele", b"1:ede", b"1:el5:words3:abce", b""] {
+        let mut node = Lone::server(&[World::v4(0)]);
+        let (sent, _) = node.drain();
+        let error = [b"d", e, b"1:t4:", &tid(&sent[0].1), b"1:y1:ee"].concat();
+        assert_eq!(node.ask(World::v4(1), &error), None);
+        assert_eq!((node.stats().unsolicited, node.stats().errors_in), (1, 0));
+        assert_eq!(node.ask(World::v4(0), &error), None);
+        assert_eq!((node.stats().errors_in, node.stats().in_flight), (1, 0));
+    }
+}
+
 /// jech/dht drops it. It is an id, if an unlikely one.
 #[test]
 fn the_zero_id_is_an_id() {
