@@ -3,12 +3,14 @@
 
 #![allow(
     clippy::missing_panics_doc,
+    clippy::exhaustive_structs,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::wildcard_enum_match_arm,
-    reason = "the harness says what went wrong by panicking"
+    reason = "the harness says what went wrong by panicking, and tests build what they need"
 )]
 
 pub mod interop;
 pub mod populate;
+pub mod script;
 pub mod world;

@@ -14,7 +14,10 @@ use dht_proto::config::{Config, Mode};
 use dht_proto::request::{Event, Lookup, LookupId, Outcome};
 use dht_proto::seed::{Domain, PrfKey, Seed};
 use dht_proto::time::Instant;
+use dht_proto::wire::{Body, decode};
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+
+use crate::script::{Heard, Script};
 
 /// A datagram on its way.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,10 +39,10 @@ struct Host {
 }
 
 /// The network.
-#[derive(Debug)]
 pub struct World {
     hosts: Vec<Host>,
     by_addr: BTreeMap<SocketAddr, usize>,
+    scripts: BTreeMap<SocketAddr, Script>,
     queue: BinaryHeap<Reverse<InFlight>>,
     dice: PrfKey,
     sent: u64,
@@ -52,6 +55,12 @@ pub struct World {
     pub trace: u64,
 }
 
+impl core::fmt::Debug for World {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "World({} hosts, {:?})", self.by_addr.len() + self.scripts.len(), self.now)
+    }
+}
+
 impl World {
     /// An empty network whose every choice follows from `seed`.
     #[must_use]
@@ -59,6 +68,7 @@ impl World {
         Self {
             hosts: Vec::new(),
             by_addr: BTreeMap::new(),
+            scripts: BTreeMap::new(),
             queue: BinaryHeap::new(),
             dice: Seed::from_bytes([seed; 32]).key(Domain::Jitter),
             sent: 0,
@@ -102,6 +112,17 @@ impl World {
         }
         self.drive(index);
         index
+    }
+
+    /// Adds a host that answers queries by script, see [`script`](crate::script).
+    pub fn script(&mut self, addr: SocketAddr, script: Script) {
+        assert!(!self.by_addr.contains_key(&addr), "{addr} is taken");
+        assert!(self.scripts.insert(addr, script).is_none(), "{addr} is taken");
+    }
+
+    /// Puts a datagram on its way, from any address.
+    pub fn post(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        self.send(from, to, bytes);
     }
 
     /// A network of `n` servers on global addresses, each in its own /24, joined through the first.
@@ -232,7 +253,10 @@ impl World {
 
     fn deliver(&mut self) {
         let Some(Reverse(datagram)) = self.queue.pop() else { return };
-        let Some(&index) = self.by_addr.get(&datagram.to) else { return };
+        let Some(&index) = self.by_addr.get(&datagram.to) else {
+            self.deliver_to_script(&datagram);
+            return;
+        };
         let host = &mut self.hosts[index];
         if !host.up {
             return;
@@ -248,6 +272,16 @@ impl World {
             self.send(datagram.to, sent.to, reply[..sent.len].to_vec());
         }
         self.drive(index);
+    }
+
+    fn deliver_to_script(&mut self, datagram: &InFlight) {
+        let (now, from, to) = (self.now, datagram.from, datagram.to);
+        let Some(script) = self.scripts.get_mut(&to) else { return };
+        let Ok(message) = decode(&datagram.bytes) else { return };
+        let Body::Query(query) = message.body else { return };
+        for answer in script(&Heard { now, from, to, message, query }) {
+            self.send(to, from, answer);
+        }
     }
 
     /// Lets a node do what is due and drains it; then checks the progress rule: another

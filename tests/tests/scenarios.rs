@@ -246,6 +246,25 @@ fn dual_stack_nodes_serve_both_networks() {
     assert_eq!(ends.count(), 1, "exactly one end for {id:?}");
 }
 
+/// libtorrent simulation `dht_dual_stack_mutable_item`: both networks store it, and the reader hears of
+/// each version once.
+#[test]
+fn dual_stack_mutable_items() {
+    let mut world = World::new(8);
+    let first = [World::v4(0), World::v6(0)];
+    for i in 0..20 {
+        let bootstrap = if i == 0 { &[][..] } else { &first };
+        world.add(&[World::v4(i), World::v6(i)], World::server_config(bootstrap));
+    }
+    world.run_for(Duration::from_secs(300));
+    for (seq, value) in [(1, &b"3:one"[..]), (2, b"3:two")] {
+        let item = signed(seq, value);
+        assert_eq!(world.look_up(4, &put(&item, None)).1.stored, 16);
+        let (_, done) = world.look_up(11, &get(item.id(), b"salt"));
+        assert_eq!(done.item.as_deref(), Some(&item));
+    }
+}
+
 /// BEP 32 `want`: a node with no IPv6 bootstrap finds the IPv6 network through IPv4 nodes.
 #[test]
 fn one_network_leads_to_the_other() {

@@ -74,7 +74,7 @@ pub trait Addr:
     const NODE_LEN: usize = ID_LEN + Self::COMPACT_LEN;
     /// The longest datagram sent to this family: no usual path fragments it.
     const MAX_DATAGRAM: usize;
-    /// The most peers in one `values` list.
+    /// The most peers in one `values` list: eight nodes fit beside them into 1024 bytes (BEP 32).
     const MAX_VALUES: usize;
     /// The same beside the two filters of a scrape (BEP 33).
     const MAX_VALUES_WITH_SCRAPE: usize;
@@ -119,7 +119,7 @@ impl Addr for SocketAddrV4 {
     const COMPACT_LEN: usize = 6;
     const MAX_DATAGRAM: usize = 1_400;
     const MAX_VALUES: usize = 50;
-    const MAX_VALUES_WITH_SCRAPE: usize = 30;
+    const MAX_VALUES_WITH_SCRAPE: usize = 20;
 
     fn from_socket_addr(addr: SocketAddr) -> Option<Self> {
         match addr.ip().to_canonical() {
@@ -174,8 +174,8 @@ impl Addr for SocketAddrV6 {
     const FAMILY: Family = Family::V6;
     const COMPACT_LEN: usize = 18;
     const MAX_DATAGRAM: usize = 1_232;
-    const MAX_VALUES: usize = 35;
-    const MAX_VALUES_WITH_SCRAPE: usize = 15;
+    const MAX_VALUES: usize = 28;
+    const MAX_VALUES_WITH_SCRAPE: usize = 8;
 
     fn from_socket_addr(addr: SocketAddr) -> Option<Self> {
         match addr.ip().to_canonical() {

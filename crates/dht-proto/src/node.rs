@@ -18,7 +18,7 @@ use crate::MAX_DATAGRAM;
 use crate::addr::{Addr, Family, Scope};
 use crate::config::Config;
 use crate::health::{FamilyHealth, Problem, Trouble};
-use crate::id::{NodeId, Target, bep42};
+use crate::id::{ID_LEN, NodeId, Target, bep42};
 use crate::lookup::{Ctx, Goal, Lookups, Walk, WalkRef};
 use crate::outbox::Outbox;
 use crate::request::{Event, Lookup, LookupId, NodeInfo};
@@ -161,16 +161,17 @@ impl<A: Addr> Node<A> {
                     }
                 }
             }
-            Err(DecodeError::BadQuery { tid, code, text }) => {
+            Err(DecodeError::BadQuery { tid, code, text }) if datagram.len() > ID_LEN => {
                 self.refuse(now, from, tid, code, text, out)
             }
+            // A query has an id, so nobody who is shorter than one means us to answer; libtorrent
+            // does not read such datagrams either. It would only multiply the bytes of a forger.
             Err(_) => {
                 self.stats.malformed += 1;
                 None
             }
         };
         if let Some(len) = sent {
-            self.stats.replies_out += 1;
             self.stats.bytes_out += len as u64;
         }
         sent

@@ -45,8 +45,8 @@ use crate::stats::Stats;
 use crate::time::Instant;
 use crate::wire::{Method, Put, Query, Reply, Want, code};
 
-/// Room for the compact peers of one reply: 50 on v4, 35 on v6.
-const VALUES_LEN: usize = 35 * 18;
+/// Room for the compact peers of one reply: 50 on v4, 28 on v6.
+const VALUES_LEN: usize = 28 * 18;
 /// BEP 51: `interval` is "between 0 and 21600".
 const MAX_INTERVAL_SECS: u64 = 21_600;
 /// A forged signature costs its network's budget as much as this many bytes, because checking it

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
-use crate::addr::{Addr, Family, Scope};
+use crate::addr::{Addr, Scope};
 use crate::time::Instant;
 
 /// Votes after which a round may end.
@@ -147,14 +147,14 @@ impl<A: Addr> Voter<A> {
     }
 }
 
-/// What has one vote: an IPv4 address, or a /64, of which one host may use every address.
+/// What has one vote: a /24 or /64, of which one operator may use every address. In a local network
+/// every host has one.
 fn source<A: Addr>(voter: A) -> u64 {
-    match (A::FAMILY, voter.ip()) {
-        (Family::V4, IpAddr::V4(ip)) => u64::from(u32::from(ip)),
+    match voter.ip() {
         _ if voter.scope() == Scope::Global => voter.subnet(),
+        IpAddr::V4(ip) => u64::from(u32::from(ip)),
         // Hosts of a local network share their /64.
-        (_, IpAddr::V6(ip)) => u128::from(ip) as u64,
-        (_, IpAddr::V4(_)) => voter.subnet(),
+        IpAddr::V6(ip) => u128::from(ip) as u64,
     }
 }
 
@@ -334,6 +334,17 @@ mod tests {
             changes.extend(votes.vote(at(0), SocketAddrV6::new(host, 1, 0, 0), ours));
         }
         assert_eq!(changes, [ours]);
+    }
+
+    #[test]
+    fn a_slash_24_has_one_vote() {
+        let mut votes = Voter::<SocketAddrV4>::new();
+        for n in 0..1_000_u16 {
+            let host = SocketAddrV4::new(Ipv4Addr::new(77, 7, 7, n as u8), n);
+            let now = Instant::from_secs(60 * u64::from(n));
+            assert_eq!(votes.vote(now, host, OTHER), None);
+        }
+        assert_eq!(votes.sources.len(), 1);
     }
 
     #[test]

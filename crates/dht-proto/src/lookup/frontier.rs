@@ -72,11 +72,15 @@ impl<A: Addr> Frontier<A> {
         self.candidates.truncate(max);
     }
 
-    /// Adds a node whose id we learn from its own answer (a bootstrap address).
+    /// Adds a node whose id we learn from its own answer (a bootstrap address). Whoever told us of
+    /// another id at this address was wrong.
     pub(crate) fn introduce(&mut self, id: NodeId, addr: A, max: usize) {
-        if self.at(addr).is_none() {
-            self.add(id, addr, 1, max);
+        match self.candidates.iter().position(|other| other.addr == addr) {
+            Some(at) if self.candidates.get(at).is_some_and(|other| other.id == id) => return,
+            Some(at) => drop(self.candidates.remove(at)),
+            None => {}
         }
+        self.add(id, addr, 1, max);
     }
 
     /// The candidate at this address.
@@ -241,6 +245,18 @@ mod tests {
         frontier.replied(addr("1.1.1.1:1"), None, false);
         frontier.replied(addr("2.2.2.2:2"), None, false);
         assert_eq!(ids(&frontier), [1]);
+    }
+
+    #[test]
+    fn an_answer_corrects_a_false_claim_to_its_address() {
+        let mut frontier = frontier(&[(1, "1.1.1.1:1"), (7, "1.1.7.1:1")]);
+        frontier.introduce(id(9), addr("1.1.1.1:1"), 100);
+        frontier.replied(addr("1.1.1.1:1"), None, false);
+        assert_eq!(ids(&frontier), [9]);
+        frontier.introduce(id(7), addr("1.1.7.1:1"), 100);
+        frontier.replied(addr("1.1.7.1:1"), None, false);
+        assert_eq!(ids(&frontier), [7, 9]);
+        frontier.check_invariants(100);
     }
 
     #[test]

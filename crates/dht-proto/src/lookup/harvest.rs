@@ -21,6 +21,10 @@ const MAX_PEERS: usize = 5_000;
 /// Peers taken from one reply: libtorrent, the most generous, sends a hundred.
 pub(crate) const MAX_PEERS_PER_REPLY: usize = 128;
 
+/// jech/dht before 0.25 stored the `port` of announces with `implied_port`, which is 1 from many: no
+/// peer of BitTorrent listens below this port.
+const MIN_PEER_PORT: u16 = 2;
+
 /// The finds of one lookup.
 #[derive(Debug)]
 pub(crate) struct Harvest<A> {
@@ -105,7 +109,7 @@ impl<A: Addr> Harvest<A> {
         let values = reply.values.iter().flat_map(|values| values.iter());
         let peers: Vec<A> = values
             .filter_map(A::from_socket_addr)
-            .filter(|peer| peer.is_credible_from(from))
+            .filter(|peer| peer.port() >= MIN_PEER_PORT && peer.is_credible_from(from))
             .take(MAX_PEERS_PER_REPLY)
             .collect();
         if let Some(scrape) = &mut self.scrape {

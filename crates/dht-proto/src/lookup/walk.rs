@@ -180,9 +180,9 @@ impl<A: Addr> Walk<A> {
 
     /// The query got slow: its place is free for another one.
     pub(crate) fn on_stalled(&mut self, addr: A, store: bool) {
-        let Some(asked) = self.asked.iter_mut().find(|a| a.addr == addr && a.store == store) else {
-            return;
-        };
+        // An address may be asked twice: as a seed, and under the id that somebody told us.
+        let stalls = |a: &&mut Asked<A>| a.addr == addr && a.store == store && !a.stalled;
+        let Some(asked) = self.asked.iter_mut().find(stalls) else { return };
         asked.stalled = true;
         if store {
             return;

@@ -296,11 +296,18 @@ impl<A: Addr> Torrent<A> {
     }
 
     /// Removes a peer from whichever list it is in; false if it is in none.
+    ///
+    /// BEP 33: "<Infohash,IP> tuples in the database must be unique while port numbers, seed status
+    /// and other values may be updated". In a local network one host may run many peers.
     fn remove(&mut self, peer: A) -> bool {
-        let compact = peer.compact();
         for peers in [&mut self.downloaders, &mut self.seeds] {
-            if let Ok(position) = peers.binary_search_by_key(&compact, |other| other.addr) {
-                peers.remove(position);
+            let found = if peer.scope() == Scope::Global {
+                range_of(peers, peer, Addr::ip)
+            } else {
+                range_of(peers, peer, Addr::compact)
+            };
+            if !found.is_empty() {
+                peers.drain(found);
                 return true;
             }
         }
@@ -339,6 +346,14 @@ impl<A: Addr> Torrent<A> {
         for peers in [&self.downloaders, &self.seeds] {
             assert!(peers.is_sorted_by(|a, b| a.addr < b.addr), "sorted by address, none twice");
         }
+        let same_host = |pair: &[Peer<A>]| match pair {
+            [a, b] => {
+                let (a, b) = (A::from_compact(a.addr), A::from_compact(b.addr));
+                a.ip() == b.ip() && a.scope() == Scope::Global
+            }
+            _ => false,
+        };
+        assert!(![&self.downloaders, &self.seeds].iter().any(|l| l.windows(2).any(same_host)));
         let both = |peer: &Peer<A>| {
             self.seeds.binary_search_by_key(&peer.addr, |other| other.addr).is_ok()
         };

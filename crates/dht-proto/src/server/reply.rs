@@ -14,6 +14,9 @@ use crate::wire::{Body, ErrorReply, Message, Reply, Values, Want};
 const MAX_NODES: usize = 20;
 const NODE_LEN_V4: usize = ID_LEN + 6;
 const NODE_LEN_V6: usize = ID_LEN + 18;
+/// BEP 32: a node "must not send UDP datagrams with a payload larger than 1024 octets". Only what
+/// cannot be left out goes beyond: a stored item (BEP 44), and a transaction id as long as that.
+const MAX_USUAL: usize = 1_024;
 /// What `5:nodes` or `6:nodes6` and the length of the string take, at most.
 const LIST_OVERHEAD: usize = 12;
 
@@ -91,16 +94,20 @@ impl<'a, A: Addr> Envelope<'a, A> {
     ///
     /// `None` if not even the id fits, which takes a transaction id of over a thousand bytes.
     pub(super) fn reply(&self, mut draft: Draft<'_>, out: &mut [u8]) -> Option<usize> {
-        if let Some(len) = self.message(draft.body::<A>()).encode(room::<A>(out)) {
+        let longest = if draft.reply.v.is_some() { A::MAX_DATAGRAM } else { MAX_USUAL };
+        let longest = longest.min(room::<A>(out).len());
+        let usual = out.get_mut(..longest).unwrap_or_default();
+        if let Some(len) = self.message(draft.body::<A>()).encode(usual) {
             return Some(len);
         }
-        let limit = room::<A>(out).len();
+        let limit = usual.len();
         let (nodes, nodes6) = (draft.reply.nodes.take(), draft.reply.nodes6.take());
         let left = loop {
             match limit.checked_sub(self.message(draft.body::<A>()).encoded_len()) {
                 Some(left) => break left,
                 // Everything in a draft is halved or dropped, so this ends after a few turns.
-                None => shorten::<A>(&mut draft)?,
+                None if shorten::<A>(&mut draft).is_none() => break 0,
+                None => {}
             }
         };
         (draft.reply.nodes, draft.reply.nodes6) = fill(left, nodes, nodes6);

@@ -56,6 +56,9 @@ impl<A: Addr> Bench<A> {
         )?;
         self.server.check_invariants(&self.config);
         assert!(len <= A::MAX_DATAGRAM);
+        if let Body::Reply(Reply { v: None, .. }) = wire::decode(&out[..len]).unwrap().body {
+            assert!(len <= 1024 || self.tid.len() > 900, "BEP 32: not over 1024 octets");
+        }
         let message = wire::decode(&out[..len]).unwrap();
         assert_eq!(message.tid, self.tid, "the transaction id is echoed");
         assert_eq!(message.ip, Some((from.ip(), Some(from.port()))));

@@ -238,7 +238,7 @@ impl Model {
     }
 
     fn announce(&mut self, new: Entry, config: &Config) -> Result<(), OverQuota> {
-        let known = |entry: &Entry| entry.hash == new.hash && entry.peer == new.peer;
+        let known = |entry: &Entry| entry.hash == new.hash && entry.peer.ip() == new.peer.ip();
         if let Some(entry) = self.0.iter_mut().find(|entry| known(entry)) {
             *entry = new;
             return Ok(());
