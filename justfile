@@ -40,3 +40,15 @@ fuzz-replay:
 # Fuzz one target (needs nightly and cargo-fuzz), for example: just fuzz decode 60
 fuzz TARGET SECONDS="60":
     cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -max_len=1500
+
+# Instructions per query of the core, under callgrind (needs valgrind).
+bench-core:
+    cargo bench -p dht-tests --bench core
+
+# Queries answered per second over loopback UDP, against a bare echo of the same sizes.
+bench-serve:
+    cargo run --release -p dht-mio --example serve_ratio
+
+# Bytes of an idle node, and the ceiling of a busy one.
+bench-memory:
+    cargo test -p dht-tests --test memory -- --nocapture

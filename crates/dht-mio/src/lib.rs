@@ -30,3 +30,8 @@ pub use handle::{DEFAULT_TIMEOUT, Dht, Sample};
 pub use health::{ExternalAddr, Health, Stats};
 pub use lookup::{LookupHandle, Peers};
 pub use notice::Notice;
+
+/// The examples of the README run as doctests, so that they stay true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
