@@ -263,7 +263,9 @@ impl World {
                     if let Some(target) = target(heard.query.method) {
                         let mut nodes = nodes.clone();
                         let mut index = 0..;
-                        nodes.retain(|_| index.next().is_some_and(|j: usize| (i + 2 * j) % 3 != 0));
+                        nodes.retain(|_| {
+                            index.next().is_some_and(|j: usize| !(i + 2 * j).is_multiple_of(3))
+                        });
                         nodes.sort_by_key(|(id, _)| id.distance(target));
                         nodes.truncate(8);
                         honest.nodes = nodes;

@@ -21,7 +21,7 @@ use dht_proto::request::{Ended, Lookup};
 use dht_proto::seed::{Domain, Seed, Stream};
 use dht_proto::snapshot::Snapshot;
 use dht_proto::time::Instant;
-use dht_proto::wire::{Body, Message, Method, Put, Reply, decode};
+use dht_proto::wire::{Body, Message, Method, Put, Query, Reply, Want, decode};
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
 use dht_tests::populate::full_table;
 use dht_tests::script::{Answer, query};
@@ -102,7 +102,7 @@ fn a_million_spoofed_queries_change_no_contact() {
             };
             let mut reply = [0; MAX_DATAGRAM];
             let mut bytes = [0; 256];
-            let body = Body::Query(dht_proto::wire::Query { id, want: Default::default(), method });
+            let body = Body::Query(Query { id, want: Want::default(), method });
             let message = Message {
                 tid: b"aa",
                 version: None,
@@ -359,7 +359,7 @@ fn plain_replies_multiply_bytes_no_more_than_they_must() {
     let info_hash = target.info_hash();
     let mut factor = |bytes: &[u8]| {
         let answer = ask(&mut dht, now, World::v4(5000), bytes).unwrap();
-        answer.len() as f64 / bytes.len() as f64
+        f64::from(answer.len() as u32) / f64::from(bytes.len() as u32)
     };
     let plain = |method| query(id, b"abcd", false, method);
     assert!(factor(&plain(Method::Ping)) < 1.4);

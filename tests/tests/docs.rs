@@ -35,6 +35,10 @@ fn spans(text: &str) -> impl Iterator<Item = &str> {
     text.lines().flat_map(|line| line.split('`').skip(1).step_by(2))
 }
 
+fn is_file_name(span: &str) -> bool {
+    Path::new(span).extension().is_some_and(|extension| extension == "rs")
+}
+
 #[test]
 fn tests_named_in_the_protocol_page_exist() {
     let mut found = BTreeMap::new();
@@ -57,7 +61,7 @@ fn files_named_in_the_pages_exist() {
     let core = root().join("crates/dht-proto/src");
     for page in ["PROTOCOL.md", "ARCHITECTURE.md", "DESIGN.md"] {
         let text = std::fs::read_to_string(root().join("docs").join(page)).unwrap();
-        for span in spans(&text).filter(|span| span.ends_with(".rs")) {
+        for span in spans(&text).filter(|span| is_file_name(span)) {
             let exists = core.join(span).is_file() || root().join(span).is_file();
             assert!(exists, "{page}: no file {span}");
         }

@@ -42,6 +42,11 @@ fn client() -> Config {
     config
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    clippy::unnecessary_wraps,
+    reason = "scripts have this signature"
+)]
 fn honest(_: usize, heard: &Heard<'_>, answer: Answer) -> Option<Vec<u8>> {
     Some(answer.encode(heard.message.tid))
 }
@@ -463,10 +468,10 @@ fn scrapes_merge_filters_and_count_legacy_replies() {
 fn unsorted_replies_give_sorted_results() {
     let (mut world, ours, _) = among(|i, heard, mut answer| {
         if i % 2 == 0 {
-            answer.nodes.reverse()
+            answer.nodes.reverse();
         } else {
             let n = answer.nodes.len() / 2;
-            answer.nodes.rotate_left(n)
+            answer.nodes.rotate_left(n);
         }
         Some(answer.encode(heard.message.tid))
     });
@@ -511,7 +516,7 @@ fn nodes_that_answer_errors_do_not_block_the_end() {
 /// know. That is no reason to drop them: they serve get_peers as well as anybody.
 #[test]
 fn silence_to_get_put_and_sample_infohashes_blames_nobody() {
-    let silent = |i: usize| i % 2 == 0;
+    let silent = |i: usize| i.is_multiple_of(2);
     let (mut world, ours, log) = among(move |i, heard, answer| match heard.query.method {
         Method::Get { .. } | Method::Put(_) | Method::SampleInfohashes { .. } if silent(i) => None,
         _ => Some(answer.encode(heard.message.tid)),
