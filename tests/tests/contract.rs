@@ -270,6 +270,25 @@ proptest! {
     }
 }
 
+/// Found by fuzzing: a self-lookup that is due while users' lookups take every place waits its turn,
+/// and does not make the loop spin.
+#[test]
+fn rule_2_maintenance_that_finds_no_room_comes_back_later() {
+    let mut config = World::server_config(&[World::v4(0)]);
+    config.max_lookups = 4;
+    let mut now = Instant::from_secs(1);
+    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    for i in 0..4 {
+        dht.start(now, &find_node(i)).unwrap();
+    }
+    for _ in 0..30 {
+        dht.handle_timeout(now);
+        drain(&mut dht, now);
+        assert!(dht.poll_timeout().unwrap() > now, "progress");
+        now = now + Duration::from_millis(500);
+    }
+}
+
 // Rule 3.
 
 #[test]
