@@ -38,6 +38,8 @@ pub(super) struct Announce<A> {
 /// [`Config::max_announces_per_subnet`] entries of one network, and as many, or a quarter of
 /// `max_torrents` if that is more, of one /16 (v6 /32).
 ///
+/// An IP on the internet is one peer of a torrent, as BEP 33 demands.
+///
 /// A full torrent replaces its oldest peer; peers of one network first replace each other, so that
 /// a network never holds more than an eighth of a torrent. A full store drops the weakest of
 /// sixteen random torrents: the one with few peers, far from our id, announced by an allocation
