@@ -1,6 +1,6 @@
 //! KRPC messages (BEP 5, 32, 33, 42, 43, 44, 51): borrowed values, decoded and encoded in one pass.
 //!
-//! [`decode`] never panics, allocates nothing and takes time linear in the datagram. A decoded
+//! [`decode()`] never panics, allocates nothing and takes time linear in the datagram. A decoded
 //! [`Message`] cannot hold an illegal query: what is missing or has the wrong type is a
 //! [`DecodeError`], which knows whether an answer is due.
 //!
