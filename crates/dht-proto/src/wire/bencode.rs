@@ -130,6 +130,26 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Moves past `text` if it is next.
+    #[inline]
+    pub(super) fn literal<const N: usize>(&mut self, text: &[u8; N]) -> bool {
+        match self.rest.split_first_chunk() {
+            Some((first, rest)) if first == text => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The next `N` bytes, the inside of a string of known length.
+    #[inline]
+    pub(super) fn chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
+        let (chunk, rest) = self.rest.split_first_chunk()?;
+        self.rest = rest;
+        Some(chunk)
+    }
+
     /// Whether the next value is a list.
     pub(super) const fn is_list(&self) -> bool {
         matches!(self.rest, [b'l', ..])
@@ -212,7 +232,7 @@ impl<'a> Reader<'a> {
     ///
     /// Half of all work is done here. An `Option` of a slice comes back in registers, a `Result`
     /// does not: hence the cause of a failure is found out apart.
-    fn take_string(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn take_string(&mut self) -> Option<&'a [u8]> {
         // Nearly all lengths of a message have one or two digits.
         let (len, rest) = match self.rest {
             [a, b':', rest @ ..] => (digit(*a)?, rest),

@@ -1,6 +1,7 @@
 //! From datagram to [`Message`].
 
 mod args;
+mod canonical;
 mod reply;
 
 use core::fmt;
@@ -100,6 +101,14 @@ pub fn decode(datagram: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
     if datagram.first() != Some(&b'd') {
         return Err(DecodeError::NotADictionary);
     }
+    if let Some(message) = canonical::query(datagram) {
+        return Ok(message);
+    }
+    by_key(datagram)
+}
+
+/// Reads a message of any form, key by key.
+fn by_key(datagram: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
     let mut reader = Reader::new(datagram);
     let mut top = Top::default();
     top.read(&mut reader)?;

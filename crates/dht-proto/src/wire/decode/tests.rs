@@ -11,6 +11,7 @@ use crate::id::{InfoHash, ItemId, NodeId, Target};
 use crate::wire::{Method, Put};
 
 mod bep_examples;
+mod canonical;
 mod malformed;
 mod tolerance;
 
