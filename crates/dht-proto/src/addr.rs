@@ -70,6 +70,8 @@ pub trait Addr:
     const FAMILY: Family;
     /// Length of the compact form: 6 or 18 bytes.
     const COMPACT_LEN: usize;
+    /// What precedes a compact form that is a bencoded string: `6:` or `18:`.
+    const COMPACT_PREFIX: &'static [u8];
     /// Length of a compact node, id then address: 26 or 38 bytes.
     const NODE_LEN: usize = ID_LEN + Self::COMPACT_LEN;
     /// The longest datagram sent to this family: no usual path fragments it.
@@ -117,6 +119,7 @@ impl Addr for SocketAddrV4 {
 
     const FAMILY: Family = Family::V4;
     const COMPACT_LEN: usize = 6;
+    const COMPACT_PREFIX: &'static [u8] = b"6:";
     const MAX_DATAGRAM: usize = 1_400;
     const MAX_VALUES: usize = 50;
     const MAX_VALUES_WITH_SCRAPE: usize = 20;
@@ -173,6 +176,7 @@ impl Addr for SocketAddrV6 {
 
     const FAMILY: Family = Family::V6;
     const COMPACT_LEN: usize = 18;
+    const COMPACT_PREFIX: &'static [u8] = b"18:";
     const MAX_DATAGRAM: usize = 1_232;
     const MAX_VALUES: usize = 28;
     const MAX_VALUES_WITH_SCRAPE: usize = 8;

@@ -7,6 +7,7 @@ use core::convert::Infallible;
 use core::hash::Hasher;
 
 use rand_core::{CryptoRng, TryCryptoRng, TryRng};
+use siphasher::sip::{self, SipHasher13};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 /// Thirty-two bytes of entropy from which every random choice of a node follows.
@@ -111,12 +112,25 @@ impl core::fmt::Debug for PrfKey {
 }
 
 impl PrfKey {
+    /// Hashes a word to a place in a table (SipHash-1-3).
+    ///
+    /// What is hashed like this is never shown to anybody: fewer rounds are enough to keep others
+    /// from choosing words that share a place, as Rust's own hash maps hold.
+    #[must_use]
+    #[inline]
+    pub fn place(&self, word: u64) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(self.k0, self.k1);
+        hasher.write(&word.to_le_bytes());
+        hasher.finish()
+    }
+
     /// Hashes the concatenation of `parts` to 64 bits (SipHash-2-4).
     ///
     /// Parts are not delimited: callers use fixed-length parts, or put the variable one last.
     #[must_use]
+    #[inline]
     pub fn hash(&self, parts: &[&[u8]]) -> u64 {
-        let mut hasher = siphasher::sip::SipHasher24::new_with_keys(self.k0, self.k1);
+        let mut hasher = sip::SipHasher24::new_with_keys(self.k0, self.k1);
         for part in parts {
             hasher.write(part);
         }

@@ -27,11 +27,12 @@ mod token;
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::net::{SocketAddrV4, SocketAddrV6};
 use core::time::Duration;
 
 use self::items::{Admission, ItemStore, Refusal, Terms};
 use self::peers::{Announce, PeerStore};
-use self::reply::{Draft, Envelope, Nodes};
+use self::reply::{Envelope, MAX_NODES, ROOM_V4, ROOM_V6};
 use self::sample::{Dice, Samples};
 use self::throttle::{Level, Network, Throttle};
 use self::token::{Period, Tokens};
@@ -43,10 +44,10 @@ use crate::item::Item;
 use crate::seed::{Domain, PrfKey, Seed, Stream};
 use crate::stats::Stats;
 use crate::time::Instant;
-use crate::wire::{Method, Put, Query, Reply, Want, code};
+use crate::wire::{Method, Put, Query, Reply, Values, Want, code, value_len};
 
-/// Room for the compact peers of one reply: 50 on v4, 28 on v6.
-const VALUES_LEN: usize = 28 * 18;
+/// Room for the peers of one reply, as bencoded strings: 50 on v4, 28 on v6.
+const VALUES_LEN: usize = 28 * value_len::<SocketAddrV6>();
 /// BEP 51: `interval` is "between 0 and 21600".
 const MAX_INTERVAL_SECS: u64 = 21_600;
 /// A forged signature costs its network's budget as much as this many bytes, because checking it
@@ -286,7 +287,7 @@ impl<A: Addr> Server<A> {
         Ok(match *method {
             Method::Ping => call.reply_id(out),
             Method::FindNode { target } | Method::Unknown { target: Some(target), .. } => {
-                call.reply_nodes(target, out)
+                call.reply_nodes(target, call.reply(), out)
             }
             Method::Unknown { target: None, .. } => {
                 return Err(Refusal::new(code::METHOD_UNKNOWN, "method unknown"));
@@ -316,33 +317,33 @@ impl<A: Addr> Server<A> {
         out: &mut [u8],
     ) -> Option<usize> {
         let target = query.info_hash.target();
-        let nodes = call.nodes(target);
         let token = self.tokens.issue(call.period(), call.from, target);
-        let mut draft = call.draft(&nodes);
-        draft.reply.token = Some(&token);
+        let mut reply = call.reply();
+        reply.token = Some(&token);
 
-        let mut values = [0; VALUES_LEN];
+        let mut values: [u8; VALUES_LEN];
         let filters: [Filter; 2];
         let dice = Dice::new(self.random.next());
         let torrent = self.peers.as_mut().and_then(|peers| peers.get(call.now, query.info_hash));
         if let Some(torrent) = torrent {
             let scrape = query.scrape && call.level == Level::Full;
+            values = [0; VALUES_LEN];
             let len = torrent.sample(dice, query.noseed, call.values(scrape), &mut values);
-            draft.values = values.get(..len).unwrap_or_default();
+            reply.values = values.get(..len).filter(|v| !v.is_empty()).map(Values::of_strings);
             if scrape {
                 // BEP 33: both filters are there if there is an entry, even if one is empty.
                 filters = torrent.filters().into();
                 let [seeds, downloaders] = &filters;
-                draft.reply.seeds_filter = Some(seeds.as_bytes());
-                draft.reply.peers_filter = Some(downloaders.as_bytes());
+                reply.seeds_filter = Some(seeds.as_bytes());
+                reply.peers_filter = Some(downloaders.as_bytes());
             }
             // Without a token newcomers turn to our neighbours, where there is room; those that
             // are stored here may renew. Like libtorrent, which withholds it from all.
             if torrent.is_full_for(call.from, call.ctx.config) {
-                draft.reply.token = None;
+                reply.token = None;
             }
         }
-        call.envelope.reply(draft, out)
+        call.reply_nodes(target, reply, out)
     }
 
     fn announce(
@@ -371,24 +372,23 @@ impl<A: Addr> Server<A> {
         known_seq: Option<i64>,
         out: &mut [u8],
     ) -> Option<usize> {
-        let nodes = call.nodes(id.target());
         let token = self.tokens.issue(call.period(), call.from, id.target());
-        let mut draft = call.draft(&nodes);
-        draft.reply.token = Some(&token);
+        let mut reply = call.reply();
+        reply.token = Some(&token);
         let item = self.items.as_ref().and_then(|items| items.get(call.now, id));
         if let Some(item) = item.filter(|_| call.level <= Level::Reduced) {
             let signed = item.signed();
-            draft.reply.seq = signed.map(|signed| signed.seq);
+            reply.seq = signed.map(|signed| signed.seq);
             // BEP 44: with `seq`, a node "SHOULD only return the value if the stored item's
             // sequence number is greater"; it leaves out k, v and sig, and nothing else.
             let known = signed.zip(known_seq).is_some_and(|(signed, known)| signed.seq <= known);
             if !known {
-                draft.reply.v = Some(item.value());
-                draft.reply.public_key = signed.map(|signed| &signed.public_key);
-                draft.reply.signature = signed.map(|signed| &signed.signature);
+                reply.v = Some(item.value());
+                reply.public_key = signed.map(|signed| &signed.public_key);
+                reply.signature = signed.map(|signed| &signed.signature);
             }
         }
-        call.envelope.reply(draft, out)
+        call.reply_nodes(id.target(), reply, out)
     }
 
     /// Checks cheapest first, the signature last.
@@ -432,26 +432,25 @@ impl<A: Addr> Server<A> {
         target: Target,
         out: &mut [u8],
     ) -> Option<usize> {
-        let nodes = call.nodes(target);
-        let mut draft = call.draft(&nodes);
+        let mut reply = call.reply();
         let config = call.ctx.config;
         let interval = config.sample_interval.as_secs().min(MAX_INTERVAL_SECS);
-        draft.reply.interval = Some(interval.cast_signed());
-        draft.reply.num = Some(0);
+        reply.interval = Some(interval.cast_signed());
+        reply.num = Some(0);
         // BEP 51: `samples` is always there, even if empty: that tells it from find_node.
-        draft.reply.samples = Some(&[]);
+        reply.samples = Some(&[]);
         if let Some(peers) = &self.peers {
             let torrents = peers.torrents();
-            draft.reply.num = Some(i64::try_from(torrents.len()).unwrap_or(i64::MAX));
+            reply.num = Some(i64::try_from(torrents.len()).unwrap_or(i64::MAX));
             let dice = Dice::new(self.random.next());
             let samples = self.samples.get_or_insert_with(Box::default);
             let samples = samples.get(call.now, torrents, dice, config);
-            draft.reply.samples = Some(match call.level {
+            reply.samples = Some(match call.level {
                 Level::Full => samples,
                 Level::Reduced | Level::NodesOnly | Level::Silent => &[],
             });
         }
-        call.envelope.reply(draft, out)
+        call.reply_nodes(target, reply, out)
     }
 
     fn check_token(
@@ -479,24 +478,41 @@ impl<A: Addr> Call<'_, '_, A> {
         Period::at(self.now, self.ctx.config.token_rotation)
     }
 
-    fn nodes(&mut self, target: Target) -> Nodes {
-        Nodes::closest::<A>(self.ctx.closest, target, self.want, self.ctx.config.k)
-    }
-
-    fn draft<'n>(&self, nodes: &'n Nodes) -> Draft<'n> {
-        let mut reply = Reply::new(self.ctx.own_id);
-        reply.nodes = nodes.v4();
-        reply.nodes6 = nodes.v6();
-        Draft { reply, values: &[] }
-    }
-
     fn reply_id(&self, out: &mut [u8]) -> Option<usize> {
-        self.envelope.reply(Draft { reply: Reply::new(self.ctx.own_id), values: &[] }, out)
+        self.envelope.reply(&self.reply(), out)
     }
 
-    fn reply_nodes(&mut self, target: Target, out: &mut [u8]) -> Option<usize> {
-        let nodes = self.nodes(target);
-        self.envelope.reply(self.draft(&nodes), out)
+    /// A reply that carries nothing but the id yet.
+    const fn reply<'r>(&self) -> Reply<'r> {
+        Reply::new(self.ctx.own_id)
+    }
+
+    /// Completes a reply with the nodes closest to a target, of the families asked for, and
+    /// encodes it.
+    ///
+    /// BEP 32: without `want`, the family of the transport.
+    #[inline]
+    fn reply_nodes(&mut self, target: Target, reply: Reply<'_>, out: &mut [u8]) -> Option<usize> {
+        let Want { n4, n6 } = self.want;
+        let wanted = |asked, family| asked || (!n4 && !n6 && A::FAMILY == family);
+        let k = self.ctx.config.k.min(MAX_NODES);
+        // Only the room that is needed is cleared.
+        let mut v4: [u8; ROOM_V4];
+        let mut v6: [u8; ROOM_V6];
+        let mut reply = reply;
+        if wanted(n4, Family::V4) {
+            v4 = [0; ROOM_V4];
+            let room = v4.get_mut(..k * SocketAddrV4::NODE_LEN).unwrap_or_default();
+            let len = (self.ctx.closest)(Family::V4, target, room);
+            reply.nodes = v4.get(..len);
+        }
+        if wanted(n6, Family::V6) {
+            v6 = [0; ROOM_V6];
+            let room = v6.get_mut(..k * SocketAddrV6::NODE_LEN).unwrap_or_default();
+            let len = (self.ctx.closest)(Family::V6, target, room);
+            reply.nodes6 = v6.get(..len);
+        }
+        self.envelope.reply(&reply, out)
     }
 
     /// How many values fit beside everything else, and are affordable.

@@ -14,7 +14,7 @@ use core::time::Duration;
 
 use crate::addr::{Addr, Family, Scope};
 use crate::config::Config;
-use crate::id::{ID_LEN, NodeId, Target};
+use crate::id::{NodeId, Target};
 use crate::time::Instant;
 use bucket::BUCKETS;
 use candidates::Candidates;
@@ -200,18 +200,16 @@ impl<A: Addr> Table<A> {
     /// Writes the `n` contacts closest to `target` as compact nodes (BEP 5 "Contact Encoding"),
     /// as many as `out` has room for. Returns the number of bytes.
     pub fn closest_compact(&self, target: Target, n: usize, out: &mut [u8]) -> usize {
-        let room = n.min(out.len() / A::NODE_LEN);
-        let mut left = room;
-        let mut records = out.chunks_exact_mut(A::NODE_LEN);
+        let room = out.len().min(n * A::NODE_LEN);
+        let mut rest = out.get_mut(..room).unwrap_or_default();
         self.closest(target, |contact| {
-            let Some(record) = records.next().filter(|_| left > 0) else { return false };
-            let (id, addr) = record.split_at_mut(ID_LEN);
-            id.copy_from_slice(contact.id().as_bytes());
-            addr.copy_from_slice(contact.compact().as_ref());
-            left -= 1;
-            left > 0
+            let all = core::mem::take(&mut rest);
+            let Some((record, tail)) = all.split_at_mut_checked(A::NODE_LEN) else { return false };
+            contact.write_node(record);
+            rest = tail;
+            rest.len() >= A::NODE_LEN
         });
-        (room - left) * A::NODE_LEN
+        (room - rest.len()) / A::NODE_LEN * A::NODE_LEN
     }
 
     fn bucket_of(&self, contact: &Contact<A>) -> usize {

@@ -12,6 +12,7 @@ use crate::bloom::{Filter, FilterBits};
 use crate::config::Config;
 use crate::id::{InfoHash, NodeId};
 use crate::time::Instant;
+use crate::wire::{value_len, write_value};
 
 /// One network may hold this share of a torrent's peers: an eighth.
 const SHARES: usize = 8;
@@ -235,23 +236,25 @@ impl<A: Addr> Default for Torrent<A> {
 }
 
 impl<A: Addr> Torrent<A> {
-    /// Writes a random sample of at most `max` peers in compact form; returns the bytes written.
+    /// Writes a random sample of at most `max` peers, as [`write_value`] does; returns the bytes
+    /// written.
     ///
     /// BEP 33: with `noseed`, seeds are left out.
     pub(super) fn sample(&self, dice: Dice, noseed: bool, max: usize, out: &mut [u8]) -> usize {
         let len = if noseed { self.downloaders.len() } else { self.len() };
-        let mut written = 0;
-        let positions = spread(dice, len, max);
-        for (record, position) in out.chunks_exact_mut(A::COMPACT_LEN).zip(positions) {
-            let peer = match position.checked_sub(self.downloaders.len()) {
-                None => self.downloaders.get(position),
-                Some(position) => self.seeds.get(position),
+        let room = out.len();
+        let max = max.min(room / value_len::<A>());
+        let (downloaders, seeds) = (self.downloaders.as_slice(), self.seeds.as_slice());
+        let rest = spread(dice, len, max).try_fold(out, |rest, position| {
+            let peer = match position.checked_sub(downloaders.len()) {
+                None => downloaders.get(position),
+                Some(position) => seeds.get(position),
             };
             let Some(peer) = peer else { unreachable!("positions are below the number of peers") };
-            record.copy_from_slice(peer.addr.as_ref());
-            written += A::COMPACT_LEN;
-        }
-        written
+            write_value::<A>(&peer.addr, rest)
+        });
+        let Some(rest) = rest else { unreachable!("`max` values fit") };
+        room - rest.len()
     }
 
     /// The filters of seeds and of downloaders (BEP 33).

@@ -60,7 +60,7 @@ impl Throttle {
 
     /// The network of `from`, as the table knows it.
     pub(super) fn network<A: Addr>(&self, from: A) -> Network {
-        Network(self.key.hash(&[&from.subnet().to_le_bytes()]))
+        Network(self.key.place(from.subnet()))
     }
 
     /// What a network may be sent, decided before any work is done for it.
@@ -113,9 +113,8 @@ impl Throttle {
             return Bucket::FULL.level(now, rate);
         }
         let (first, second) = self.places(network);
-        let level =
-            |place: usize| self.slots.get(place).map_or(Level::Full, |slot| slot.level(now, rate));
-        level(first).min(level(second))
+        let slot = |place: usize| self.slots.get(place).map_or(0, |slot| slot.0);
+        Bucket(slot(first).min(slot(second))).level(now, rate)
     }
 
     /// The two places of a network.

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::addr::Addr;
 use crate::config::Config;
-use crate::id::{Distance, NodeId, Target, bep42};
+use crate::id::{Distance, ID_LEN, NodeId, Target, bep42};
 use crate::time::Instant;
 
 /// First pause before a silent contact is asked again, in ticks; doubles with each failure.
@@ -115,6 +115,7 @@ impl<A: Addr> Contact<A> {
 
     /// Whether it is handed out to others and asked by our own lookups.
     #[must_use]
+    #[inline]
     pub fn is_good(&self) -> bool {
         self.fails < QUESTIONABLE_FAILS
     }
@@ -125,6 +126,15 @@ impl<A: Addr> Contact<A> {
         Distance::between(self.id.as_bytes(), target.node_id().as_bytes())
     }
 
+    /// Writes the compact node into `record`, which is [`Addr::NODE_LEN`] long.
+    #[inline]
+    pub(super) fn write_node(&self, record: &mut [u8]) {
+        let (id, addr) = record.split_at_mut(ID_LEN);
+        id.copy_from_slice(self.id.as_bytes());
+        addr.copy_from_slice(self.compact.as_ref());
+    }
+
+    #[inline]
     pub(super) fn compact(&self) -> &A::Compact {
         &self.compact
     }

@@ -2,7 +2,7 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use core::time::Duration;
 
 use super::*;
-use crate::id::bep42;
+use crate::id::{ID_LEN, bep42};
 use crate::seed::{Domain, Seed, Stream};
 
 mod attacks;

@@ -16,6 +16,8 @@ enum Form<'a> {
     List(&'a [u8]),
     /// Concatenated compact peers of one length, 6 or 18.
     Compact { bytes: &'a [u8], len: usize },
+    /// Concatenated bencoded strings, each of them a compact peer.
+    Strings(&'a [u8]),
 }
 
 impl<'a> Values<'a> {
@@ -23,6 +25,19 @@ impl<'a> Values<'a> {
     #[must_use]
     pub const fn of<A: Addr>(bytes: &'a [u8]) -> Self {
         Self(Form::Compact { bytes, len: A::COMPACT_LEN })
+    }
+
+    /// Peers from a concatenation of what [`write_value`] wrote for one family.
+    pub(crate) const fn of_strings(bencoded: &'a [u8]) -> Self {
+        Self(Form::Strings(bencoded))
+    }
+
+    /// The inside of the list that encodes these peers, if that is how they are kept.
+    pub(crate) const fn bencoded(self) -> Option<&'a [u8]> {
+        match self.0 {
+            Form::Strings(bencoded) => Some(bencoded),
+            Form::List(_) | Form::Compact { .. } => None,
+        }
     }
 
     /// The peers. Those with port 0 cannot be reached by anyone and are left out.
@@ -63,7 +78,7 @@ impl<'a> Values<'a> {
     /// The compact forms of peers, each 6 or 18 bytes, whatever their ports.
     pub(super) fn records(self) -> impl Iterator<Item = &'a [u8]> {
         let (mut list, compact) = match self.0 {
-            Form::List(inside) => (Reader::new(inside), None),
+            Form::List(inside) | Form::Strings(inside) => (Reader::new(inside), None),
             Form::Compact { bytes, len } => (Reader::new(&[]), Some(bytes.chunks_exact(len))),
         };
         // What is no string, or of no compact length, stands for no peer.
@@ -95,6 +110,25 @@ pub fn write_node<A: Addr>(id: NodeId, addr: A, out: &mut [u8]) -> Option<usize>
     to_id.copy_from_slice(id.as_bytes());
     to_addr.copy_from_slice(addr.compact().as_ref());
     Some(A::NODE_LEN)
+}
+
+/// Length of a peer in a `values` list: a compact form as a bencoded string.
+pub(crate) const fn value_len<A: Addr>() -> usize {
+    A::COMPACT_PREFIX.len() + A::COMPACT_LEN
+}
+
+/// Writes a peer of a `values` list into the start of `out` and returns what is left of it; `None`
+/// if it does not fit.
+#[inline]
+pub(crate) fn write_value<'o, A: Addr>(
+    peer: &A::Compact,
+    out: &'o mut [u8],
+) -> Option<&'o mut [u8]> {
+    let (value, rest) = out.split_at_mut_checked(value_len::<A>())?;
+    let (prefix, compact) = value.split_at_mut_checked(A::COMPACT_PREFIX.len())?;
+    prefix.copy_from_slice(A::COMPACT_PREFIX);
+    compact.copy_from_slice(peer.as_ref());
+    Some(rest)
 }
 
 /// The content of a list that holds exactly one string.

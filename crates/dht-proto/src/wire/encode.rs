@@ -19,42 +19,88 @@ impl Message<'_> {
     /// [`Message::encoded_len`] is too long by. A v4 peer in `values` takes 8 bytes, a v6 peer 21.
     #[must_use]
     pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
-        let mut writer = Writer(Slice::new(out));
-        self.write(&mut writer)?;
-        Some(writer.0.len())
+        self.head().encode(self.body.part(), out)
     }
 
     /// The length that [`Message::encode`] needs, in bytes.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
+        self.head().encoded_len(self.body.part())
+    }
+
+    const fn head(&self) -> Head<'_> {
+        let Self { tid, version, ip, read_only, .. } = *self;
+        Head { tid, version, ip, read_only }
+    }
+}
+
+impl Body<'_> {
+    const fn part(&self) -> Part<'_> {
+        match self {
+            Self::Query(query) => Part::Query(query),
+            Self::Reply(reply) => Part::Reply(reply),
+            Self::Error(error) => Part::Error(error),
+        }
+    }
+}
+
+/// What a message holds beside its body, field by field as in [`Message`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head<'a> {
+    pub(crate) tid: &'a [u8],
+    pub(crate) version: Option<&'a [u8]>,
+    pub(crate) ip: Option<(IpAddr, Option<u16>)>,
+    pub(crate) read_only: bool,
+}
+
+/// A [`Body`] by reference: a reply is large, and encoding it copies nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Part<'m> {
+    Query(&'m Query<'m>),
+    Reply(&'m Reply<'m>),
+    Error(&'m ErrorReply<'m>),
+}
+
+impl Head<'_> {
+    /// See [`Message::encode`].
+    #[inline]
+    pub(crate) fn encode(&self, body: Part<'_>, out: &mut [u8]) -> Option<usize> {
+        let mut writer = Writer(Slice::new(out));
+        self.write(body, &mut writer)?;
+        Some(writer.0.len())
+    }
+
+    /// See [`Message::encoded_len`].
+    pub(crate) fn encoded_len(&self, body: Part<'_>) -> usize {
         let mut writer = Writer(Count::default());
-        let Some(()) = self.write(&mut writer) else {
+        let Some(()) = self.write(body, &mut writer) else {
             unreachable!("slices in memory are shorter than usize::MAX together");
         };
         writer.0.0
     }
 
-    fn write<S: Sink>(&self, w: &mut Writer<S>) -> Option<()> {
+    #[inline]
+    fn write<S: Sink>(&self, body: Part<'_>, w: &mut Writer<S>) -> Option<()> {
         w.raw(b"d")?;
-        match &self.body {
-            Body::Query(query) => write_args(w, query)?,
-            Body::Reply(_) => {}
-            Body::Error(error) => write_error(w, error)?,
+        match body {
+            Part::Query(query) => write_args(w, query)?,
+            Part::Reply(_) => {}
+            Part::Error(error) => write_error(w, error)?,
         }
         if let Some((ip, port)) = self.ip {
             write_ip(w, ip, port)?;
         }
-        let kind = match &self.body {
-            Body::Query(query) => {
+        let kind = match body {
+            Part::Query(query) => {
                 w.raw(b"1:q")?;
                 w.bytes(query.method.name())?;
                 b"q"
             }
-            Body::Reply(reply) => {
+            Part::Reply(reply) => {
                 write_reply(w, reply)?;
                 b"r"
             }
-            Body::Error(_) => b"e",
+            Part::Error(_) => b"e",
         };
         if self.read_only {
             w.raw(b"2:roi1e")?;
@@ -184,22 +230,22 @@ fn write_error<S: Sink>(w: &mut Writer<S>, error: &ErrorReply<'_>) -> Option<()>
     w.raw(b"e")
 }
 
+#[inline]
 fn write_ip<S: Sink>(w: &mut Writer<S>, ip: IpAddr, port: Option<u16>) -> Option<()> {
-    let port = port.map(u16::to_be_bytes);
-    let port = port.as_ref().map_or(&b""[..], |port| port);
-    w.raw(match (ip, port) {
-        (IpAddr::V4(_), []) => b"2:ip4:",
-        (IpAddr::V4(_), _) => b"2:ip6:",
-        (IpAddr::V6(_), []) => b"2:ip16:",
-        (IpAddr::V6(_), _) => b"2:ip18:",
-    })?;
     match ip {
-        IpAddr::V4(ip) => w.raw(&ip.octets())?,
-        IpAddr::V6(ip) => w.raw(&ip.octets())?,
+        IpAddr::V4(ip) => {
+            w.raw(if port.is_some() { b"2:ip6:" } else { b"2:ip4:" })?;
+            w.raw(&ip.octets())?;
+        }
+        IpAddr::V6(ip) => {
+            w.raw(if port.is_some() { b"2:ip18:" } else { b"2:ip16:" })?;
+            w.raw(&ip.octets())?;
+        }
     }
-    w.raw(port)
+    port.map_or(Some(()), |port| w.raw(&port.to_be_bytes()))
 }
 
+#[inline]
 fn write_reply<S: Sink>(w: &mut Writer<S>, reply: &Reply<'_>) -> Option<()> {
     w.raw(b"1:rd")?;
     if let Some(filter) = reply.peers_filter {
@@ -250,6 +296,7 @@ fn write_reply<S: Sink>(w: &mut Writer<S>, reply: &Reply<'_>) -> Option<()> {
 }
 
 /// Never a tail: mldht and librqbit refuse the whole message for one, jech/dht blacklists us.
+#[inline]
 fn write_records<S: Sink>(
     w: &mut Writer<S>,
     key: &[u8],
@@ -264,19 +311,11 @@ fn write_records<S: Sink>(
 /// BEP 5: "a list of strings. Each string containing compact format peer information".
 fn write_values<S: Sink>(w: &mut Writer<S>, values: Values<'_>) -> Option<()> {
     w.raw(b"6:valuesl")?;
-    values.records().try_for_each(|peer| write_peer(w, peer))?;
-    w.raw(b"e")
-}
-
-/// One compact peer. Nearly all are v4: one copy of known size.
-#[inline]
-fn write_peer<S: Sink>(w: &mut Writer<S>, peer: &[u8]) -> Option<()> {
-    let Ok(v4) = <&[u8; 6]>::try_from(peer) else { return w.bytes(peer) };
-    let mut text = *b"6:aaaapp";
-    if let Some(address) = text.last_chunk_mut() {
-        *address = *v4;
+    match values.bencoded() {
+        Some(strings) => w.raw(strings)?,
+        None => values.records().try_for_each(|peer| w.bytes(peer))?,
     }
-    w.raw(&text)
+    w.raw(b"e")
 }
 
 #[cfg(test)]

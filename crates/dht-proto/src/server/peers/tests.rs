@@ -100,9 +100,9 @@ fn get_peers_dist() {
     let torrent = store.get(Instant::from_secs(1), hash(1)).unwrap();
     let mut random = Seed::from_bytes([5; 32]).stream(Domain::Sample);
     let mut sample = || {
-        let mut out = [0; 600];
-        assert_eq!(torrent.sample(Dice::new(random.next()), false, 100, &mut out), 600);
-        let peers: BTreeSet<_> = out.chunks(6).map(<[u8]>::to_vec).collect();
+        let mut out = [0; 800];
+        assert_eq!(torrent.sample(Dice::new(random.next()), false, 100, &mut out), 800);
+        let peers: BTreeSet<_> = out.chunks(8).map(<[u8]>::to_vec).collect();
         assert_eq!(peers.len(), 100, "no peer twice in one reply");
         peers
     };
@@ -128,9 +128,9 @@ fn no_peer_is_preferred() {
     let mut hits = alloc::collections::BTreeMap::<Vec<u8>, u32>::new();
     let mut random = Seed::from_bytes([5; 32]).stream(Domain::Sample);
     for _ in 0..3000 {
-        let mut out = [0; 300];
+        let mut out = [0; 400];
         let len = torrent.sample(Dice::new(random.next()), false, 50, &mut out);
-        out[..len].chunks(6).for_each(|peer| *hits.entry(peer.to_vec()).or_default() += 1);
+        out[..len].chunks(8).for_each(|peer| *hits.entry(peer.to_vec()).or_default() += 1);
     }
     // 1000 each; the standard deviation is 26.
     assert!(hits.len() == 150 && hits.values().all(|hits| (850..1150).contains(hits)), "{hits:?}");

@@ -9,27 +9,27 @@ pub(crate) trait Sink {
 /// A slice that fills up from its start.
 #[derive(Debug)]
 pub(crate) struct Slice<'b> {
-    out: &'b mut [u8],
-    len: usize,
+    rest: &'b mut [u8],
+    room: usize,
 }
 
 impl<'b> Slice<'b> {
     pub(crate) const fn new(out: &'b mut [u8]) -> Self {
-        Self { out, len: 0 }
+        Self { room: out.len(), rest: out }
     }
 
     /// Bytes written.
     pub(crate) const fn len(&self) -> usize {
-        self.len
+        self.room - self.rest.len()
     }
 }
 
 impl Sink for Slice<'_> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        let end = self.len.checked_add(bytes.len())?;
-        self.out.get_mut(self.len..end)?.copy_from_slice(bytes);
-        self.len = end;
+        let (place, rest) = core::mem::take(&mut self.rest).split_at_mut_checked(bytes.len())?;
+        place.copy_from_slice(bytes);
+        self.rest = rest;
         Some(())
     }
 }
@@ -57,6 +57,7 @@ impl<S: Sink> Writer<S> {
     }
 
     /// A byte string.
+    #[inline]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
         self.decimal(bytes.len() as u64, b':')?;
         self.0.put(bytes)
@@ -68,11 +69,20 @@ impl<S: Sink> Writer<S> {
         self.decimal(value.unsigned_abs(), b'e')
     }
 
-    /// A decimal number and the byte that ends it.
-    fn decimal(&mut self, mut value: u64, end: u8) -> Option<()> {
-        if let digit @ 0..=9 = value {
-            return self.0.put(&[b'0' + digit as u8, end]);
+    /// A decimal number and the byte that ends it. Nearly all are lengths of at most three digits.
+    #[inline]
+    fn decimal(&mut self, value: u64, end: u8) -> Option<()> {
+        let digit = |value: u64| b'0' + (value % 10) as u8;
+        match value {
+            0..=9 => self.0.put(&[digit(value), end]),
+            10..=99 => self.0.put(&[digit(value / 10), digit(value), end]),
+            100..=999 => self.0.put(&[digit(value / 100), digit(value / 10), digit(value), end]),
+            _ => self.long_decimal(value, end),
         }
+    }
+
+    #[cold]
+    fn long_decimal(&mut self, mut value: u64, end: u8) -> Option<()> {
         // The greatest u64 has 20 digits.
         let mut text = [end; 21];
         let mut start = text.len() - 1;
