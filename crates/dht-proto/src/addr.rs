@@ -166,6 +166,7 @@ impl Addr for SocketAddrV4 {
         u64::from(u32::from(*Self::ip(&self)) & 0xffff_ff00) << 32
     }
 
+    #[inline]
     fn scope(self) -> Scope {
         scope_v4(*Self::ip(&self))
     }
@@ -233,6 +234,7 @@ impl Addr for SocketAddrV6 {
     }
 }
 
+#[inline]
 fn scope_v4(ip: Ipv4Addr) -> Scope {
     let [a, b, c, _] = ip.octets();
     if a == 127 {

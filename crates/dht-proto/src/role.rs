@@ -93,6 +93,7 @@ impl Role {
     }
 
     /// A query arrived from this address.
+    #[inline]
     pub(crate) fn on_query<A: Addr>(&mut self, now: Instant, from: A) {
         let Some(contacted) = &mut self.contacted else { return };
         if contacted.contains(now, from) {
