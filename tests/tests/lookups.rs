@@ -423,7 +423,7 @@ fn replies_of_several_kilobytes_are_capped() {
             .iter()
             .any(|e| matches!(e.method(), Method::GetPeers { info_hash, .. } if info_hash == hash))
     });
-    assert_eq!(asked.count(), 32, "{done:?}");
+    assert_eq!(asked.count(), 16, "{done:?}");
 }
 
 /// BEP 33: filters of all nodes are merged, both names of the seed filter are read, and what only

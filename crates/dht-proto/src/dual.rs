@@ -50,6 +50,8 @@ struct Slot {
     /// What the network that finished first had to say.
     outcome: Option<Box<Outcome>>,
     running: bool,
+    /// An item is looked for, not stored.
+    gets_item: bool,
 }
 
 /// The DHT as a state machine: datagrams and time in, datagrams and events out.
@@ -67,6 +69,8 @@ pub struct Dht {
     // Boxed, so that a node on one network does not pay for the other.
     v4: Option<Box<Node<SocketAddrV4>>>,
     v6: Option<Box<Node<SocketAddrV6>>>,
+    /// Whose turn it is to send.
+    v6_first: bool,
     slots: Vec<Slot>,
     free: Vec<u32>,
     max_lookups: usize,
@@ -81,7 +85,7 @@ impl Dht {
             .then(|| Box::new(Node::new(config.clone(), &seed.child(Domain::NodeV4), now)));
         let v6 = (networks != Networks::V4)
             .then(|| Box::new(Node::new(config, &seed.child(Domain::NodeV6), now)));
-        Self { v4, v6, slots: Vec::new(), free: Vec::new(), max_lookups }
+        Self { v4, v6, v6_first: false, slots: Vec::new(), free: Vec::new(), max_lookups }
     }
 
     /// A node that continues an earlier run: same ids (unless our address changed), known contacts
@@ -158,14 +162,11 @@ impl Dht {
         now: Instant,
         buf: &mut [u8; MAX_DATAGRAM],
     ) -> Option<Transmit> {
-        if let Some(node) = &mut self.v4
-            && let Some((to, len)) = node.poll_transmit(now, self.v6.is_hungry(), buf)
-        {
-            return Some(Transmit { to: to.socket_addr(), len });
+        self.v6_first = !self.v6_first;
+        if self.v6_first {
+            return self.poll_transmit_v6(now, buf).or_else(|| self.poll_transmit_v4(now, buf));
         }
-        let node = self.v6.as_mut()?;
-        let (to, len) = node.poll_transmit(now, self.v4.is_hungry(), buf)?;
-        Some(Transmit { to: to.socket_addr(), len })
+        self.poll_transmit_v4(now, buf).or_else(|| self.poll_transmit_v6(now, buf))
     }
 
     /// The next event.
@@ -223,6 +224,7 @@ impl Dht {
         let v6 = v6.map(|node| node.start(now, id, lookup));
         if let Some(slot) = self.slot(id) {
             (slot.v4, slot.v6) = (v4, v6);
+            slot.gets_item = matches!(lookup, Lookup::GetItem { .. });
         }
         Ok(id)
     }
@@ -330,6 +332,18 @@ impl Dht {
         assert!(self.slots.len() <= self.max_lookups, "more lookups than allowed");
     }
 
+    fn poll_transmit_v4(&mut self, now: Instant, buf: &mut [u8; MAX_DATAGRAM]) -> Option<Transmit> {
+        let node = self.v4.as_mut()?;
+        let (to, len) = node.poll_transmit(now, self.v6.is_hungry(), buf)?;
+        Some(Transmit { to: to.socket_addr(), len })
+    }
+
+    fn poll_transmit_v6(&mut self, now: Instant, buf: &mut [u8; MAX_DATAGRAM]) -> Option<Transmit> {
+        let node = self.v6.as_mut()?;
+        let (to, len) = node.poll_transmit(now, self.v4.is_hungry(), buf)?;
+        Some(Transmit { to: to.socket_addr(), len })
+    }
+
     /// The only family that a lookup concerns, if there is just one.
     fn family_of(&self, lookup: &Lookup) -> Result<Option<Family>, StartError> {
         let addr = match lookup {
@@ -372,7 +386,8 @@ impl Dht {
                 slot.v4
             }
         };
-        let proven = outcome.item.as_ref().is_some_and(|item| item.signed().is_none());
+        let immutable = outcome.item.as_ref().is_some_and(|item| item.signed().is_none());
+        let proven = slot.gets_item && immutable;
         let Some(other) = other else {
             let earlier = slot.outcome.take();
             self.free_slot(id);
@@ -398,7 +413,8 @@ impl Dht {
     fn new_slot(&mut self) -> LookupId {
         let index = self.free.pop().unwrap_or_else(|| {
             let (v4, v6, outcome) = (None, None, None);
-            self.slots.push(Slot { generation: 0, v4, v6, outcome, running: false });
+            let (running, gets_item) = (false, false);
+            self.slots.push(Slot { generation: 0, v4, v6, outcome, running, gets_item });
             (self.slots.len() - 1) as u32
         });
         let mut generation = 0;

@@ -164,7 +164,7 @@ impl<A: Addr> Lookups<A> {
         ctx: &mut Ctx<'_>,
     ) {
         if let Some(state) = self.state(walk) {
-            state.on_reply(from, addr, reply, ctx);
+            state.on_reply(from, addr, walk.store, reply, ctx);
             self.settle(walk.slot, ctx);
         }
     }
@@ -178,7 +178,7 @@ impl<A: Addr> Lookups<A> {
         ctx: &mut Ctx<'_>,
     ) {
         if let Some(state) = self.state(walk) {
-            state.on_error(from, addr, error, ctx.config.k);
+            state.on_error(from, addr, walk.store, error, ctx.config.k);
             self.settle(walk.slot, ctx);
         }
     }

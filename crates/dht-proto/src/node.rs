@@ -3,10 +3,9 @@
 //! This is dispatch only. The table decides who is known, the server what is answered, the lookups
 //! what is asked, the transactions what is awaited, and the role whether we answer at all.
 
+mod ask;
 mod link;
 mod maintain;
-#[cfg(test)]
-mod tests;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -19,7 +18,7 @@ use crate::addr::{Addr, Family, Scope};
 use crate::config::Config;
 use crate::health::{FamilyHealth, Problem, Trouble};
 use crate::id::{ID_LEN, NodeId, Target, bep42};
-use crate::lookup::{Ctx, Goal, Lookups, Walk, WalkRef};
+use crate::lookup::{Ctx, Lookups, WalkRef};
 use crate::outbox::Outbox;
 use crate::request::{Event, Lookup, LookupId, NodeInfo};
 use crate::role::Role;
@@ -31,9 +30,10 @@ use crate::table::Table;
 use crate::time::Instant;
 use crate::transactions::{Aged, Transaction, Transactions};
 use crate::voter::Voter;
-use crate::wire::{self, Body, DecodeError, ErrorReply, Message, Method, Query, Reply, Want};
+use crate::wire::{self, Body, DecodeError, ErrorReply, Message, Query, Reply};
 
-use self::link::Link;
+use self::ask::{direct_addr, goal_of};
+use self::link::{JUMP, Link};
 use self::maintain::Maintain;
 
 /// What a query of ours is for.
@@ -70,8 +70,10 @@ pub(crate) struct Node<A: Addr> {
     external: Option<IpAddr>,
     outbox: Outbox,
     bootstrap: Vec<A>,
-    /// Contacts of an earlier run that were not asked yet.
+    /// Contacts of an earlier run, until the node has joined.
     restored: Vec<(NodeId, A)>,
+    /// How many of them were asked since the last attempt to join.
+    restored_asked: usize,
     maintain: Maintain,
     link: Link,
     ids: Stream,
@@ -105,6 +107,7 @@ impl<A: Addr> Node<A> {
             outbox: Outbox::new(),
             bootstrap: config.bootstrap.iter().copied().filter_map(A::from_socket_addr).collect(),
             restored: Vec::new(),
+            restored_asked: 0,
             maintain: Maintain::new(&config, now),
             link: Link::new(),
             ids,
@@ -137,7 +140,7 @@ impl<A: Addr> Node<A> {
         sibling: &mut impl Sibling,
         out: &mut [u8; MAX_DATAGRAM],
     ) -> Option<usize> {
-        self.last_now = self.last_now.max(now);
+        let now = self.tick(now);
         self.stats.datagrams_in += 1;
         self.stats.bytes_in += datagram.len() as u64;
         if !is_possible(from) {
@@ -179,21 +182,15 @@ impl<A: Addr> Node<A> {
 
     /// The operating system says that nobody is at this address.
     pub(crate) fn handle_unreachable(&mut self, now: Instant, to: A) {
-        self.last_now = self.last_now.max(now);
+        let now = self.tick(now);
         let Some(transaction) = self.transactions.fail_one(to) else { return };
         self.stats.unreachable += 1;
         self.on_failed(now, &transaction, false);
+        self.maintain(now);
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        let due = self.deadline().map(|deadline| deadline.max(self.last_now));
-        self.last_now = self.last_now.max(now);
-        if self.link.notice_jump(now, due, self.transactions.len()) {
-            let lost: Vec<_> = self.transactions.drain().collect();
-            for transaction in &lost {
-                self.on_lost(now, transaction);
-            }
-        }
+        let now = self.tick(now);
         while let Some(aged) = self.transactions.next_aged(now, &self.config) {
             match aged {
                 Aged::Stalled(transaction) => self.on_stalled(now, &transaction),
@@ -217,7 +214,7 @@ impl<A: Addr> Node<A> {
         sibling_is_hungry: bool,
         buf: &mut [u8; MAX_DATAGRAM],
     ) -> Option<(A, usize)> {
-        self.last_now = self.last_now.max(now);
+        let now = self.tick(now);
         while self.may_send() {
             // Pings are few and spaced out, so they hold nobody up.
             let sent = if let Some((id, addr)) = self.next_ping(now) {
@@ -249,7 +246,7 @@ impl<A: Addr> Node<A> {
 
     /// Starts a lookup that the caller knows as `tag`.
     pub(crate) fn start(&mut self, now: Instant, tag: LookupId, lookup: &Lookup) -> WalkRef {
-        self.last_now = self.last_now.max(now);
+        let now = self.tick(now);
         self.stats.lookups += 1;
         let (goal, target) = goal_of(lookup);
         self.start_walk(now, goal, Some(tag), target, direct_addr(lookup))
@@ -270,18 +267,18 @@ impl<A: Addr> Node<A> {
 
     /// A node that somebody told the user about (BEP 5 `PORT`, a saved list).
     pub(crate) fn add_contact(&mut self, now: Instant, addr: A, id: Option<NodeId>) {
-        self.last_now = self.last_now.max(now);
+        let now = self.tick(now);
         if !is_possible(addr) {
             self.stats.bad_source += 1;
             return;
         }
         self.table.offer(now, id, addr, &self.config);
-        self.maintain.hurry(now);
+        self.maintain.hurry_if_lost(now, self.table.len(), &self.config);
     }
 
     /// An address to start from, asked again whenever the node is lost.
     pub(crate) fn add_bootstrap(&mut self, now: Instant, addr: A) {
-        self.last_now = self.last_now.max(now);
+        let now = self.tick(now);
         if self.bootstrap.len() < MAX_BOOTSTRAP && !self.bootstrap.contains(&addr) {
             self.bootstrap.push(addr);
         }
@@ -291,7 +288,8 @@ impl<A: Addr> Node<A> {
     pub(crate) fn snapshot(&self) -> FamilySnapshot<A> {
         let mut snapshot = FamilySnapshot::new(self.table.own_id());
         let contacts = self.table.contacts().iter().map(|contact| (contact.id(), contact.addr()));
-        snapshot.contacts = contacts.chain(self.restored.iter().copied()).collect();
+        let listed = |(id, _): &&(NodeId, A)| self.table.get(*id).is_none();
+        snapshot.contacts = contacts.chain(self.restored.iter().filter(listed).copied()).collect();
         let left = |expiry: Instant| expiry.since(self.last_now);
         snapshot.items =
             self.server.items().map(|(item, expiry)| (item.clone(), left(expiry))).collect();
@@ -313,7 +311,7 @@ impl<A: Addr> Node<A> {
     }
 
     pub(crate) fn report(&mut self, now: Instant, trouble: Option<Trouble>) {
-        self.last_now = self.last_now.max(now);
+        self.tick(now);
         self.link.trouble = trouble;
     }
 
@@ -430,6 +428,7 @@ impl<A: Addr> Node<A> {
             // A reflector, or our own address: no contact, and no answer.
             self.stats.id_mismatch += 1;
             self.on_failed(now, &transaction, false);
+            self.maintain(now);
             return;
         }
         let rtt = now.since(transaction.sent);
@@ -437,8 +436,11 @@ impl<A: Addr> Node<A> {
         self.stats.id_changes += u64::from(verdict == crate::table::Verdict::IdChanged);
         if transaction.expected.is_some_and(|expected| expected != reply.id) {
             self.stats.id_mismatch += 1;
-            self.fail_walk(now, &transaction, false);
-            return;
+            if matches!(transaction.purpose, Purpose::Walk { walk, .. } if walk.store) {
+                self.fail_walk(now, &transaction, false);
+                self.maintain(now);
+                return;
+            }
         }
         if let Some((seen_as, _)) = message.ip {
             self.vote(now, from, seen_as);
@@ -481,6 +483,10 @@ impl<A: Addr> Node<A> {
         };
         self.stats.errors_in += 1;
         self.link.on_received();
+        if !matches!(transaction.purpose, Purpose::Walk { blames: false, .. }) {
+            // BEP 5 knows no reason to refuse a ping, find_node or get_peers.
+            self.table.failed(now, transaction.expected, from, false, &self.config);
+        }
         if let Purpose::Walk { walk, .. } = transaction.purpose {
             let id = transaction.expected.unwrap_or(NodeId::from_bytes([0; 20]));
             let node = NodeInfo { id, addr: from.socket_addr() };
@@ -534,7 +540,7 @@ impl<A: Addr> Node<A> {
 
     /// BEP 42: enough nodes see us at this address. Our id follows it.
     fn vote(&mut self, now: Instant, voter: A, seen_as: IpAddr) {
-        if !self.config.public_ips.is_empty() {
+        if self.config.public_ips.iter().any(|ip| A::from_socket_addr((*ip, 0).into()).is_some()) {
             return;
         }
         let Some(ip) = self.voter.vote(now, voter, seen_as) else { return };
@@ -547,89 +553,29 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    // Queries that we send.
-
-    fn send_ping(
-        &mut self,
-        now: Instant,
-        id: Option<NodeId>,
-        addr: A,
-        buf: &mut [u8; MAX_DATAGRAM],
-    ) -> Option<(A, usize)> {
-        let tid = self.transactions.begin(now, addr, id, Purpose::Ping);
-        let want = Want::default();
-        let (own_id, read_only) = (self.table.own_id(), !self.role.answers());
-        let len = encode_query(buf, own_id, &tid, &self.config, read_only, want, Method::Ping)?;
-        Some((addr, len))
-    }
-
-    fn send_next(
-        &mut self,
-        now: Instant,
-        slot: u32,
-        sibling_is_hungry: bool,
-        buf: &mut [u8; MAX_DATAGRAM],
-    ) -> Option<(A, usize)> {
-        let (own_id, read_only) = (self.table.own_id(), !self.role.answers());
-        let (ask, walk) = self.lookups.next_ask(slot, &self.config)?;
-        // A seed address may be a contact's, which is then blamed under its own name.
-        let blames = ask.expected.is_some() && blames_silence(&ask.method);
-        let to = ask.to;
-        let purpose = Purpose::Walk { walk, blames };
-        let tid = self.transactions.begin(now, to, ask.expected, purpose);
-        let want = Want { n4: sibling_is_hungry, n6: sibling_is_hungry };
-        let len = encode_query(buf, own_id, &tid, &self.config, read_only, want, ask.method);
-        let (lookups, mut ctx) = self.lookups(now);
-        lookups.after_ask(walk, &mut ctx);
-        if self.lookups.has_ended() || self.refresh_due().is_some_and(|due| due <= now) {
-            self.maintain(now);
-        }
-        // Whatever does not fit a datagram is never answered, and ends like a lost one.
-        len.map(|len| (to, len))
-    }
-
-    fn start_walk(
-        &mut self,
-        now: Instant,
-        goal: Goal,
-        tag: Option<LookupId>,
-        target: Target,
-        direct: Option<A>,
-    ) -> WalkRef {
-        let stall = self.transactions.stall_timeout(&self.config);
-        let own_id = self.table.own_id();
-        let (config, outbox) = (&*self.config, &mut self.outbox);
-        let mut ctx = Ctx { now, own_id, config, stall, outbox };
-        let mut walk = Walk::new(goal, tag, target, &ctx);
-        if let Some(addr) = direct {
-            walk.add_seed(addr);
-            return self.lookups.start(walk, &mut ctx);
-        }
-        let mut known = 0;
-        self.table.closest(target, |contact| {
-            walk.add_contact(contact.id(), contact.addr(), config);
-            known += 1;
-            known < 2 * config.k
-        });
-        if known < FEW_CONTACTS {
-            for &(id, addr) in self.restored.iter().take(MAX_BOOTSTRAP) {
-                walk.add_contact(id, addr, config);
-            }
-            for (id, addr) in self.table.unverified().take(MAX_BOOTSTRAP) {
-                match id {
-                    Some(id) => walk.add_contact(id, addr, config),
-                    None => walk.add_seed(addr),
-                }
-            }
-            // Routers are spared while there is anybody else to ask.
-            self.bootstrap.iter().for_each(|addr| walk.add_seed(*addr));
-        } else {
-            walk.set_fallback(self.bootstrap.iter().copied());
-        }
-        self.lookups.start(walk, &mut ctx)
-    }
-
     // Odds and ends.
+
+    /// Every input passes through here: time that goes backwards stands still, and a long pause is
+    /// looked into before anybody is blamed for it.
+    fn tick(&mut self, now: Instant) -> Instant {
+        let now = now.max(self.last_now);
+        if now.since(self.last_now) >= JUMP {
+            self.on_long_pause(now);
+        }
+        self.last_now = now;
+        now
+    }
+
+    #[cold]
+    fn on_long_pause(&mut self, now: Instant) {
+        let due = self.deadline().map(|deadline| deadline.max(self.last_now));
+        if self.link.notice_jump(now, due, self.transactions.len()) {
+            let lost: Vec<_> = self.transactions.drain().collect();
+            for transaction in &lost {
+                self.on_lost(now, transaction);
+            }
+        }
+    }
 
     fn lookups(&mut self, now: Instant) -> (&mut Lookups<A>, Ctx<'_>) {
         let stall = self.transactions.stall_timeout(&self.config);
@@ -648,15 +594,16 @@ impl<A: Addr> Node<A> {
 
     /// Contacts of an earlier run come first, all at once: they make a restart warm.
     fn next_ping(&mut self, now: Instant) -> Option<(Option<NodeId>, A)> {
-        match self.restored.pop() {
-            Some((id, addr)) => Some((Some(id), addr)),
-            None => self.table.next_ping(now, &self.config),
-        }
+        let Some(&(id, addr)) = self.restored.get(self.restored_asked) else {
+            return self.table.next_ping(now, &self.config);
+        };
+        self.restored_asked += 1;
+        Some((Some(id), addr))
     }
 
     fn has_work(&self) -> bool {
         self.outbox.has_work()
-            || !self.restored.is_empty()
+            || self.restored_asked < self.restored.len()
             || self.table.ping_due().is_some_and(|due| due <= self.last_now)
     }
 
@@ -704,8 +651,6 @@ impl<A: Addr> Node<A> {
 
 /// The table knows times to the second only.
 const SAME_TIME: Duration = Duration::from_secs(2);
-/// With fewer contacts than this a lookup also asks the bootstrap addresses.
-const FEW_CONTACTS: usize = 3;
 /// Bootstrap addresses kept, and unverified candidates that a lookup starts from.
 const MAX_BOOTSTRAP: usize = 32;
 
@@ -716,13 +661,13 @@ impl<A: Addr> Sibling for Option<Box<Node<A>>> {
 
     fn learn(&mut self, now: Instant, nodes: &[u8], from: Scope) {
         let Some(node) = self else { return };
+        let now = node.tick(now);
         for (id, addr) in wire::nodes::<A>(nodes).take(node.config.k) {
             if is_possible(addr) && addr.scope() >= from {
                 node.table.offer(now, Some(id), addr, &node.config);
             }
         }
-        node.last_now = node.last_now.max(now);
-        node.maintain.hurry_if_lost(now, node.table.len());
+        node.maintain.hurry_if_lost(now, node.table.len(), &node.config);
     }
 
     fn is_hungry(&self) -> bool {
@@ -730,68 +675,13 @@ impl<A: Addr> Sibling for Option<Box<Node<A>>> {
     }
 }
 
-fn encode_query(
-    buf: &mut [u8; MAX_DATAGRAM],
-    id: NodeId,
-    tid: &[u8],
-    config: &Config,
-    read_only: bool,
-    want: Want,
-    method: Method<'_>,
-) -> Option<usize> {
-    let message = Message {
-        tid,
-        version: Some(&config.version),
-        ip: None,
-        read_only,
-        unsorted: false,
-        body: Body::Query(Query { id, want, method }),
-    };
-    message.encode(buf)
-}
-
 /// Whether a node can be at this address at all.
 fn is_possible<A: Addr>(addr: A) -> bool {
     addr.port() != 0 && addr.scope() != Scope::Invalid
-}
-
-const fn blames_silence(method: &Method<'_>) -> bool {
-    matches!(method, Method::Ping | Method::FindNode { .. } | Method::GetPeers { .. })
 }
 
 fn random_id(stream: &mut Stream) -> NodeId {
     let mut bytes = [0; 20];
     rand_core::Rng::fill_bytes(stream, &mut bytes);
     NodeId::from_bytes(bytes)
-}
-
-fn direct_addr<A: Addr>(lookup: &Lookup) -> Option<A> {
-    match lookup {
-        Lookup::Ping { addr } | Lookup::Sample { addr, .. } => A::from_socket_addr(*addr),
-        Lookup::FindNode { .. }
-        | Lookup::GetPeers { .. }
-        | Lookup::Announce { .. }
-        | Lookup::GetItem { .. }
-        | Lookup::PutItem { .. } => None,
-    }
-}
-
-fn goal_of(lookup: &Lookup) -> (Goal, Target) {
-    match lookup {
-        Lookup::Ping { .. } => (Goal::Ping, Target::from_bytes([0; 20])),
-        Lookup::FindNode { target } => (Goal::FindNode, target.target()),
-        Lookup::GetPeers { info_hash, scrape, noseed } => {
-            (Goal::GetPeers { scrape: *scrape, noseed: *noseed }, info_hash.target())
-        }
-        Lookup::Announce { info_hash, port, seed } => {
-            (Goal::Announce { port: *port, seed: *seed }, info_hash.target())
-        }
-        Lookup::GetItem { target, salt, newer_than } => {
-            (Goal::GetItem { salt: salt.clone(), newer_than: *newer_than }, target.target())
-        }
-        Lookup::PutItem { item, cas } => {
-            (Goal::PutItem { item: item.clone(), cas: *cas }, item.id().target())
-        }
-        Lookup::Sample { target, .. } => (Goal::Sample, *target),
-    }
 }

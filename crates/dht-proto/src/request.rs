@@ -264,10 +264,12 @@ impl Outcome {
             }),
             (a, b) => a.or(b),
         };
-        let seq = |item: &Option<Box<Item>>| {
-            item.as_ref().map(|item| item.signed().map(|signed| signed.seq))
+        // Newest seq first, and of two with the same seq the larger value.
+        let version = |item: &Option<Box<Item>>| {
+            let item = item.as_deref()?;
+            Some((item.signed().map(|signed| signed.seq), item.value().to_vec()))
         };
-        if seq(&other.item) > seq(&self.item) {
+        if version(&other.item) > version(&self.item) {
             self.item = other.item;
         }
         self.stored += other.stored;

@@ -41,7 +41,7 @@ impl RttHistogram {
             return config.stall_initial;
         }
         let stall = (self.percentile(10) + JITTER_ALLOWANCE).max(self.percentile(90));
-        stall.clamp(config.stall_min, config.query_timeout)
+        stall.max(config.stall_min).min(config.query_timeout)
     }
 
     fn total(&self) -> u32 {

@@ -56,20 +56,29 @@ impl<A: Addr> Frontier<A> {
         Self { target, candidates: Vec::new() }
     }
 
-    /// Adds a node that somebody told us about. The first claim to an id or address wins.
+    /// Adds a node that somebody told us about. The first claim to an address wins; two claims to one
+    /// id stand side by side until one of them answers, or a liar could hide a node by naming it
+    /// elsewhere.
     pub(crate) fn add(&mut self, id: NodeId, addr: A, depth: u8, max: usize) {
         let distance = id.distance(self.target);
-        let Err(at) = self.candidates.binary_search_by(|other| other.distance.cmp(&distance))
-        else {
+        let order =
+            |other: &Candidate<A>| other.distance.cmp(&distance).then(other.addr.cmp(&addr));
+        let Err(mut at) = self.candidates.binary_search_by(order) else { return };
+        if self.candidates.iter().any(|other| other.addr == addr) {
             return;
-        };
-        if at >= max || self.candidates.iter().any(|other| other.addr == addr) {
-            return;
+        }
+        if self.candidates.len() >= max {
+            // What has failed makes room first, and what has answered never does.
+            let last = |state| self.candidates.iter().rposition(|other| other.state == state);
+            let victim =
+                last(State::Failed).or_else(|| last(State::New).filter(|last| *last >= at));
+            let Some(victim) = victim else { return };
+            self.candidates.remove(victim);
+            at -= usize::from(victim < at);
         }
         let state = State::New;
         let new = Candidate { id, addr, distance, state, depth, token: None, has_item: false };
         self.candidates.insert(at, new);
-        self.candidates.truncate(max);
     }
 
     /// Adds a node whose id we learn from its own answer (a bootstrap address). Whoever told us of
@@ -161,7 +170,10 @@ impl<A: Addr> Frontier<A> {
 
     pub(crate) fn check_invariants(&self, max: usize) {
         assert!(self.candidates.len() <= max, "the frontier outgrew its bound");
-        assert!(self.candidates.is_sorted_by(|a, b| a.distance < b.distance), "unsorted frontier");
+        assert!(
+            self.candidates.is_sorted_by(|a, b| (&a.distance, a.addr) < (&b.distance, b.addr)),
+            "unsorted frontier"
+        );
     }
 }
 
@@ -240,11 +252,32 @@ mod tests {
     }
 
     #[test]
-    fn the_first_claim_to_an_id_or_address_wins() {
+    fn the_first_claim_to_an_address_wins_and_claims_to_an_id_stand_side_by_side() {
         let mut frontier = frontier(&[(1, "1.1.1.1:1"), (1, "2.2.2.2:2"), (5, "1.1.1.1:1")]);
-        frontier.replied(addr("1.1.1.1:1"), None, false);
+        assert_eq!(frontier.next(8), Some((id(1), addr("1.1.1.1:1"))));
+        frontier.mark(addr("1.1.1.1:1"), State::Failed);
+        assert_eq!(frontier.next(8), Some((id(1), addr("2.2.2.2:2"))), "the lie hides nobody");
         frontier.replied(addr("2.2.2.2:2"), None, false);
         assert_eq!(ids(&frontier), [1]);
+    }
+
+    #[test]
+    fn a_full_frontier_forgets_the_failed_first_and_never_who_answered() {
+        let mut frontier = Frontier::new(TARGET);
+        for i in 1..=4_u8 {
+            frontier.add(id(i), addr(&std::format!("1.1.{i}.1:1")), 1, 4);
+        }
+        frontier.replied(addr("1.1.4.1:1"), None, false);
+        frontier.mark(addr("1.1.1.1:1"), State::Failed);
+        frontier.add(id(9), addr("1.1.9.1:1"), 1, 4);
+        frontier.mark(addr("1.1.9.1:1"), State::Asked);
+        frontier.add(id(8), addr("1.1.8.1:1"), 1, 4);
+        assert!(frontier.at(addr("1.1.8.1:1")).is_none(), "farther than every new one");
+        frontier.check_invariants(4);
+        assert_eq!(ids(&frontier), [4]);
+        assert!(
+            frontier.at(addr("1.1.1.1:1")).is_none() && frontier.at(addr("1.1.9.1:1")).is_some()
+        );
     }
 
     #[test]

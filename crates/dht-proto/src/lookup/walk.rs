@@ -16,7 +16,7 @@ use super::{Ctx, Goal};
 
 /// Nodes taken from one reply. Eight are usual and bootstrap routers send sixteen; a whole table
 /// (bittorrent-dht) is more than helps.
-const MAX_NODES_PER_REPLY: usize = 32;
+const MAX_NODES_PER_REPLY: usize = 16;
 /// How often an address is asked that we have no alternative to.
 const MAX_TRIES: usize = 3;
 /// A stalled node is waited for this many stall timeouts more if it would be among the nearest.
@@ -146,10 +146,11 @@ impl<A: Addr> Walk<A> {
         &mut self,
         from: NodeInfo,
         addr: A,
+        store: bool,
         reply: &Reply<'_>,
         ctx: &mut Ctx<'_>,
     ) {
-        let Some(asked) = self.answered(addr) else { return };
+        let Some(asked) = self.answered(addr, store) else { return };
         if asked.store {
             self.outcome.stored += 1;
             return;
@@ -170,10 +171,17 @@ impl<A: Addr> Walk<A> {
         }
     }
 
-    pub(crate) fn on_error(&mut self, from: NodeInfo, addr: A, error: &ErrorReply<'_>, k: usize) {
-        let Some(asked) = self.answered(addr) else { return };
+    pub(crate) fn on_error(
+        &mut self,
+        from: NodeInfo,
+        addr: A,
+        store: bool,
+        error: &ErrorReply<'_>,
+        k: usize,
+    ) {
+        let Some(asked) = self.answered(addr, store) else { return };
         self.frontier.mark(addr, State::Failed);
-        if asked.store && self.outcome.refusals.len() < 2 * k {
+        if (asked.store || self.goal.is_direct()) && self.outcome.refusals.len() < 2 * k {
             self.outcome.refusals.push(Refusal { node: from, code: error.code });
         }
     }
@@ -242,7 +250,7 @@ impl<A: Addr> Walk<A> {
             .map(|candidate| NodeInfo { id: candidate.id, addr: candidate.addr.socket_addr() })
             .collect();
         outcome.duration = now.since(self.started);
-        if outcome.queries == 0 {
+        if outcome.queries == 0 && outcome.ended == Ended::Completed {
             outcome.ended = Ended::NoContacts;
         } else if outcome.replies == 0 && outcome.ended == Ended::Completed {
             outcome.ended = Ended::NoAnswer;
@@ -306,8 +314,8 @@ impl<A: Addr> Walk<A> {
     }
 
     /// Takes the query to this address off the list; `None` if there is none.
-    fn answered(&mut self, addr: A) -> Option<Asked<A>> {
-        let at = self.asked.iter().position(|asked| asked.addr == addr)?;
+    fn answered(&mut self, addr: A, store: bool) -> Option<Asked<A>> {
+        let at = self.asked.iter().position(|asked| asked.addr == addr && asked.store == store)?;
         self.outcome.replies += 1;
         Some(self.asked.swap_remove(at))
     }
@@ -343,6 +351,7 @@ impl<A: Addr> Walk<A> {
             return !progress.stalled || self.grace_over(now, stall * GRACE);
         }
         if !self.seeds.is_empty() || self.in_flight() > 0 {
+            self.grace = None;
             return false;
         }
         if self.outcome.replies == 0 && !self.fallback.is_empty() {

@@ -7,7 +7,7 @@ use crate::time::Instant;
 
 /// Input that comes this much later than the deadline means that time jumped: the machine slept, or
 /// the process was stopped. What was in flight then says nothing about the nodes asked.
-const JUMP: Duration = Duration::from_secs(10);
+pub(super) const JUMP: Duration = Duration::from_secs(10);
 /// How long a jump is mentioned in the health report.
 const JUMP_NEWS: Duration = Duration::from_secs(60);
 

@@ -1,5 +1,6 @@
 //! What a node does for itself: joining, and refreshing stale buckets.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::addr::Addr;
@@ -43,9 +44,10 @@ impl Maintain {
         self.join_at = self.join_at.min(now);
     }
 
-    /// The same, if we know nobody.
-    pub(super) fn hurry_if_lost(&mut self, now: Instant, contacts: usize) {
-        if contacts == 0 {
+    /// The same, if we know nobody and no attempt has failed: whoever names nodes to us cannot make
+    /// us ask without pause.
+    pub(super) fn hurry_if_lost(&mut self, now: Instant, contacts: usize, config: &Config) {
+        if contacts == 0 && self.backoff <= config.bootstrap_backoff_min {
             self.hurry(now);
         }
     }
@@ -104,6 +106,7 @@ impl<A: Addr> Node<A> {
 
     fn on_join_ended(&mut self, now: Instant, answered: bool) {
         self.maintain.joining = false;
+        self.review_restored(answered);
         if answered {
             self.role.on_joined(now);
             if self.maintain.settling == SETTLING_MIN || self.table.is_hurried(&self.config) {
@@ -118,6 +121,16 @@ impl<A: Addr> Node<A> {
             self.maintain.join_at = self.maintain.join_at.min(at);
         } else {
             self.postpone(now);
+        }
+    }
+
+    /// Contacts of an earlier run are asked again after an attempt in vain: we may have started
+    /// without a network. Once there are others, they have had their chance.
+    fn review_restored(&mut self, answered: bool) {
+        if !answered {
+            self.restored_asked = 0;
+        } else if self.restored_asked >= self.restored.len() && self.table.len() >= self.config.k {
+            self.restored = Vec::new();
         }
     }
 

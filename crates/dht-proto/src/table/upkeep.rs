@@ -163,7 +163,8 @@ impl<A: Addr> Table<A> {
     fn urgent_candidates(&self, config: &Config) -> impl Iterator<Item = &Candidate<A>> {
         let everybody = self.is_hurried(config);
         let own = self.own.target();
-        let reach = self.contacts.get(config.k - 1).map(|contact| contact.id().distance(own));
+        let reach =
+            self.contacts.get(config.k.saturating_sub(1)).map(|contact| contact.id().distance(own));
         self.candidates.iter().filter(move |candidate| {
             everybody || candidate.id.is_some_and(|id| Some(id.distance(own)) < reach)
         })

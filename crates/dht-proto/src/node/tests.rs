@@ -1,1 +1,0 @@
-//! Rules of one node that need no network.
