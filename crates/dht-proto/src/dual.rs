@@ -3,7 +3,8 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use core::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use core::time::Duration;
 
 use crate::MAX_DATAGRAM;
 use crate::addr::{Addr, Family};
@@ -27,6 +28,20 @@ pub struct Transmit {
     pub to: SocketAddr,
     /// How many bytes of the buffer to send.
     pub len: usize,
+}
+
+/// A node that counts as a verified contact from the start, see [`Dht::settle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "filled in by whoever knows the network")]
+pub struct Acquaintance {
+    /// Its id.
+    pub id: NodeId,
+    /// Where it answers.
+    pub addr: SocketAddr,
+    /// Its round-trip time.
+    pub rtt: Duration,
+    /// When it last answered.
+    pub heard: Instant,
 }
 
 /// Which networks a [`Dht`] takes part in.
@@ -243,6 +258,25 @@ impl Dht {
         }
         self.free_slot(id);
         true
+    }
+
+    /// Puts the node of one family where hours of running would have brought it: with this id and
+    /// external address, and with contacts that count as verified.
+    ///
+    /// For simulations that start from a network in equilibrium. In a program that talks to the
+    /// internet use [`restore`](Self::restore), which believes nobody before he has answered.
+    pub fn settle(
+        &mut self,
+        now: Instant,
+        family: Family,
+        id: NodeId,
+        external: Option<IpAddr>,
+        contacts: &[Acquaintance],
+    ) {
+        match family {
+            Family::V4 => self.v4.as_mut().map(|n| n.settle(now, id, external, contacts)),
+            Family::V6 => self.v6.as_mut().map(|n| n.settle(now, id, external, contacts)),
+        };
     }
 
     /// Tells of a node that might be alive, with its id if that is known. It is asked before it is

@@ -113,4 +113,4 @@ pub mod wire;
 /// Size of every datagram buffer, in bytes. No datagram that we send is longer.
 pub const MAX_DATAGRAM: usize = 1_400;
 
-pub use dual::{Dht, Networks, Transmit};
+pub use dual::{Acquaintance, Dht, Networks, Transmit};

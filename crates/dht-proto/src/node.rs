@@ -6,6 +6,7 @@
 mod ask;
 mod link;
 mod maintain;
+mod settle;
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

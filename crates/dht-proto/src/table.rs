@@ -26,6 +26,7 @@ mod candidates;
 mod closest;
 mod contact;
 mod entry;
+mod settle;
 mod upkeep;
 
 /// Capacity for contacts is added in steps of this: a process may hold a million tables.
@@ -244,6 +245,12 @@ impl<A: Addr> Table<A> {
             .filter(fits)
             .or_else(|| self.contacts.iter().position(|contact| contact.compact() == compact))
     }
+}
+
+/// How many contacts a bucket may hold; bucket i is for nodes that share i leading bits with us.
+#[must_use]
+pub fn bucket_capacity(bucket: usize, config: &Config) -> usize {
+    bucket::capacity(bucket.min(BUCKETS - 1), config)
 }
 
 /// How many nodes one network may bring in.

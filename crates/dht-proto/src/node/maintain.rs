@@ -52,6 +52,12 @@ impl Maintain {
         }
     }
 
+    /// The node has long joined; its next lookup for its own id comes at `at`.
+    pub(super) fn settled(&mut self, at: Instant, config: &Config) {
+        self.join_at = at;
+        self.settling = config.self_lookup_interval;
+    }
+
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         (!self.joining).then_some(self.join_at)
     }

@@ -122,7 +122,7 @@ impl<A: Addr> Table<A> {
         // contact; once the contact is not handed out any more, one that answered lately does.
         if !good && let Some(candidate) = self.best_waiting(now, bucket, i, config) {
             self.drop_at(i, config);
-            self.settle(now, candidate, config);
+            self.promote(now, candidate, config);
             return true;
         }
         self.wake_candidates(now, bucket, config);
@@ -310,7 +310,7 @@ impl<A: Addr> Table<A> {
     /// pinged.
     fn fill(&mut self, now: Ticks, bucket: usize, config: &Config) {
         if let Some(candidate) = self.best_waiting(now, bucket, usize::MAX, config) {
-            self.settle(now, candidate, config);
+            self.promote(now, candidate, config);
         } else {
             self.wake_candidates(now, bucket, config);
         }
@@ -339,7 +339,7 @@ impl<A: Addr> Table<A> {
     }
 
     /// Makes a waiting candidate a contact.
-    fn settle(&mut self, now: Ticks, contact: Contact<A>, config: &Config) {
+    fn promote(&mut self, now: Ticks, contact: Contact<A>, config: &Config) {
         self.candidates.remove(contact.compact());
         self.insert(contact);
         self.added(now, &contact, config);

@@ -115,7 +115,10 @@ impl<A: Addr> Table<A> {
     }
 
     /// When each bucket that is worth it should be refreshed.
-    fn buckets_to_refresh(&self, config: &Config) -> impl Iterator<Item = (Ticks, usize)> {
+    pub(super) fn buckets_to_refresh(
+        &self,
+        config: &Config,
+    ) -> impl Iterator<Item = (Ticks, usize)> {
         let mut sizes = [0_usize; BUCKETS];
         for contact in &self.contacts {
             if let Some(size) = sizes.get_mut(self.bucket_of(contact)) {

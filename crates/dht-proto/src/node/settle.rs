@@ -1,0 +1,35 @@
+//! A node that starts where hours of running would have brought it.
+
+use core::net::IpAddr;
+use core::time::Duration;
+
+use super::{Node, is_possible};
+use crate::addr::Addr;
+use crate::dual::Acquaintance;
+use crate::id::NodeId;
+use crate::time::Instant;
+
+impl<A: Addr> Node<A> {
+    /// See [`Dht::settle`](crate::Dht::settle). Lookups for the own id and refreshes come at a
+    /// random point of their periods, so that a million such nodes are not in step.
+    pub(crate) fn settle(
+        &mut self,
+        now: Instant,
+        id: NodeId,
+        external: Option<IpAddr>,
+        contacts: &[Acquaintance],
+    ) {
+        let now = self.tick(now);
+        self.external = external.or(self.external);
+        let known = contacts.iter().filter_map(|contact| {
+            let addr = A::from_socket_addr(contact.addr).filter(|addr| is_possible(*addr))?;
+            Some((contact.id, addr, contact.rtt, contact.heard))
+        });
+        self.table.settle(id, known, &self.config);
+        self.role.on_joined(now);
+        let period = self.config.self_lookup_interval;
+        let micros = u64::try_from(period.as_micros()).unwrap_or(u64::MAX);
+        let at = now + Duration::from_micros(self.targets.below(micros));
+        self.maintain.settled(at, &self.config);
+    }
+}

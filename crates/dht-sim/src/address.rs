@@ -1,0 +1,264 @@
+//! Addresses of simulated hosts.
+//!
+//! The n-th address of a world is a keyed permutation of n over the range in use, so addresses look
+//! random, spread over all networks, and finding the host behind one takes no hash map: the
+//! permutation is undone.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Rounds of the permutation: four make it look random to whoever does not attack it.
+const ROUNDS: u64 = 4;
+
+/// The addresses that hosts may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Range {
+    /// Public unicast addresses, about 3.6 billion.
+    Internet,
+    /// One IPv4 network, for simulated hosts that real programs can reach.
+    Network {
+        /// The first address.
+        base: Ipv4Addr,
+        /// Length of the prefix in bits, 1 to 30.
+        prefix: u8,
+    },
+}
+
+/// First octets whose networks are public unicast as a whole.
+const fn is_public(octet: u8) -> bool {
+    !matches!(octet, 0 | 10 | 100 | 127 | 169 | 172 | 192 | 198 | 203 | 224..)
+}
+
+/// The public first octets in order, and their number.
+const PUBLIC: ([u8; 256], usize) = {
+    let (mut octets, mut count, mut octet) = ([0; 256], 0, 0_u8);
+    while octet < 224 {
+        if is_public(octet) {
+            #[expect(clippy::indexing_slicing, reason = "count <= octet, at compile time")]
+            {
+                octets[count] = octet;
+            }
+            count += 1;
+        }
+        octet += 1;
+    }
+    (octets, count)
+};
+
+/// Maps host numbers to addresses and back.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    range: Range,
+    key: u64,
+    /// The port of every host, or 0: each has its own, which follows from its number.
+    port: u16,
+    size: u64,
+    /// Half the bits that number `size` addresses, rounded up.
+    half_bits: u32,
+}
+
+impl Plan {
+    /// A plan for hosts in `range`; `port` 0 gives each its own.
+    #[must_use]
+    pub fn new(range: Range, port: u16, key: u64) -> Self {
+        let size = match range {
+            Range::Internet => (PUBLIC.1 as u64) << 24,
+            // The network's own address and the broadcast address are nobody's.
+            Range::Network { prefix, .. } => (1 << (32 - u32::from(prefix.clamp(1, 30)))) - 2,
+        };
+        let bits = u64::BITS - (size - 1).leading_zeros();
+        Self { range, key, port, size, half_bits: bits.div_ceil(2) }
+    }
+
+    /// How many addresses there are.
+    #[must_use]
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The IPv4 address of host `number`, which must be below [`size`](Self::size).
+    #[must_use]
+    pub fn v4(&self, number: u32) -> SocketAddr {
+        SocketAddr::from((self.ip_of(self.permute(u64::from(number))), self.port_of(number)))
+    }
+
+    /// The IPv6 address of host `number`: a /64 of its own in one of 2^16 allocations.
+    #[must_use]
+    pub fn v6(&self, number: u32) -> SocketAddr {
+        let [a, b, c, d] = self.ip_of(self.permute(u64::from(number))).octets();
+        let groups = [
+            0x2600 | u16::from(a & 0x0f),
+            u16::from_be_bytes([b, c]),
+            u16::from_be_bytes([a, d]),
+            1,
+            0,
+            0,
+            0,
+            1,
+        ];
+        SocketAddr::from((Ipv6Addr::from(groups), self.port_of(number)))
+    }
+
+    /// The number of the host at an address, if the plan could give it out.
+    #[must_use]
+    pub fn number(&self, addr: SocketAddr) -> Option<u32> {
+        let ip = match addr.ip() {
+            std::net::IpAddr::V4(ip) => ip,
+            std::net::IpAddr::V6(ip) => {
+                let [first, bc, ad, one, 0, 0, 0, 1] = ip.segments() else { return None };
+                let ([b, c], [a, d]) = (bc.to_be_bytes(), ad.to_be_bytes());
+                if first != 0x2600 | u16::from(a & 0x0f) || one != 1 {
+                    return None;
+                }
+                Ipv4Addr::new(a, b, c, d)
+            }
+        };
+        let number = u32::try_from(self.undo(self.place_of(ip)?)).ok()?;
+        (addr.port() == self.port_of(number)).then_some(number)
+    }
+
+    fn port_of(&self, number: u32) -> u16 {
+        if self.port != 0 {
+            return self.port;
+        }
+        // Most hosts of the real network use ports above 1024, and none of them is special.
+        let mixed = mix(u64::from(number) ^ self.key.rotate_left(32));
+        1_025 + (mixed % 64_000) as u16
+    }
+
+    /// The `place`-th address of the range.
+    fn ip_of(&self, place: u64) -> Ipv4Addr {
+        match self.range {
+            Range::Internet => {
+                let octet = PUBLIC.0.get((place >> 24) as usize).copied().unwrap_or(1);
+                Ipv4Addr::from((u32::from(octet) << 24) | (place as u32 & 0xff_ffff))
+            }
+            Range::Network { base, prefix } => {
+                let mask = !0u32 << (32 - u32::from(prefix.clamp(1, 30)));
+                Ipv4Addr::from((u32::from(base) & mask) + place as u32 + 1)
+            }
+        }
+    }
+
+    fn place_of(&self, ip: Ipv4Addr) -> Option<u64> {
+        match self.range {
+            Range::Internet => {
+                let octet = ip.octets()[0];
+                let known = PUBLIC.0.get(..PUBLIC.1)?;
+                let index = known.binary_search(&octet).ok()?;
+                Some(((index as u64) << 24) | u64::from(u32::from(ip) & 0xff_ffff))
+            }
+            Range::Network { base, prefix } => {
+                let mask = !0u32 << (32 - u32::from(prefix.clamp(1, 30)));
+                let ip = u32::from(ip);
+                let place = u64::from(ip & !mask).checked_sub(1)?;
+                (ip & mask == u32::from(base) & mask && place < self.size).then_some(place)
+            }
+        }
+    }
+
+    /// A Feistel network over twice `half_bits`, walked until it falls within the range.
+    fn permute(&self, number: u64) -> u64 {
+        let mask = (1 << self.half_bits) - 1;
+        let mut word = number;
+        loop {
+            for round in 0..ROUNDS {
+                let (left, right) = (word >> self.half_bits, word & mask);
+                word = (right << self.half_bits) | (left ^ (self.round(round, right) & mask));
+            }
+            if word < self.size {
+                return word;
+            }
+        }
+    }
+
+    fn undo(&self, place: u64) -> u64 {
+        let mask = (1 << self.half_bits) - 1;
+        let mut word = place;
+        loop {
+            for round in (0..ROUNDS).rev() {
+                let (left, right) = (word >> self.half_bits, word & mask);
+                word = ((right ^ (self.round(round, left) & mask)) << self.half_bits) | left;
+            }
+            if word < self.size {
+                return word;
+            }
+        }
+    }
+
+    fn round(&self, round: u64, half: u64) -> u64 {
+        mix(half ^ self.key.wrapping_add(round.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+    }
+}
+
+/// Spreads a word over all its bits (the finaliser of SplitMix64).
+pub(crate) const fn mix(word: u64) -> u64 {
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dht_proto::addr::{Addr, Scope};
+    use std::collections::BTreeSet;
+
+    fn plans() -> [Plan; 3] {
+        [
+            Plan::new(Range::Internet, 0, 1),
+            Plan::new(Range::Network { base: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 }, 6881, 2),
+            Plan::new(Range::Network { base: Ipv4Addr::new(198, 18, 0, 0), prefix: 15 }, 6881, 3),
+        ]
+    }
+
+    #[test]
+    fn every_host_has_its_own_address_and_is_found_by_it() {
+        for plan in plans() {
+            let n = 20_000.min(plan.size() as u32);
+            let mut seen = BTreeSet::new();
+            for number in 0..n {
+                for addr in [plan.v4(number), plan.v6(number)] {
+                    assert_eq!(plan.number(addr), Some(number), "{addr}");
+                    assert!(seen.insert(addr));
+                    let mut elsewhere = addr;
+                    elsewhere.set_port(addr.port() ^ 1);
+                    assert_eq!(plan.number(elsewhere), None);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_network_is_used_whole() {
+        let base = Ipv4Addr::new(127, 9, 0, 0);
+        let plan = Plan::new(Range::Network { base, prefix: 24 }, 1, 9);
+        assert_eq!(plan.size(), 254);
+        let ips: BTreeSet<_> = (0..254).map(|n| plan.v4(n).ip()).collect();
+        assert_eq!(ips.len(), 254);
+        assert!(!ips.contains(&"127.9.0.0".parse().unwrap()));
+        assert_eq!(plan.number("127.9.0.0:1".parse().unwrap()), None);
+        assert_eq!(plan.number("127.9.0.255:1".parse().unwrap()), None);
+        assert_eq!(plan.number("127.8.0.5:1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn the_internet_is_public_and_spread_out() {
+        let plan = Plan::new(Range::Internet, 0, 77);
+        let mut subnets = BTreeSet::new();
+        for number in 0..10_000 {
+            for addr in [plan.v4(number), plan.v6(number)] {
+                let (v4, v6) = (
+                    std::net::SocketAddrV4::from_socket_addr(addr).map(Addr::scope),
+                    std::net::SocketAddrV6::from_socket_addr(addr).map(Addr::scope),
+                );
+                assert_eq!(v4.or(v6), Some(Scope::Global), "{addr}");
+            }
+            if let std::net::IpAddr::V4(ip) = plan.v4(number).ip() {
+                subnets.insert(u32::from(ip) >> 8);
+            }
+        }
+        assert!(subnets.len() > 9_900, "{}", subnets.len());
+        assert_eq!(plan.number("10.0.0.1:6881".parse().unwrap()), None);
+    }
+}

@@ -1,0 +1,173 @@
+//! Who is at an address: a shipped node, or somebody who acts.
+
+use core::fmt;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
+
+use dht_proto::Dht;
+use dht_proto::time::Instant;
+
+use crate::choices::Choices;
+use crate::world::HostId;
+
+/// A host that is no shipped node: an adversary, a node of another make, a script.
+pub trait Actor: fmt::Debug + Send {
+    /// A datagram arrived.
+    fn on_datagram(
+        &mut self,
+        stage: &mut Stage<'_>,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    );
+
+    /// The time that [`Stage::wake_at`] asked for has come. Also called once when the host starts.
+    fn on_wake(&mut self, _stage: &mut Stage<'_>) {}
+}
+
+/// What an actor can do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Stage<'a> {
+    /// The present time.
+    pub now: Instant,
+    /// Which host this is.
+    pub me: HostId,
+    /// Where it is.
+    pub addrs: Addrs,
+    /// Its source of choices, to be used with [`About::Adversary`](crate::choices::About).
+    pub choices: &'a mut Choices,
+    pub(crate) sent: &'a mut Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    pub(crate) wake: Instant,
+}
+
+impl Stage<'_> {
+    /// Sends a datagram from any address: nothing on this internet checks sources.
+    pub fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        self.sent.push((from, to, bytes));
+    }
+
+    /// Asks to be woken at `at`, or sooner if that was asked for already.
+    pub fn wake_at(&mut self, at: Instant) {
+        self.wake = self.wake.min(at);
+    }
+}
+
+/// The addresses of a host, one per family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "there are two families")]
+pub struct Addrs {
+    /// The IPv4 address.
+    pub v4: Option<SocketAddrV4>,
+    /// The IPv6 address.
+    pub v6: Option<SocketAddrV6>,
+}
+
+impl Addrs {
+    /// From a list of at most one per family; later ones of the same family replace earlier ones.
+    #[must_use]
+    pub fn of(addrs: &[SocketAddr]) -> Self {
+        let mut all = Self::default();
+        for addr in addrs {
+            match addr {
+                SocketAddr::V4(addr) => all.v4 = Some(*addr),
+                SocketAddr::V6(addr) => all.v6 = Some(*addr),
+            }
+        }
+        all
+    }
+
+    /// The address of the same family as `other`.
+    #[must_use]
+    pub fn like(&self, other: &SocketAddr) -> Option<SocketAddr> {
+        match other.ip() {
+            IpAddr::V4(_) => self.v4.map(SocketAddr::V4),
+            IpAddr::V6(_) => self.v6.map(SocketAddr::V6),
+        }
+    }
+
+    /// Both addresses.
+    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
+        let v6 = self.v6.map(SocketAddr::V6);
+        self.v4.map(SocketAddr::V4).into_iter().chain(v6)
+    }
+}
+
+/// A host's clock: `real * (1 + ppm / 10^6) + offset`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a clock errs in two ways")]
+pub struct Clock {
+    /// Microseconds that it is ahead.
+    pub offset: i64,
+    /// Millionths that it runs too fast.
+    pub ppm: i32,
+}
+
+impl Clock {
+    pub(crate) fn local(self, now: Instant) -> Instant {
+        let now = now.as_micros();
+        let drift = i128::from(now) * i128::from(self.ppm) / 1_000_000;
+        let local = i128::from(now) + drift + i128::from(self.offset);
+        Instant::from_micros(u64::try_from(local.max(0)).unwrap_or(u64::MAX))
+    }
+
+    /// The first real time at which the clock shows at least `local`.
+    pub(crate) fn real(self, local: Instant) -> Instant {
+        if local == Instant::FAR_FUTURE || self == Self::default() {
+            return local;
+        }
+        let ahead = i128::from(local.as_micros()) - i128::from(self.offset);
+        let real = ahead * 1_000_000 / (1_000_000 + i128::from(self.ppm)).max(1);
+        let mut real = Instant::from_micros(u64::try_from(real.max(0)).unwrap_or(u64::MAX));
+        while self.local(real) < local {
+            real = real + core::time::Duration::from_micros(1);
+        }
+        real
+    }
+}
+
+/// What stands behind a host's addresses.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// A shipped node.
+    Node(Dht),
+    /// Somebody who acts.
+    Actor(Box<dyn Actor>),
+    /// Nobody: what is sent there is lost.
+    Nobody,
+}
+
+/// One host.
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) body: Body,
+    pub(crate) addrs: Addrs,
+    /// When its timer goes off: entries of the queue for any other time are stale.
+    pub(crate) armed: Instant,
+    /// Frozen: it neither runs nor receives.
+    pub(crate) suspended: bool,
+    pub(crate) clock: Clock,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_errs_still_reaches_every_time() {
+        for clock in [
+            Clock { offset: 0, ppm: 0 },
+            Clock { offset: -5_000_000, ppm: 200 },
+            Clock { offset: 3_600_000_000, ppm: -300 },
+        ] {
+            for secs in [10, 1_000, 1_000_000] {
+                let local = Instant::from_secs(secs) + core::time::Duration::from_micros(7);
+                let real = clock.real(local);
+                assert!(clock.local(real) >= local, "{clock:?}");
+                if real > Instant::ZERO {
+                    let before = Instant::from_micros(real.as_micros() - 1);
+                    assert!(clock.local(before) < local, "{clock:?} {secs}");
+                }
+            }
+        }
+    }
+}

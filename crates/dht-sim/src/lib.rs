@@ -1,0 +1,43 @@
+//! A reproducible internet in memory.
+//!
+//! Shipped [`Dht`](dht_proto::Dht) nodes exchange encoded datagrams in virtual time: the code that
+//! answers on the internet is the code that runs here, and every step follows from a seed, so what
+//! went wrong once goes wrong again. [`World`] is the place to start.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`choices`] | where every choice comes from: a seed, a fuzzer's bytes, or all of them in turn |
+//! | [`world`] | hosts, virtual time, what users do |
+//! | [`population`] | a network in equilibrium, to start from |
+//! | [`oracle`] | who is truly closest |
+//! | [`net`] | what becomes of a datagram between two hosts |
+//! | [`host`] | adversaries and other makes, as ordinary hosts |
+//! | [`check`] | what checkers see |
+//! | [`trace`] | the hash over a run, and recordings of it |
+//! | [`address`], [`queue`] | addresses without a hash map; a calendar queue |
+
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        reason = "in a test a panic is a failure that says where"
+    )
+)]
+
+pub mod address;
+pub mod check;
+pub mod choices;
+pub mod host;
+pub mod net;
+pub mod oracle;
+mod packets;
+pub mod population;
+pub mod queue;
+pub mod trace;
+pub mod world;
+
+pub use address::Range;
+pub use choices::{About, Choices, Ratio};
+pub use world::{Datagram, HostId, Setup, World};
