@@ -228,9 +228,7 @@ mod tests {
     #[test]
     fn no_two_nodes_share_a_seed() {
         let choices = Choices::seeded(3);
-        let first = |seed: &Seed| {
-            dht_proto::seed::Seed::stream(seed, dht_proto::seed::Domain::NodeId).next()
-        };
+        let first = |seed: &Seed| seed.stream(dht_proto::seed::Domain::NodeId).next();
         let mut words: Vec<u64> = (0..1_000).map(|i| first(&choices.node_seed(i))).collect();
         words.sort_unstable();
         words.dedup();
