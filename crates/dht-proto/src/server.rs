@@ -411,6 +411,7 @@ impl<A: Addr> Server<A> {
         let dice = Dice::new(self.random.next());
         let admission = self.items_mut().admit(put, id, dice, terms)?;
         if admission == Admission::Renewed {
+            stats.items_stored += 1;
             return Ok(());
         }
         if put.mutable.is_some() {
@@ -423,6 +424,7 @@ impl<A: Addr> Server<A> {
             self.throttle.charge(now, call.network, FORGERY_BYTES, config);
         })?;
         self.items_mut().store(item, admission, terms);
+        stats.items_stored += 1;
         Ok(())
     }
 
