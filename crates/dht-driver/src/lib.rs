@@ -7,6 +7,7 @@
 //! One [`pass`](Driver::pass) is bounded work. The rules for errors of the system stand beside the
 //! code: [`Fault`] sorts them.
 
+mod channel;
 mod clock;
 mod command;
 mod driver;
@@ -15,6 +16,7 @@ mod lookups;
 mod outbound;
 mod stats;
 
+pub use channel::{MAX_WAITING, Next, Receiver, Sender, channel};
 pub use clock::JUMP;
 pub use command::{
     Command, CommandQueue, Commands, Delivery, External, MAX_COMMANDS, Names, Rejected, Subscriber,

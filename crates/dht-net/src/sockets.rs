@@ -4,18 +4,36 @@ use core::net::SocketAddr;
 use std::io;
 
 use dht_driver::{Fault, Incoming, Io, Outgoing, RECV_BATCH, RecvBuffers, Sent};
-use dht_net::{Calls, UdpSocket};
+use dht_proto::addr::Family;
 use dht_proto::time::Instant;
 use dht_proto::{MAX_DATAGRAM, Networks};
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
+use crate::udp::{Calls, UdpSocket};
+
+/// What waits until a socket is ready: the part of a socket that differs between runtimes.
+pub trait Watch: Sized {
+    /// Watches a socket, of which this is a handle of its own.
+    ///
+    /// # Errors
+    /// What the system said.
+    fn watch(socket: std::net::UdpSocket) -> io::Result<Self>;
+
+    /// Makes a call that may find the socket not ready, which some pollers have to hear of.
+    ///
+    /// # Errors
+    /// Those of the call.
+    fn call<T>(&self, call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        call()
+    }
+}
 
 /// At most one socket per family, and the clock.
 #[derive(Debug)]
-pub(crate) struct Sockets {
-    v4: Option<Socket>,
-    v6: Option<Socket>,
+pub struct Sockets<W> {
+    v4: Option<Socket<W>>,
+    v6: Option<Socket<W>>,
     /// Which socket is read first, so that a flood on one does not starve the other.
     v6_first: bool,
     calls: Calls,
@@ -23,15 +41,31 @@ pub(crate) struct Sockets {
 }
 
 #[derive(Debug)]
-struct Socket {
+struct Socket<W> {
     udp: UdpSocket,
-    /// The same socket, for the poller.
-    watched: mio::net::UdpSocket,
+    watch: W,
     /// Readiness is reported once, so it is remembered until a call says that nothing is left.
     readable: bool,
+    /// False after a call that found no room.
+    writable: bool,
 }
 
-impl Sockets {
+/// A socket, for whoever waits for it.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_structs, reason = "a view, taken apart by the runtimes")]
+pub struct Watched<'a, W> {
+    /// Which one.
+    pub family: Family,
+    /// What waits for it.
+    pub watch: &'a mut W,
+    /// Whether there may be something to receive. Cleared by a call that found nothing; to be set
+    /// when there is something again.
+    pub readable: &'a mut bool,
+    /// Whether the last send call found room.
+    pub writable: bool,
+}
+
+impl<W: Watch> Sockets<W> {
     /// Binds the addresses, at most one per family.
     pub(crate) fn bind(addrs: &[SocketAddr], calls: Calls) -> Result<Self, Error> {
         let mut sockets = Self { v4: None, v6: None, v6_first: false, calls, clock: Clock::new() };
@@ -63,42 +97,33 @@ impl Sockets {
         }
     }
 
-    pub(crate) fn local_addrs(&self) -> Vec<SocketAddr> {
+    /// The addresses that the sockets are bound to, v4 first.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
         self.each().filter_map(|socket| socket.udp.local_addr().ok()).collect()
     }
 
-    /// Asks for readiness events. The token is the index of the socket.
-    pub(crate) fn register(&mut self, registry: &mio::Registry) -> io::Result<()> {
-        let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
-        for (socket, token) in [(&mut self.v4, TOKEN_V4), (&mut self.v6, TOKEN_V6)] {
-            if let Some(socket) = socket {
-                registry.register(&mut socket.watched, token, interest)?;
-            }
-        }
-        Ok(())
+    /// The sockets, for whoever waits for them.
+    pub fn watched(&mut self) -> impl Iterator<Item = Watched<'_, W>> {
+        let sockets = [(Family::V4, &mut self.v4), (Family::V6, &mut self.v6)];
+        sockets.into_iter().filter_map(|(family, socket)| {
+            let Socket { watch, readable, writable, .. } = socket.as_mut()?;
+            Some(Watched { family, watch, readable, writable: *writable })
+        })
     }
 
-    /// Notes that a socket has something to read.
-    pub(crate) fn set_readable(&mut self, token: mio::Token) {
-        let socket = if token == TOKEN_V4 { &mut self.v4 } else { &mut self.v6 };
-        if let Some(socket) = socket {
-            socket.readable = true;
-        }
-    }
-
-    pub(crate) fn time(&self) -> Instant {
+    /// The time on the clock of [`Io::now`].
+    #[must_use]
+    pub fn time(&self) -> Instant {
         self.clock.now()
     }
 
-    fn each(&self) -> impl Iterator<Item = &Socket> {
+    fn each(&self) -> impl Iterator<Item = &Socket<W>> {
         self.v4.iter().chain(&self.v6)
     }
 }
 
-pub(crate) const TOKEN_V4: mio::Token = mio::Token(4);
-pub(crate) const TOKEN_V6: mio::Token = mio::Token(6);
-
-impl Io for Sockets {
+impl<W: Watch> Io for Sockets<W> {
     fn now(&mut self) -> Instant {
         self.time()
     }
@@ -115,7 +140,7 @@ impl Io for Sockets {
         }
         for socket in sockets {
             let Some(socket) = socket.as_mut().filter(|socket| socket.readable) else { continue };
-            match socket.call(|udp| udp.recv(buffers, incoming)) {
+            match socket.watch.call(|| socket.udp.recv(buffers, incoming)) {
                 Err(Fault::WouldBlock) => socket.readable = false,
                 other => return other,
             }
@@ -133,14 +158,16 @@ impl Io for Sockets {
             // A run of one family goes out through one socket, in one call.
             let v4 = first.to.is_ipv4();
             let run = rest.iter().take_while(|datagram| datagram.to.is_ipv4() == v4).count();
-            let socket = if v4 { &self.v4 } else { &self.v6 };
+            let socket = if v4 { &mut self.v4 } else { &mut self.v6 };
             let Some(socket) = socket else {
                 return Sent { taken, fault: Some(Fault::Unreachable) };
             };
             let (Some(buffers), Some(run)) = (buffers.get(..run), rest.get(..run)) else {
                 unreachable!("both slices have the same length")
             };
-            match socket.call(|udp| udp.send(buffers, run)) {
+            let sent = socket.watch.call(|| socket.udp.send(buffers, run));
+            socket.writable = sent != Err(Fault::WouldBlock);
+            match sent {
                 Ok(0) => return Sent { taken, fault: None },
                 Ok(sent) => taken += sent,
                 Err(fault) => return Sent { taken, fault: Some(fault) },
@@ -149,23 +176,14 @@ impl Io for Sockets {
     }
 }
 
-impl Socket {
+impl<W: Watch> Socket<W> {
     fn bind(addr: SocketAddr, calls: Calls) -> Result<Self, Error> {
         let bind = || {
             let udp = UdpSocket::bind(addr, calls)?;
-            let watched = mio::net::UdpSocket::from_std(udp.try_clone()?);
-            Ok(Self { udp, watched, readable: true })
+            let watch = W::watch(udp.try_clone()?)?;
+            Ok(Self { udp, watch, readable: true, writable: true })
         };
         bind().map_err(|error| Error::bind(addr, error))
-    }
-
-    /// Makes a call that may find the socket not ready, which the poller has to hear of.
-    fn call<T>(&self, call: impl FnOnce(&UdpSocket) -> Result<T, Fault>) -> Result<T, Fault> {
-        let tried = self.watched.try_io(|| match call(&self.udp) {
-            Err(Fault::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            other => Ok(other),
-        });
-        tried.unwrap_or_else(|error| Err(Fault::of(&error)))
     }
 }
 

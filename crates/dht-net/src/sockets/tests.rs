@@ -6,15 +6,25 @@ use dht_driver::RECV_LEN;
 
 use super::*;
 
+/// Nobody waits for these sockets.
+#[derive(Debug)]
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn watch(_socket: StdSocket) -> io::Result<Self> {
+        Ok(Self)
+    }
+}
+
 struct Bench {
-    sockets: Sockets,
+    sockets: Sockets<Unwatched>,
     buffers: Box<RecvBuffers>,
 }
 
 impl Bench {
     fn bind(addrs: &[&str], calls: Calls) -> Self {
         let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
-        let sockets = Sockets::bind(&addrs, calls).unwrap();
+        let sockets = Sockets::<Unwatched>::bind(&addrs, calls).unwrap();
         let Ok(buffers) = vec![[0; RECV_LEN]; RECV_BATCH].try_into() else { unreachable!() };
         Self { sockets, buffers }
     }
@@ -32,8 +42,7 @@ impl Bench {
                 Err(Fault::WouldBlock) => {
                     // Loopback delivers before send returns, but readiness is not ours to poll.
                     std::thread::yield_now();
-                    self.sockets.set_readable(TOKEN_V4);
-                    self.sockets.set_readable(TOKEN_V6);
+                    self.sockets.watched().for_each(|socket| *socket.readable = true);
                 }
                 Err(fault) => panic!("{fault:?}"),
             }
@@ -165,7 +174,7 @@ fn an_address_of_a_family_without_socket_is_unreachable() {
 
 #[test]
 fn an_ipv6_socket_leaves_its_port_free_for_ipv4() {
-    let sockets = Sockets::bind(&["[::]:0".parse().unwrap()], Calls::Best).unwrap();
+    let sockets = Sockets::<Unwatched>::bind(&["[::]:0".parse().unwrap()], Calls::Best).unwrap();
     let port = sockets.local_addrs()[0].port();
     StdSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
 }
@@ -173,18 +182,19 @@ fn an_ipv6_socket_leaves_its_port_free_for_ipv4() {
 #[test]
 fn one_address_per_family() {
     let addrs = ["127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap()];
-    let error = Sockets::bind(&addrs, Calls::Best).unwrap_err();
+    let error = Sockets::<Unwatched>::bind(&addrs, Calls::Best).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
 #[test]
 fn errors_of_bind_name_the_next_step() {
     let (_holder, taken) = peer(Ipv4Addr::LOCALHOST);
-    let error = Sockets::bind(&[taken], Calls::Best).unwrap_err();
+    let error = Sockets::<Unwatched>::bind(&[taken], Calls::Best).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(error.to_string().contains("another port"), "{error}");
     assert!(core::error::Error::source(&error).is_some());
     // TEST-NET-1 is never an address of this machine (RFC 5737).
-    let error = Sockets::bind(&["192.0.2.1:0".parse().unwrap()], Calls::Best).unwrap_err();
+    let error =
+        Sockets::<Unwatched>::bind(&["192.0.2.1:0".parse().unwrap()], Calls::Best).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
 }

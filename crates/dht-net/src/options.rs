@@ -1,31 +1,53 @@
 //! [`Builder`]: everything that is decided before a node runs.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 
-use dht_net::Calls;
 use dht_proto::config::{Config, Mode};
 use dht_proto::seed::Seed;
 
 use crate::error::{Error, ErrorKind};
-use crate::event_loop::EventLoop;
-use crate::handle::Dht;
+use crate::node::Node;
 use crate::notice::{Notice, Notices};
 use crate::resolver::Host;
-use crate::socket::Sockets;
+use crate::sockets::{Sockets, Watch};
 use crate::state::{MIN_SAVE_INTERVAL, SAVE_INTERVAL};
+use crate::udp::Calls;
 
 /// Bootstrap hosts used unless others, or none, are asked for.
 pub const DEFAULT_BOOTSTRAP: [&str; 3] =
     ["dht.libtorrent.org:25401", "dht.transmissionbt.com:6881", "router.bt.ouinet.work:6881"];
 
+/// A way to run a node: what a runtime adds to a [`Builder`].
+pub trait Runtime {
+    /// What waits for its sockets.
+    type Watch: Watch;
+    /// A node that the caller has to run.
+    type Built;
+    /// The handle of a node that runs.
+    type Spawned;
+
+    /// Makes a node that the caller runs.
+    ///
+    /// # Errors
+    /// If the system refuses what the runtime needs.
+    fn build(node: Node<Self::Watch>) -> Result<Self::Built, Error>;
+
+    /// Runs a node on a thread of its own.
+    ///
+    /// # Errors
+    /// If the system refuses what the runtime needs.
+    fn spawn(node: Node<Self::Watch>) -> Result<Self::Spawned, Error>;
+}
+
 /// Sets a node up: sockets, bootstrap hosts, state file, and the [`Config`] of the protocol.
-#[derive(Clone)]
-pub struct Builder {
+///
+/// The runtimes, `R`, offer it under its own name.
+pub struct Builder<R> {
     config: Config,
     bind: Vec<SocketAddr>,
     /// Preferred when nothing is bound explicitly; 0 for any.
@@ -37,9 +59,10 @@ pub struct Builder {
     calls: Calls,
     seed: Option<Seed>,
     on_notice: Option<Arc<dyn Fn(Notice) + Send + Sync>>,
+    runtime: PhantomData<fn() -> R>,
 }
 
-impl Builder {
+impl<R: Runtime> Builder<R> {
     /// A node with the defaults: any free port on every address of both families, the
     /// [`DEFAULT_BOOTSTRAP`] hosts, no state file.
     #[must_use]
@@ -54,6 +77,7 @@ impl Builder {
             calls: Calls::Best,
             seed: None,
             on_notice: None,
+            runtime: PhantomData,
         }
     }
 
@@ -89,7 +113,7 @@ impl Builder {
     }
 
     /// Prefers this port when no address is bound explicitly; if it is in use, any free one is
-    /// taken. [`Dht::local_addrs`] tells which. Default: any.
+    /// taken. The handle's `local_addrs` tells which. Default: any.
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
@@ -150,7 +174,7 @@ impl Builder {
     }
 
     /// Calls this with everything worth a line in a log, from the node's own threads. It must not
-    /// block, and must not call a [`Dht`] of the same node.
+    /// block, and must not call a handle of the same node.
     #[must_use]
     pub fn on_notice(mut self, callback: impl Fn(Notice) + Send + Sync + 'static) -> Self {
         self.on_notice = Some(Arc::new(callback));
@@ -161,29 +185,23 @@ impl Builder {
     ///
     /// # Errors
     /// See [`Builder::build`].
-    pub fn spawn(self) -> Result<Dht, Error> {
-        let mut event_loop = self.build()?;
-        let dht = event_loop.handle();
-        // The thread lives as long as the handles do.
-        event_loop.release();
-        let thread = thread::Builder::new()
-            .name("dht".to_owned())
-            .spawn(move || {
-                // Whoever shuts the node down is told the result.
-                drop(event_loop.run());
-            })
-            .map_err(|error| Error::system("start the thread of the node", error))?;
-        dht.set_thread(thread);
-        Ok(dht)
+    pub fn spawn(self) -> Result<R::Spawned, Error> {
+        R::spawn(self.prepare()?)
     }
 
-    /// Binds the sockets and loads the state, and leaves running the loop to the caller.
+    /// Binds the sockets and loads the state, and leaves running the node to the caller.
+    ///
+    /// This reads and writes the state file, if there is to be one, and waits for the disk.
     ///
     /// # Errors
     /// If an address cannot be bound, a bootstrap host is not `HOST:PORT`, or the state file
     /// cannot be read or replaced. A state file that can be read but is damaged is no error: it is
     /// renamed and reported as [`Notice::StateDamaged`].
-    pub fn build(self) -> Result<EventLoop, Error> {
+    pub fn build(self) -> Result<R::Built, Error> {
+        R::build(self.prepare()?)
+    }
+
+    fn prepare(self) -> Result<Node<R::Watch>, Error> {
         let hosts = self.hosts()?;
         let notices = Notices::new(self.on_notice);
         let sockets = bind(&self.bind, self.port, self.calls, &notices)?;
@@ -196,15 +214,8 @@ impl Builder {
             Host::Addr(addr) => Some(*addr),
             Host::Name { .. } => None,
         }));
-        EventLoop::new(
-            config,
-            &seed,
-            sockets,
-            hosts,
-            self.state_file.as_deref(),
-            self.save_interval,
-            notices,
-        )
+        let state_file = self.state_file.as_deref();
+        Node::new(config, &seed, sockets, hosts, state_file, self.save_interval, notices)
     }
 
     fn hosts(&self) -> Result<Vec<Host>, Error> {
@@ -215,13 +226,30 @@ impl Builder {
     }
 }
 
-impl Default for Builder {
+impl<R: Runtime> Default for Builder<R> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Debug for Builder {
+impl<R> Clone for Builder<R> {
+    fn clone(&self) -> Self {
+        Self {
+            config: self.config.clone(),
+            bind: self.bind.clone(),
+            bootstrap: self.bootstrap.clone(),
+            state_file: self.state_file.clone(),
+            save_interval: self.save_interval,
+            calls: self.calls,
+            port: self.port,
+            seed: self.seed.clone(),
+            on_notice: self.on_notice.clone(),
+            runtime: PhantomData,
+        }
+    }
+}
+
+impl<R> fmt::Debug for Builder<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("bind", &self.bind)
@@ -232,12 +260,12 @@ impl fmt::Debug for Builder {
     }
 }
 
-fn bind(
+fn bind<W: Watch>(
     addrs: &[SocketAddr],
     port: u16,
     calls: Calls,
     notices: &Notices,
-) -> Result<Sockets, Error> {
+) -> Result<Sockets<W>, Error> {
     if !addrs.is_empty() {
         return Sockets::bind(addrs, calls);
     }
