@@ -28,8 +28,3 @@ pub use lookup::{LookupHandle, Peers};
 /// `spawn` starts the node on a thread of its own and returns its [`Dht`] handle; `build` returns
 /// an [`EventLoop`], for a thread of yours.
 pub type Builder = dht_net::Builder<Mio>;
-
-/// The examples of the README run as doctests, so that they stay true.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -52,6 +52,7 @@ fn since(reading: Reading, origin: Reading) -> Duration {
 }
 
 /// `start + timeout`, for any timeout.
+#[must_use]
 pub fn after(start: std::time::Instant, timeout: Duration) -> std::time::Instant {
     start.checked_add(timeout.min(FOREVER)).unwrap_or(start)
 }

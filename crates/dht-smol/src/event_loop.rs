@@ -4,7 +4,6 @@ use core::convert::Infallible;
 use core::future::Future;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
-use core::time::Duration;
 use core::{fmt, mem};
 use std::io;
 use std::net::UdpSocket;
@@ -14,8 +13,10 @@ use std::thread;
 use async_channel as channel;
 use async_io::{Async, Timer};
 use blocking::{Task, unblock};
-use dht_driver::{Driver, Rejected, Sender, Wait, commands};
-use dht_net::{Error, ErrorKind, Node, Notices, Resolver, Runtime, Saver, Sockets, Watch};
+use dht_driver::{Driver, Rejected, Sender, Wait};
+use dht_net::{
+    Error, ErrorKind, Node, Notices, Resolver, Runtime, SaveTimes, Saver, Sockets, Watch,
+};
 use dht_proto::snapshot::Snapshot;
 use dht_proto::time::Instant;
 use futures_lite::FutureExt;
@@ -59,8 +60,7 @@ pub struct EventLoop {
     shared: Arc<Shared>,
     notices: Notices,
     keeper: Keeper,
-    save_interval: Duration,
-    next_save: Instant,
+    save_times: SaveTimes,
     resolving: Option<Boxed<()>>,
     /// Set once the node has been shut down.
     ending: Option<Boxed<Result<(), Error>>>,
@@ -80,14 +80,13 @@ enum Keeper {
 
 impl EventLoop {
     fn new(node: Node<Watcher>) -> (Dht, Self) {
-        let Node { dht, sockets, saver, save_interval, resolver, notices } = node;
-        let (sender, queue) = commands();
+        let Node { dht, sockets, saver, save_times, commands, queue, resolver, notices } = node;
         let (ended, ends) = channel::bounded(1);
         let shared = Arc::new(Shared::default());
         let addrs = sockets.local_addrs();
-        let inner = Arc::new(Inner::new(sender, Arc::clone(&shared), addrs, notices.clone(), ends));
+        let inner =
+            Arc::new(Inner::new(commands, Arc::clone(&shared), addrs, notices.clone(), ends));
         let to = Arc::downgrade(&inner);
-        let next_save = sockets.time() + save_interval;
         let event_loop = Self {
             driver: Some(Driver::new(dht, sockets, queue)),
             timer: Timer::never(),
@@ -95,8 +94,7 @@ impl EventLoop {
             shared,
             notices,
             keeper: saver.map_or(Keeper::Nobody, Keeper::Idle),
-            save_interval,
-            next_save,
+            save_times,
             resolving: resolver.map(|resolver| resolve(resolver, to).boxed()),
             ending: None,
             ended: Some(ended),
@@ -108,10 +106,10 @@ impl EventLoop {
     fn run(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         // Commands that come from here on wake the task; those before are seen by the pass.
         self.shared.register(cx.waker());
-        if let Some(resolving) = &mut self.resolving {
-            if resolving.poll(cx).is_ready() {
-                self.resolving = None;
-            }
+        if let Some(resolving) = &mut self.resolving
+            && resolving.poll(cx).is_ready()
+        {
+            self.resolving = None;
         }
         for _ in 0..PASSES {
             let Some(driver) = self.driver.as_mut().filter(|driver| !driver.is_shut_down()) else {
@@ -142,19 +140,20 @@ impl EventLoop {
         let waiting = |error| Error::system("wait for sockets", error);
         let (mut readable, mut writable) = (false, false);
         for socket in driver.io_mut().watched() {
-            if wait.readable {
-                if let Poll::Ready(result) = socket.watch.0.poll_readable(cx) {
-                    result.map_err(waiting)?;
-                    *socket.readable = true;
-                    readable = true;
-                }
+            if wait.readable
+                && let Poll::Ready(result) = socket.watch.0.poll_readable(cx)
+            {
+                result.map_err(waiting)?;
+                *socket.readable = true;
+                readable = true;
             }
             // A socket with room would always be ready, and the loop would spin.
-            if wait.writable && !socket.writable {
-                if let Poll::Ready(result) = socket.watch.0.poll_writable(cx) {
-                    result.map_err(waiting)?;
-                    writable = true;
-                }
+            if wait.writable
+                && !socket.writable
+                && let Poll::Ready(result) = socket.watch.0.poll_writable(cx)
+            {
+                result.map_err(waiting)?;
+                writable = true;
             }
         }
         if readable {
@@ -192,9 +191,11 @@ impl EventLoop {
         }
         let asked = self.shared.take_saves();
         let now = driver.io_mut().time();
+        let items = driver.dht().stats().items_stored;
+        let due = self.save_times.is_due(now, items) || !asked.is_empty();
         match mem::replace(&mut self.keeper, Keeper::Nobody) {
-            Keeper::Idle(saver) if !asked.is_empty() || now >= self.next_save => {
-                self.next_save = now + self.save_interval;
+            Keeper::Idle(saver) if due => {
+                self.save_times.begun(now, items);
                 self.keeper = Keeper::start(saver, driver.dht().snapshot().to_bytes(), asked);
                 // Usually the disk needs longer than this, and wakes the task when it is done.
                 if self.keeper.poll_busy(cx).is_pending() {
@@ -208,7 +209,7 @@ impl EventLoop {
             }
             keeper @ (Keeper::Idle(_) | Keeper::Busy(..)) => self.keeper = keeper,
         }
-        Some(self.next_save)
+        Some(self.save_times.next())
     }
 
     /// Closes the sockets, and saves the state for the last time.

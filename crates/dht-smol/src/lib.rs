@@ -83,8 +83,3 @@ pub use lookup::{Items, LookupHandle, Peers};
 /// thread for it and returns only the handle; it needs no executor, and the node is never late
 /// because other tasks are busy. Both read the state file, if there is one, before they return.
 pub type Builder = dht_net::Builder<Smol>;
-
-/// The examples of the README run as doctests, so that they stay true.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -1,6 +1,5 @@
 //! Running lookups, as streams.
 
-use core::future::Future;
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -52,21 +51,17 @@ impl LookupHandle {
     ///
     /// # Errors
     /// If the lookup was not started, see [`ErrorKind`](crate::ErrorKind), or the node has stopped.
-    pub fn outcome(mut self) -> impl Future<Output = Result<Outcome, Error>> + Send {
-        async move {
-            while self.next().await.is_some() {}
-            self.end.take().unwrap_or_else(|| Err(Error::stopped()))
-        }
+    pub async fn outcome(mut self) -> Result<Outcome, Error> {
+        while self.next().await.is_some() {}
+        self.end.take().unwrap_or_else(|| Err(Error::stopped()))
     }
 
     /// Streams only the peers, each once.
-    #[must_use]
     pub fn peers(self) -> Peers {
         Peers { lookup: self }
     }
 
     /// Streams only the items.
-    #[must_use]
     pub fn items(self) -> Items {
         Items { lookup: self }
     }
@@ -150,8 +145,8 @@ impl Peers {
     ///
     /// # Errors
     /// If the lookup was not started, or the node has stopped.
-    pub fn outcome(self) -> impl Future<Output = Result<Outcome, Error>> + Send {
-        self.lookup.outcome()
+    pub async fn outcome(self) -> Result<Outcome, Error> {
+        self.lookup.outcome().await
     }
 }
 
@@ -184,8 +179,8 @@ impl Items {
     ///
     /// # Errors
     /// If the lookup was not started, or the node has stopped.
-    pub fn outcome(self) -> impl Future<Output = Result<Outcome, Error>> + Send {
-        self.lookup.outcome()
+    pub async fn outcome(self) -> Result<Outcome, Error> {
+        self.lookup.outcome().await
     }
 }
 

@@ -186,9 +186,9 @@ mod linux {
         let mut line: Vec<_> = closed.iter().map(|to| (*to, None)).collect();
         line.extend([(open, None); 3]);
         let mut heard = Vec::new();
-        let mut note = |fault| match fault {
-            Fault::Refused(Some(about)) => heard.push(about),
-            other => panic!("{other:?}"),
+        let mut note = |fault| {
+            let Fault::Refused(Some(about)) = fault else { panic!("{fault:?}") };
+            heard.push(about);
         };
         let mut sent = 0;
         while sent < line.len() {
