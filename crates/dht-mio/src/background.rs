@@ -24,7 +24,7 @@ impl SaverThread {
         let (jobs, queue) = mpsc::sync_channel(1);
         let thread = thread::Builder::new()
             .name("dht-saver".to_owned())
-            .spawn(move || queue.iter().fold(Ok(()), |_, bytes| saver.save(bytes)))
+            .spawn(move || queue.iter().map(|bytes| saver.save(bytes)).last().unwrap_or(Ok(())))
             .map_err(|error| Error::system("start the thread that saves the state", error))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
