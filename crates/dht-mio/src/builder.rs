@@ -167,6 +167,10 @@ impl Builder {
     /// cannot be read or replaced. A state file that can be read but is damaged is no error: it is
     /// renamed and reported as [`Notice::StateDamaged`].
     pub fn build(self) -> Result<EventLoop, Error> {
+        self.config.check().map_err(|error| {
+            let message = format!("{error}; choose a value in that range");
+            Error::new(ErrorKind::InvalidInput, message)
+        })?;
         let hosts = self.hosts()?;
         let notices = Notices::new(self.on_notice);
         let sockets = bind(&self.bind, self.batch_io, &notices)?;
