@@ -352,7 +352,7 @@ impl Dht {
 
     /// See [`Config::memory_ceiling`].
     pub(crate) fn memory_ceiling(config: &Config) -> usize {
-        let ips = config.public_ips.len() * size_of::<core::net::IpAddr>();
+        let ips = config.public_ips.len() * size_of::<IpAddr>();
         let own_config = config.bootstrap.len() * size_of::<SocketAddr>() + ips;
         footprint::sum(&[
             size_of::<Self>(),
