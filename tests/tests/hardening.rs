@@ -412,7 +412,7 @@ fn an_immutable_put_stores_on_both_networks() {
 #[test]
 fn a_seed_with_two_ids_does_not_hang_the_node() {
     let (done, wait) = std::sync::mpsc::channel();
-    std::thread::spawn(move || drop(done.send(answer_twice())));
+    std::thread::spawn(move || done.send(answer_twice()).unwrap());
     let answers = wait.recv_timeout(Duration::from_secs(10));
     assert_eq!(answers, Ok(2), "handle_timeout hangs");
 }
