@@ -313,7 +313,7 @@ fn contacts_added_one_by_one_start_no_joins() {
         for n in 0..600_u32 {
             if add {
                 world.with(5, |dht, now| {
-                    dht.add_contact(now, World::v4(1 + (n as usize % 50)), None)
+                    dht.add_contact(now, World::v4(1 + (n as usize % 50)), None);
                 });
             }
             world.run_for(Duration::from_secs(1));

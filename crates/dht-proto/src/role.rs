@@ -272,7 +272,9 @@ mod tests {
     }
 
     fn visits(role: &mut Role, at: u64, from: &[&str]) {
-        from.iter().for_each(|from| role.on_query(Instant::from_secs(at), addr(from)));
+        for from in from {
+            role.on_query(Instant::from_secs(at), addr(from));
+        }
     }
 
     const LOCALS: [&str; 3] = ["192.168.0.1:1", "192.168.0.2:1", "192.168.0.3:1"];

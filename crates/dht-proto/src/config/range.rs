@@ -155,11 +155,13 @@ mod tests {
 
     #[test]
     fn what_is_outside_is_named_and_taken_as_the_nearest_inside() {
-        let mut config = Config::default();
-        config.k = usize::MAX;
-        config.alpha = 0;
-        config.bootstrap_backoff_min = Duration::ZERO;
-        config.bootstrap_backoff_max = Duration::MAX;
+        let config = Config {
+            k: usize::MAX,
+            alpha: 0,
+            bootstrap_backoff_min: Duration::ZERO,
+            bootstrap_backoff_max: Duration::MAX,
+            ..Config::default()
+        };
         let error = config.check().unwrap_err();
         assert_eq!(error.field(), "k");
         assert_eq!(
@@ -175,9 +177,12 @@ mod tests {
 
     #[test]
     fn bounds_that_are_fields_hold() {
-        let mut config = Config::default();
-        (config.k, config.max_frontier) = (30, 20);
-        config.bootstrap_backoff_max = Duration::from_secs(1);
+        let config = Config {
+            k: 30,
+            max_frontier: 20,
+            bootstrap_backoff_max: Duration::from_secs(1),
+            ..Config::default()
+        };
         let sane = config.clamped();
         assert_eq!(sane.max_frontier, 30);
         assert_eq!(sane.bootstrap_backoff_max, sane.bootstrap_backoff_min);
