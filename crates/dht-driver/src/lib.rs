@@ -17,10 +17,10 @@ mod stats;
 
 pub use clock::JUMP;
 pub use command::{
-    Command, CommandQueue, Commands, Delivery, External, MAX_COMMANDS, Rejected, Subscriber,
+    Command, CommandQueue, Commands, Delivery, External, MAX_COMMANDS, Names, Rejected, Subscriber,
     Ticket, View, commands,
 };
 pub use driver::{Driver, Wait};
-pub use io::{Fault, Incoming, Io, RECV_BATCH, RECV_LEN, RecvBuffers, Sent};
+pub use io::{Fault, Incoming, Io, Outgoing, RECV_BATCH, RECV_LEN, RecvBuffers, Sent};
 pub use outbound::SEND_BUDGET;
 pub use stats::IoStats;

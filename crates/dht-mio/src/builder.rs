@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+use dht_net::Calls;
 use dht_proto::config::{Config, Mode};
 use dht_proto::seed::Seed;
 
@@ -27,11 +28,13 @@ pub const DEFAULT_BOOTSTRAP: [&str; 3] =
 pub struct Builder {
     config: Config,
     bind: Vec<SocketAddr>,
+    /// Preferred when nothing is bound explicitly; 0 for any.
+    port: u16,
     /// `None`: the defaults.
     bootstrap: Option<Vec<String>>,
     state_file: Option<PathBuf>,
     save_interval: Duration,
-    batch_io: bool,
+    calls: Calls,
     seed: Option<Seed>,
     on_notice: Option<Arc<dyn Fn(Notice) + Send + Sync>>,
 }
@@ -44,10 +47,11 @@ impl Builder {
         Self {
             config: Config::default(),
             bind: Vec::new(),
+            port: 0,
             bootstrap: None,
             state_file: None,
             save_interval: SAVE_INTERVAL,
-            batch_io: true,
+            calls: Calls::Best,
             seed: None,
             on_notice: None,
         }
@@ -84,10 +88,19 @@ impl Builder {
         self
     }
 
+    /// Prefers this port when no address is bound explicitly; if it is in use, any free one is
+    /// taken. [`Dht::local_addrs`] tells which. Default: any.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
     /// Asks this host, `HOST:PORT` or `[V6]:PORT`, when no contacts are known.
     ///
     /// The first call replaces the [`DEFAULT_BOOTSTRAP`] hosts. Names are resolved in the
-    /// background, and again until it works.
+    /// background, and again until it works. A lookup that starts before the first of them has an
+    /// address waits for it, within its deadline, if nobody else is known to ask.
     #[must_use]
     pub fn bootstrap(mut self, host: impl Into<String>) -> Self {
         self.bootstrap.get_or_insert_default().push(host.into());
@@ -102,26 +115,30 @@ impl Builder {
         self
     }
 
-    /// Keeps ids, contacts and stored items in this file: loaded at the start, saved at intervals
-    /// and at the end. Its directory must exist and be writable.
+    /// Keeps ids, contacts and stored items in this file: loaded at the start, saved at the end,
+    /// at intervals, and two seconds after an item was stored or replaced. Its directory must exist
+    /// and be writable.
+    ///
+    /// What has been saved survives kill -9 and, where the disk keeps its promises, a loss of power:
+    /// the file is replaced atomically. An answer to a put promises nothing of the kind.
     #[must_use]
     pub fn state_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.state_file = Some(path.into());
         self
     }
 
-    /// How often the state file is saved: what a crash can lose. Default: a minute.
+    /// How often the state file is saved, beside the saves that stored items cause: what a crash can
+    /// lose of contacts. A young node saves more often. Default: a minute.
     #[must_use]
     pub fn save_interval(mut self, interval: Duration) -> Self {
         self.save_interval = interval.max(MIN_SAVE_INTERVAL);
         self
     }
 
-    /// Whether to send and receive many datagrams per system call, where the system can
-    /// (recvmmsg and sendmmsg on Linux). Default: true.
+    /// How the sockets talk to the system. Default: [`Calls::Best`].
     #[must_use]
-    pub fn batch_io(mut self, batch_io: bool) -> Self {
-        self.batch_io = batch_io;
+    pub fn calls(mut self, calls: Calls) -> Self {
+        self.calls = calls;
         self
     }
 
@@ -173,7 +190,7 @@ impl Builder {
         })?;
         let hosts = self.hosts()?;
         let notices = Notices::new(self.on_notice);
-        let sockets = bind(&self.bind, self.batch_io, &notices)?;
+        let sockets = bind(&self.bind, self.port, self.calls, &notices)?;
         let seed = match self.seed {
             Some(seed) => seed,
             None => random_seed()?,
@@ -214,16 +231,22 @@ impl fmt::Debug for Builder {
             .field("bind", &self.bind)
             .field("bootstrap", &self.bootstrap)
             .field("state_file", &self.state_file)
-            .field("batch_io", &self.batch_io)
+            .field("calls", &self.calls)
             .finish_non_exhaustive()
     }
 }
 
-fn bind(addrs: &[SocketAddr], batch_io: bool, notices: &Notices) -> Result<Sockets, Error> {
+fn bind(
+    addrs: &[SocketAddr],
+    port: u16,
+    calls: Calls,
+    notices: &Notices,
+) -> Result<Sockets, Error> {
     if !addrs.is_empty() {
-        return Sockets::bind(addrs, batch_io);
+        return Sockets::bind(addrs, calls);
     }
-    let mut sockets = Sockets::bind(&[(Ipv4Addr::UNSPECIFIED, 0).into()], batch_io)?;
+    let v4 = |port| Sockets::bind(&[(Ipv4Addr::UNSPECIFIED, port).into()], calls);
+    let mut sockets = v4(port).or_else(|_| v4(0))?;
     // One port for both networks, if it is free: an announce can name only one.
     let port = sockets.local_addrs().first().map_or(0, SocketAddr::port);
     let v6 = |port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));

@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::path::Path;
 use std::sync::Arc;
 
-use dht_driver::{Driver, commands};
+use dht_driver::{Command, Driver, Names, commands};
 use dht_proto::Networks;
 use dht_proto::config::Config;
 use dht_proto::request::Event;
@@ -20,7 +20,7 @@ use crate::handle::{Dht, Exit, Inner};
 use crate::notice::{Notice, Notices};
 use crate::resolver::{self, Host, Resolver};
 use crate::socket::Sockets;
-use crate::state::{Saver, StateFile};
+use crate::state::{SAVE_SOON, Saver, StateFile};
 
 /// Wakes the loop when a command is waiting.
 const TOKEN_WAKER: Token = Token(0);
@@ -56,7 +56,12 @@ pub struct EventLoop {
     exit: Arc<Exit>,
     saver: Option<Saver>,
     save_interval: Duration,
+    /// Until the save after the next one: grows to the interval, so that a young node, which learns
+    /// most, loses little.
+    save_pause: Duration,
     next_save: Instant,
+    /// How many puts the last saved state holds.
+    items_saved: u64,
     /// Keeps the command queue open while the caller runs the loop; `None` once the handles alone
     /// decide.
     inner: Option<Arc<Inner>>,
@@ -80,6 +85,11 @@ impl EventLoop {
         let waker = Waker::new(poll.registry(), TOKEN_WAKER)
             .map_err(|error| Error::system("make a waker", error))?;
         let (sender, queue) = commands();
+        let names = hosts.iter().any(|host| matches!(host, Host::Name { .. }));
+        if names && config.bootstrap.is_empty() {
+            // The first command in a queue that is empty.
+            drop(sender.send(Command::Names(Names::Pending)));
+        }
         let exit = Arc::new(Exit::default());
         let addrs = sockets.local_addrs();
         // An announce with `implied_port` also names a port, for nodes that ignore the flag.
@@ -90,7 +100,6 @@ impl EventLoop {
             unreachable!("binding leaves at least one socket")
         };
         let (dht, saver) = start(config, networks, seed, now, state_file, &notices)?;
-        let names = hosts.iter().any(|host| matches!(host, Host::Name { .. }));
         let resolver = if names {
             let to = Arc::downgrade(&inner);
             Some(Resolver::spawn(hosts, to, notices.clone(), Box::new(resolver::system))?)
@@ -106,7 +115,9 @@ impl EventLoop {
             exit,
             saver,
             save_interval,
-            next_save: now + save_interval,
+            save_pause: SAVE_SOON.min(save_interval),
+            next_save: now + SAVE_SOON.min(save_interval),
+            items_saved: 0,
             inner: Some(inner),
             _resolver: resolver,
         })
@@ -229,9 +240,19 @@ impl EventLoop {
     fn save_if_due(&mut self) {
         let Some(saver) = &self.saver else { return };
         let now = self.driver.io_mut().time();
-        if now >= self.next_save {
-            self.next_save = now + self.save_interval;
-            saver.offer(self.driver.dht().snapshot().to_bytes());
+        let items = self.driver.dht().stats().items_stored;
+        if items != self.items_saved {
+            self.next_save = self.next_save.min(now + SAVE_SOON);
+        }
+        if now < self.next_save {
+            return;
+        }
+        if saver.offer(self.driver.dht().snapshot().to_bytes()) {
+            self.items_saved = items;
+            self.save_pause = (self.save_pause * 2).min(self.save_interval);
+            self.next_save = now + self.save_pause;
+        } else {
+            self.next_save = now + SAVE_SOON.min(self.save_interval);
         }
     }
 
@@ -307,11 +328,45 @@ mod tests {
         event_loop.next_save = Instant::ZERO;
         assert!(event_loop.turn(Duration::ZERO).unwrap());
         assert!(event_loop.next_save > Instant::ZERO, "the next save is a while away");
+        assert_eq!(event_loop.items_saved, 0);
         // Dropping the loop saves nothing more, but waits for what was under way.
         drop(event_loop);
         let bytes = std::fs::read(&file).unwrap();
         let snapshot = Snapshot::from_bytes(&bytes, Config::default().verify).unwrap();
         assert!(snapshot.v4.is_some());
+        drop(std::fs::remove_dir_all(&dir));
+    }
+
+    #[test]
+    fn saves_become_rarer_until_an_item_is_stored() {
+        let dir = std::env::temp_dir().join(format!("dht-loop-soon-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&dir));
+        std::fs::create_dir(&dir).unwrap();
+        let builder = Builder::new().bind("127.0.0.1:0".parse().unwrap()).no_bootstrap();
+        let builder = builder.save_interval(Duration::from_secs(3_600));
+        let mut event_loop = builder.state_file(dir.join("state")).build().unwrap();
+        let mut pauses = vec![event_loop.save_pause];
+        while pauses.last() != Some(&Duration::from_secs(3_600)) {
+            event_loop.next_save = Instant::ZERO;
+            event_loop.save_if_due();
+            // The disk may not have caught up.
+            if pauses.last() != Some(&event_loop.save_pause) {
+                pauses.push(event_loop.save_pause);
+            }
+        }
+        assert_eq!(pauses.first(), Some(&SAVE_SOON));
+        assert!(pauses.is_sorted());
+        let now = event_loop.driver.io_mut().time();
+        assert!(event_loop.next_save >= now);
+        event_loop.next_save = now + Duration::from_secs(3_600);
+        // As if the loop had saved fewer puts than there were.
+        event_loop.items_saved = u64::MAX;
+        event_loop.save_if_due();
+        let soon = event_loop.next_save;
+        assert!(soon <= event_loop.driver.io_mut().time() + SAVE_SOON);
+        event_loop.save_if_due();
+        assert_eq!(event_loop.next_save, soon, "the first change counts, not the last");
+        drop(event_loop);
         drop(std::fs::remove_dir_all(&dir));
     }
 

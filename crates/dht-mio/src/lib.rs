@@ -21,6 +21,7 @@ mod socket;
 mod state;
 
 pub use dht_driver::IoStats;
+pub use dht_net::Calls;
 pub use dht_proto as proto;
 
 pub use builder::{Builder, DEFAULT_BOOTSTRAP};

@@ -109,6 +109,12 @@ impl Notices {
         }
     }
 
+    /// These hosts have no address so far.
+    pub(crate) fn resolving(&self, hosts: impl Iterator<Item = String>) {
+        let dns = &mut self.lock().dns;
+        dns.extend(hosts.map(|host| (host, "the resolver has not answered yet".to_owned())));
+    }
+
     pub(crate) fn state_saved(&self) {
         self.lock().state = None;
     }

@@ -10,7 +10,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
 
-use dht_driver::Command;
+use dht_driver::{Command, Names};
 
 use crate::error::{Error, ErrorKind};
 use crate::handle::Inner;
@@ -80,7 +80,8 @@ impl Resolver {
     ) -> Result<Self, Error> {
         let (stop, stopped) = mpsc::channel();
         let resolved = hosts.iter().any(|host| matches!(host, Host::Addr(_)));
-        let pending = hosts.into_iter().filter_map(Pending::new).collect();
+        let pending: Vec<_> = hosts.into_iter().filter_map(Pending::new).collect();
+        notices.resolving(pending.iter().map(|host| host.text.clone()));
         let work = Work { resolved, pending, to, notices, resolve };
         thread::Builder::new()
             .name("dht-resolver".to_owned())
@@ -134,7 +135,8 @@ impl Work {
             self.pending = pending;
             if let Some(inner) = self.to.upgrade() {
                 // Told again after every try, so one that is lost does no harm.
-                inner.post(Command::Unresolved(!self.resolved));
+                let names = if self.resolved { Names::Known } else { Names::Failed };
+                inner.post(Command::Names(names));
             }
         }
     }

@@ -1,23 +1,15 @@
-//! The sockets as the driver sees them: batches where the system has them, single calls elsewhere.
-
-#[cfg(target_os = "linux")]
-mod batch;
-mod single;
+//! The sockets as the driver sees them: one per family, and the clock.
 
 use core::net::SocketAddr;
 use std::io;
 
-use dht_driver::{Fault, Incoming, Io, RECV_BATCH, RecvBuffers, Sent};
+use dht_driver::{Fault, Incoming, Io, Outgoing, RECV_BATCH, RecvBuffers, Sent};
+use dht_net::{Calls, UdpSocket};
 use dht_proto::time::Instant;
-use dht_proto::{MAX_DATAGRAM, Networks, Transmit};
-use mio::net::UdpSocket;
-use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+use dht_proto::{MAX_DATAGRAM, Networks};
 
 use crate::clock::Clock;
 use crate::error::{Error, ErrorKind};
-
-/// Receive buffer asked of the system, in bytes: a burst of lookups brings hundreds of replies.
-const RECV_BUFFER: usize = 4 << 20;
 
 /// At most one socket per family, and the clock.
 #[derive(Debug)]
@@ -26,22 +18,23 @@ pub(crate) struct Sockets {
     v6: Option<Socket>,
     /// Which socket is read first, so that a flood on one does not starve the other.
     v6_first: bool,
-    batch_io: bool,
+    calls: Calls,
     clock: Clock,
 }
 
 #[derive(Debug)]
 struct Socket {
     udp: UdpSocket,
+    /// The same socket, for the poller.
+    watched: mio::net::UdpSocket,
     /// Readiness is reported once, so it is remembered until a call says that nothing is left.
     readable: bool,
 }
 
 impl Sockets {
     /// Binds the addresses, at most one per family.
-    pub(crate) fn bind(addrs: &[SocketAddr], batch_io: bool) -> Result<Self, Error> {
-        let mut sockets =
-            Self { v4: None, v6: None, v6_first: false, batch_io, clock: Clock::new() };
+    pub(crate) fn bind(addrs: &[SocketAddr], calls: Calls) -> Result<Self, Error> {
+        let mut sockets = Self { v4: None, v6: None, v6_first: false, calls, clock: Clock::new() };
         for &addr in addrs {
             sockets.add(addr)?;
         }
@@ -57,7 +50,7 @@ impl Sockets {
                 format!("{addr} is the second address of its family; bind one of each"),
             ));
         }
-        *place = Some(Socket { udp: open(addr)?, readable: true });
+        *place = Some(Socket::bind(addr, self.calls)?);
         Ok(())
     }
 
@@ -79,7 +72,7 @@ impl Sockets {
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
         for (socket, token) in [(&mut self.v4, TOKEN_V4), (&mut self.v6, TOKEN_V6)] {
             if let Some(socket) = socket {
-                registry.register(&mut socket.udp, token, interest)?;
+                registry.register(&mut socket.watched, token, interest)?;
             }
         }
         Ok(())
@@ -115,15 +108,14 @@ impl Io for Sockets {
         buffers: &mut RecvBuffers,
         incoming: &mut [Incoming; RECV_BATCH],
     ) -> Result<usize, Fault> {
-        let batch_io = self.batch_io;
         self.v6_first = !self.v6_first;
-        let mut sockets = [(true, &mut self.v4), (false, &mut self.v6)];
+        let mut sockets = [&mut self.v4, &mut self.v6];
         if self.v6_first {
             sockets.reverse();
         }
-        for (v4, socket) in sockets {
+        for socket in sockets {
             let Some(socket) = socket.as_mut().filter(|socket| socket.readable) else { continue };
-            match socket.recv(batch_io, v4, buffers, incoming) {
+            match socket.call(|udp| udp.recv(buffers, incoming)) {
                 Err(Fault::WouldBlock) => socket.readable = false,
                 other => return other,
             }
@@ -131,16 +123,16 @@ impl Io for Sockets {
         Err(Fault::WouldBlock)
     }
 
-    fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], transmits: &[Transmit]) -> Sent {
+    fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], outgoing: &[Outgoing]) -> Sent {
         let mut taken = 0;
         loop {
-            let (Some(buffers), Some(rest)) = (buffers.get(taken..), transmits.get(taken..)) else {
+            let (Some(buffers), Some(rest)) = (buffers.get(taken..), outgoing.get(taken..)) else {
                 unreachable!("no more datagrams are taken than there are")
             };
             let Some(first) = rest.first() else { return Sent { taken, fault: None } };
             // A run of one family goes out through one socket, in one call.
             let v4 = first.to.is_ipv4();
-            let run = rest.iter().take_while(|transmit| transmit.to.is_ipv4() == v4).count();
+            let run = rest.iter().take_while(|datagram| datagram.to.is_ipv4() == v4).count();
             let socket = if v4 { &self.v4 } else { &self.v6 };
             let Some(socket) = socket else {
                 return Sent { taken, fault: Some(Fault::Unreachable) };
@@ -148,7 +140,7 @@ impl Io for Sockets {
             let (Some(buffers), Some(run)) = (buffers.get(..run), rest.get(..run)) else {
                 unreachable!("both slices have the same length")
             };
-            match socket.send(self.batch_io, v4, buffers, run) {
+            match socket.call(|udp| udp.send(buffers, run)) {
                 Ok(0) => return Sent { taken, fault: None },
                 Ok(sent) => taken += sent,
                 Err(fault) => return Sent { taken, fault: Some(fault) },
@@ -158,73 +150,23 @@ impl Io for Sockets {
 }
 
 impl Socket {
-    #[cfg(target_os = "linux")]
-    fn recv(
-        &self,
-        batch_io: bool,
-        v4: bool,
-        buffers: &mut RecvBuffers,
-        incoming: &mut [Incoming; RECV_BATCH],
-    ) -> Result<usize, Fault> {
-        if !batch_io {
-            return single::recv(&self.udp, buffers, incoming);
-        }
-        self.udp.try_io(|| batch::recv(&self.udp, v4, buffers, incoming)).map_err(|e| Fault::of(&e))
+    fn bind(addr: SocketAddr, calls: Calls) -> Result<Self, Error> {
+        let bind = || {
+            let udp = UdpSocket::bind(addr, calls)?;
+            let watched = mio::net::UdpSocket::from_std(udp.try_clone()?);
+            Ok(Self { udp, watched, readable: true })
+        };
+        bind().map_err(|error| Error::bind(addr, error))
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn recv(
-        &self,
-        _batch_io: bool,
-        _v4: bool,
-        buffers: &mut RecvBuffers,
-        incoming: &mut [Incoming; RECV_BATCH],
-    ) -> Result<usize, Fault> {
-        single::recv(&self.udp, buffers, incoming)
+    /// Makes a call that may find the socket not ready, which the poller has to hear of.
+    fn call<T>(&self, call: impl FnOnce(&UdpSocket) -> Result<T, Fault>) -> Result<T, Fault> {
+        let tried = self.watched.try_io(|| match call(&self.udp) {
+            Err(Fault::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            other => Ok(other),
+        });
+        tried.unwrap_or_else(|error| Err(Fault::of(&error)))
     }
-
-    #[cfg(target_os = "linux")]
-    fn send(
-        &self,
-        batch_io: bool,
-        v4: bool,
-        buffers: &[[u8; MAX_DATAGRAM]],
-        transmits: &[Transmit],
-    ) -> Result<usize, Fault> {
-        if !batch_io {
-            return single::send(&self.udp, buffers, transmits);
-        }
-        self.udp
-            .try_io(|| batch::send(&self.udp, v4, buffers, transmits))
-            .map_err(|e| Fault::of(&e))
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn send(
-        &self,
-        _batch_io: bool,
-        _v4: bool,
-        buffers: &[[u8; MAX_DATAGRAM]],
-        transmits: &[Transmit],
-    ) -> Result<usize, Fault> {
-        single::send(&self.udp, buffers, transmits)
-    }
-}
-
-fn open(addr: SocketAddr) -> Result<UdpSocket, Error> {
-    let bind = || -> io::Result<UdpSocket> {
-        let socket = RawSocket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        if addr.is_ipv6() {
-            // The IPv4 network has a socket of its own.
-            socket.set_only_v6(true)?;
-        }
-        socket.set_nonblocking(true)?;
-        // The system caps this silently or refuses; a smaller buffer only drops more in bursts.
-        drop(socket.set_recv_buffer_size(RECV_BUFFER));
-        socket.bind(&addr.into())?;
-        Ok(UdpSocket::from_std(socket.into()))
-    };
-    bind().map_err(|error| Error::bind(addr, error))
 }
 
 #[cfg(test)]

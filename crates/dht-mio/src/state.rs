@@ -13,6 +13,9 @@ use crate::notice::{Notice, Notices};
 
 /// How often the state is saved, if it has changed and nothing else is asked for.
 pub(crate) const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// Stored items are saved this soon after a change, and the state for the first time this soon
+/// after the start: what a crash can lose of items, and how often the disk is made to work at most.
+pub(crate) const SAVE_SOON: Duration = Duration::from_secs(2);
 /// A disk cannot usefully be made to work more often than this.
 pub(crate) const MIN_SAVE_INTERVAL: Duration = Duration::from_millis(100);
 /// A state file longer than this is damaged. In bytes; a full node needs a twentieth.
@@ -174,10 +177,10 @@ impl Saver {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Saves this state soon; does nothing if the disk has not caught up with the last one.
-    pub(crate) fn offer(&self, bytes: Vec<u8>) {
-        // The next interval brings a newer state anyway.
-        drop(self.jobs.as_ref().map(|jobs| jobs.try_send(bytes)));
+    /// Saves this state soon. Returns whether it does: not if the disk has not caught up with the
+    /// last one.
+    pub(crate) fn offer(&self, bytes: Vec<u8>) -> bool {
+        self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(bytes).is_ok())
     }
 
     /// Saves this state and waits for it.

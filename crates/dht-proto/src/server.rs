@@ -417,6 +417,7 @@ impl<A: Addr> Server<A> {
         let dice = Dice::new(self.evictions.next());
         let admission = self.items_mut().admit(put, id, dice, terms)?;
         if admission == Admission::Renewed {
+            stats.items_stored += 1;
             return Ok(());
         }
         if put.mutable.is_some() {
@@ -429,6 +430,7 @@ impl<A: Addr> Server<A> {
             self.throttle.charge(now, call.network, FORGERY_BYTES, config);
         })?;
         self.items_mut().store(item, admission, terms);
+        stats.items_stored += 1;
         Ok(())
     }
 
