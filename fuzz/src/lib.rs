@@ -6,6 +6,7 @@
 //! A new target is a body here, a line in [`TARGETS`], a `[[bin]]`, a file of five lines in
 //! `fuzz_targets/`, and some seeds in `corpus/<target>/`.
 
+mod config;
 mod node;
 mod oracle;
 mod wire;
@@ -13,6 +14,7 @@ mod wire;
 use std::path::PathBuf;
 use std::{env, fs, io};
 
+pub use self::config::distort;
 pub use self::node::{node, snapshot};
 pub use self::wire::{decode, differential, round_trip};
 

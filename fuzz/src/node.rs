@@ -13,6 +13,12 @@ use dht_proto::time::Instant;
 use dht_proto::wire;
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
 
+use crate::config::distort;
+
+/// Bytes of an input that say what the configuration is, if it is not a usual one.
+const DISTORTED: usize = 36;
+/// No period of a configuration is longer.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Datagrams that left and were not answered yet, at most.
 const MAX_SENT: usize = 64;
 
@@ -49,14 +55,18 @@ struct World {
 /// If the contract is broken.
 pub fn node(data: &[u8]) {
     let mut choices = Choices(data);
-    let mut world = World::new(choices.byte());
+    let kind = choices.byte();
+    let distorted = kind & 0x40 != 0;
+    let settings = if distorted { choices.take(DISTORTED) } else { &[] };
+    let mut world = World::new(kind, settings);
     while !choices.0.is_empty() {
         world.step(&mut choices);
         world.check();
     }
     // Whatever happened, every lookup comes to its end.
-    for _ in 0..40 {
-        world.now = world.now + Duration::from_secs(5);
+    let (steps, pause) = if distorted { (3, LONGEST) } else { (40, Duration::from_secs(5)) };
+    for _ in 0..steps {
+        world.now = world.now + pause;
         world.drain();
     }
     assert!(world.running.is_empty(), "a lookup never ended");
@@ -66,7 +76,7 @@ pub fn node(data: &[u8]) {
 }
 
 impl World {
-    fn new(kind: u8) -> Self {
+    fn new(kind: u8, settings: &[u8]) -> Self {
         let mut config = Config::default();
         config.mode = if kind & 1 == 0 { Mode::Server } else { Mode::Adaptive };
         config.bootstrap = vec![addr(1), addr(129)];
@@ -77,6 +87,8 @@ impl World {
         config.max_items = 8;
         config.max_torrents = 4;
         config.max_peers_per_torrent = 4;
+        distort(&mut config, settings);
+        assert!(config.memory_ceiling() > 0, "it can be told for any configuration");
         let networks = match kind >> 1 & 3 {
             0 => Networks::V4,
             1 => Networks::V6,

@@ -8,9 +8,10 @@ use std::time::Duration;
 use dht_proto::addr::Family;
 use dht_proto::config::Config;
 use dht_proto::id::{InfoHash, NodeId};
+use dht_proto::item::{Item, bencode_bytes};
 use dht_proto::seed::Seed;
 use dht_proto::time::Instant;
-use dht_proto::wire::{Body, Message, Method, Query, Reply, Want, decode};
+use dht_proto::wire::{Body, Message, Method, Put, Query, Reply, Want, decode};
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
 
 use crate::world::World;
@@ -96,21 +97,48 @@ pub fn query(method: Method<'_>) -> Vec<u8> {
 /// # Panics
 /// If the node refuses.
 pub fn announce_peers(dht: &mut Dht, now: Instant, info_hash: InfoHash, n: usize) {
-    let get_peers = query(Method::GetPeers { info_hash, noseed: false, scrape: false });
+    let get_peers = Method::GetPeers { info_hash, noseed: false, scrape: false };
     for i in 0..n {
-        let from = World::v4(10_000 + i);
-        let mut reply = [0; MAX_DATAGRAM];
-        let sent = dht.handle_datagram(now, from, &get_peers, &mut reply).expect("an answer");
-        let Body::Reply(Reply { token: Some(token), .. }) =
-            decode(&reply[..sent.len]).expect("a message").body
-        else {
-            panic!("no token");
-        };
+        // No network holds more than its share, whatever else is announced.
+        let from = World::v4(10_000 + 256 * i + usize::from(info_hash.as_bytes()[0]));
+        let token = &token(dht, now, from, get_peers);
         let (port, implied_port, seed) = (6881, false, false);
-        let announce = query(Method::AnnouncePeer { info_hash, port, implied_port, seed, token });
-        let mut reply = [0; MAX_DATAGRAM];
-        let sent = dht.handle_datagram(now, from, &announce, &mut reply).expect("an answer");
-        let body = decode(&reply[..sent.len]).expect("a message").body;
-        assert!(matches!(body, Body::Reply(_)), "{body:?}");
+        let announce = Method::AnnouncePeer { info_hash, port, implied_port, seed, token };
+        write(dht, now, from, announce);
     }
+}
+
+/// Puts `n` immutable items of the greatest length from as many networks.
+///
+/// # Panics
+/// If the node refuses.
+pub fn put_items(dht: &mut Dht, now: Instant, n: usize) {
+    for i in 0..n {
+        let mut bytes = [0; 996];
+        bytes[..8].copy_from_slice(&(i as u64).to_be_bytes());
+        let item = Item::immutable(&bencode_bytes(&bytes)).expect("it is short enough");
+        let get = Method::Get { target: item.id(), seq: None };
+        // Each /16 has its quota.
+        let from = World::v4(10_000 + 256 * i);
+        let token = &token(dht, now, from, get);
+        write(dht, now, from, Method::Put(Put { token, v: item.value(), mutable: None }));
+    }
+}
+
+/// The token in the answer to a read.
+fn token(dht: &mut Dht, now: Instant, from: SocketAddr, read: Method<'_>) -> Vec<u8> {
+    let mut reply = [0; MAX_DATAGRAM];
+    let sent = dht.handle_datagram(now, from, &query(read), &mut reply).expect("an answer");
+    match decode(&reply[..sent.len]).expect("a message").body {
+        Body::Reply(Reply { token: Some(token), .. }) => token.to_vec(),
+        other => panic!("no token: {other:?}"),
+    }
+}
+
+/// Sends a write, which must be acknowledged.
+fn write(dht: &mut Dht, now: Instant, from: SocketAddr, write: Method<'_>) {
+    let mut reply = [0; MAX_DATAGRAM];
+    let sent = dht.handle_datagram(now, from, &query(write), &mut reply).expect("an answer");
+    let body = decode(&reply[..sent.len]).expect("a message").body;
+    assert!(matches!(body, Body::Reply(_)), "{body:?}");
 }

@@ -7,10 +7,11 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dht_proto::id::NodeId;
+use dht_proto::id::{NodeId, Target};
 use dht_proto::item::Item;
 use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Message, Method, Query, decode};
+use ed25519_dalek::SigningKey;
 
 use crate::world::World;
 
@@ -180,6 +181,15 @@ fn compact(addr: SocketAddr) -> Vec<u8> {
     out
 }
 
+/// A mutable item, signed with the key that this byte makes.
+///
+/// # Panics
+/// If the value or salt is no item's.
+#[must_use]
+pub fn signed(key: u8, salt: &[u8], seq: i64, value: &[u8]) -> Item {
+    Item::sign(&SigningKey::from_bytes(&[key; 32]), salt, seq, value).expect("an item")
+}
+
 /// An id with these first bytes, then zeros.
 #[must_use]
 pub fn id(prefix: &[u8]) -> NodeId {
@@ -277,6 +287,15 @@ impl World {
         log
     }
 
+    /// Which of `n` scripted nodes are the `k` nearest to a target, nearest first.
+    #[must_use]
+    pub fn nearest(n: usize, target: Target, k: usize) -> Vec<usize> {
+        let mut nodes: Vec<_> = (0..n).collect();
+        nodes.sort_by_key(|i| Self::scripted_id(*i).distance(target));
+        nodes.truncate(k);
+        nodes
+    }
+
     /// A silent host that records the queries it hears.
     pub fn eavesdrop(&mut self, addr: SocketAddr) -> Log {
         let log = Log::default();
@@ -299,7 +318,7 @@ impl World {
 }
 
 /// What a query looks for; `None` for those that get only an acknowledgement.
-fn target(method: Method<'_>) -> Option<dht_proto::id::Target> {
+fn target(method: Method<'_>) -> Option<Target> {
     match method {
         Method::FindNode { target } | Method::SampleInfohashes { target } => Some(target),
         Method::GetPeers { info_hash, .. } => Some(info_hash.target()),

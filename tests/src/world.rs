@@ -88,6 +88,14 @@ impl World {
         config
     }
 
+    /// A configuration for read-only clients of a test network.
+    #[must_use]
+    pub fn client_config(bootstrap: &[SocketAddr]) -> Config {
+        let mut config = Self::server_config(bootstrap);
+        config.mode = Mode::Client;
+        config
+    }
+
     /// Adds a node that listens on the given addresses (one per family).
     pub fn add(&mut self, addrs: &[SocketAddr], config: Config) -> usize {
         let networks = match addrs {

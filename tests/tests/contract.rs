@@ -9,17 +9,20 @@
     reason = "in a test a panic is a failure that says where"
 )]
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dht_proto::config::Mode;
+use dht_proto::config::{Config, Mode};
 use dht_proto::id::{InfoHash, NodeId, Target};
 use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, LookupId, StartError};
 use dht_proto::seed::{Domain, Seed, Stream};
 use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Message, Method, Query, Reply, Want, decode, write_node};
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+use dht_tests::hand::drain;
 use dht_tests::world::World;
 use proptest::prelude::*;
 
@@ -50,21 +53,6 @@ fn encode(message: &Message<'_>) -> Vec<u8> {
     let len = message.encode(&mut out).expect("fits");
     out.truncate(len);
     out
-}
-
-/// Takes everything that waits; returns queries and events.
-fn drain(dht: &mut Dht, now: Instant) -> (Vec<(SocketAddr, Vec<u8>)>, Vec<Event>) {
-    let (mut sent, mut events) = (Vec::new(), Vec::new());
-    loop {
-        let mut buf = [0; MAX_DATAGRAM];
-        if let Some(event) = dht.poll_event() {
-            events.push(event);
-        } else if let Some(transmit) = dht.poll_transmit(now, &mut buf) {
-            sent.push((transmit.to, buf[..transmit.len].to_vec()));
-        } else {
-            return (sent, events);
-        }
-    }
 }
 
 /// The answer of an imaginary node to one of our queries.
@@ -148,8 +136,9 @@ struct Subject {
 }
 
 impl Subject {
-    fn new() -> Self {
-        let dht = server(&[World::v4(0)]);
+    fn new(config: Config) -> Self {
+        let (seed, now) = (Seed::from_bytes([1; 32]), Instant::from_secs(1));
+        let dht = Dht::new(Arc::new(config), Networks::V4, &seed, now);
         let (now, queries) = (Instant::from_secs(1), Vec::new());
         Self { dht, now, queries, running: Vec::new(), over: Vec::new() }
     }
@@ -256,7 +245,7 @@ proptest! {
     fn rules_1_2_3_and_7_hold_under_arbitrary_input(
         inputs in proptest::collection::vec(input(), 1..120)
     ) {
-        let mut subject = Subject::new();
+        let mut subject = Subject::new(World::server_config(&[World::v4(0)]));
         for input in inputs {
             subject.apply(input);
             subject.progress();
@@ -268,6 +257,54 @@ proptest! {
         }
         prop_assert!(subject.running.is_empty(), "{:?} never ended", subject.running);
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// However absurd the configuration: nothing overflows, everything stays bounded, and every
+    /// lookup ends.
+    #[test]
+    fn rules_1_2_3_6_and_7_hold_under_any_configuration(
+        numbers in proptest::collection::vec(any::<u8>(), 36),
+        inputs in proptest::collection::vec(input(), 1..60)
+    ) {
+        let mut config = World::server_config(&[World::v4(0)]);
+        dht_fuzz::distort(&mut config, &numbers);
+        prop_assert!(config.memory_ceiling() > 0);
+        let mut subject = Subject::new(config);
+        for input in inputs {
+            subject.apply(input);
+            subject.progress();
+        }
+        // No period is longer than a year.
+        for _ in 0..3 {
+            subject.now = subject.now + Duration::from_secs(366 * 24 * 60 * 60);
+            subject.progress();
+        }
+        prop_assert!(subject.running.is_empty(), "{:?} never ended", subject.running);
+    }
+}
+
+/// A loop that asks nobody, or never sleeps, is what these values used to make.
+#[test]
+fn rule_2_values_that_make_no_sense_are_taken_as_the_nearest_that_do() {
+    let mut config = World::server_config(&[World::v4(0)]);
+    config.alpha = 0;
+    config.bootstrap_backoff_min = Duration::ZERO;
+    config.bootstrap_backoff_max = Duration::ZERO;
+    config.k = usize::MAX;
+    let mut now = Instant::from_secs(1);
+    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut asked = 0;
+    for _ in 0..100 {
+        dht.handle_timeout(now);
+        asked += drain(&mut dht, now).0.len();
+        let due = dht.poll_timeout().unwrap();
+        assert!(due > now, "progress");
+        now = due;
+    }
+    assert!(asked > 0);
 }
 
 /// Found by fuzzing: a self-lookup that is due while users' lookups take every place waits its turn,
@@ -351,6 +388,25 @@ fn rule_5_lookups_take_turns() {
     assert_eq!(first_round.len(), 20, "twenty sends serve twenty lookups");
 }
 
+/// A bootstrap address that does not answer is asked again when all others have had their turn.
+#[test]
+fn rule_5_bootstrap_addresses_take_turns() {
+    for alpha in [1, 2] {
+        let mut config = World::server_config(&(0..6).map(World::v4).collect::<Vec<_>>());
+        config.alpha = alpha;
+        let mut now = Instant::from_secs(1);
+        let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+        let mut asked = Vec::new();
+        while asked.len() < 12 {
+            dht.handle_timeout(now);
+            asked.extend(drain(&mut dht, now).0.into_iter().map(|(to, _)| to));
+            now = dht.poll_timeout().unwrap();
+        }
+        let turns: Vec<_> = (0..12).map(|i| World::v4(i % 6)).collect();
+        assert_eq!(asked, turns, "alpha {alpha}");
+    }
+}
+
 // Rule 6.
 
 #[test]
@@ -381,6 +437,63 @@ fn rule_6_queries_in_flight_are_bounded() {
     let (sent, _) = drain(&mut dht, now);
     assert_eq!(sent.len(), 10);
     assert!(dht.poll_timeout().unwrap() > now, "blocked, not spinning");
+    dht.check_invariants();
+}
+
+/// The user hears of our latest role and address, however seldom he listens.
+#[test]
+fn rule_6_changes_of_role_and_address_do_not_pile_up() {
+    let mut config = World::server_config(&[World::v4(0)]);
+    config.mode = Mode::Adaptive;
+    let mut now = Instant::from_secs(1);
+    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut buf = [0; MAX_DATAGRAM];
+    let mut changes = 0;
+    for step in 0..3_000_usize {
+        now = now + Duration::from_secs(60);
+        dht.handle_timeout(now);
+        while let Some(sent) = dht.poll_transmit(now, &mut buf) {
+            // Everybody sees us at an address that changes once a day.
+            let ip = SocketAddr::from(([90, 1, 1, (step / 1440) as u8], 1)).ip();
+            let message = decode(&buf[..sent.len]).unwrap();
+            let body = Body::Reply(Reply::new(NodeId::from_bytes([4; 20])));
+            let bytes = encode(&Message { ip: Some((ip, None)), version: None, body, ..message });
+            let _ = dht.handle_datagram(now, sent.to, &bytes, &mut [0; MAX_DATAGRAM]);
+        }
+        // Strangers come by for two hours, and stay away for three.
+        if step % 300 < 120 {
+            for i in 0..4 {
+                let from = World::v4(1000 + step * 4 + i);
+                let ping = query(Method::Ping);
+                let _ = dht.handle_datagram(now, from, &ping, &mut [0; MAX_DATAGRAM]);
+            }
+        }
+        let server = dht.health(now).v4.unwrap().server;
+        changes += usize::from(server != (changes % 2 == 1));
+    }
+    assert!(changes > 10, "the role changed {changes} times");
+    let (_, events) = drain(&mut dht, now);
+    let told = |wanted: fn(&Event) -> bool| events.iter().filter(|event| wanted(event)).count();
+    assert!(told(|event| matches!(event, Event::Serving { .. })) <= 1, "{events:?}");
+    assert!(told(|event| matches!(event, Event::ExternalAddress(_))) <= 1, "{events:?}");
+}
+
+#[test]
+fn rule_6_bootstrap_addresses_are_bounded_and_possible() {
+    let mut bootstrap = vec![
+        SocketAddr::from(([0, 0, 0, 0], 6881)),
+        SocketAddr::from(([255, 255, 255, 255], 6881)),
+        SocketAddr::from(([1, 2, 3, 4], 0)),
+    ];
+    bootstrap.extend((0..300).map(|i| World::v4(i / 2)));
+    let mut config = World::server_config(&bootstrap);
+    config.alpha = 64;
+    let now = Instant::from_secs(1);
+    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    dht.handle_timeout(now);
+    let (sent, _) = drain(&mut dht, now);
+    let asked: Vec<_> = sent.into_iter().map(|(to, _)| to).collect();
+    assert_eq!(asked, (0..32).map(World::v4).collect::<Vec<_>>());
     dht.check_invariants();
 }
 
@@ -448,6 +561,38 @@ fn rule_8_polling_order_does_not_matter() {
         log
     };
     assert_eq!(run(true), run(false));
+}
+
+/// One purpose, one domain: then a draw more for one purpose shifts no other.
+#[test]
+fn rule_8_every_purpose_has_a_domain_of_its_own() {
+    let mut sources = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/dht-proto/src")];
+    let mut code = String::new();
+    while let Some(path) = sources.pop() {
+        if path.file_stem().is_some_and(|name| name == "tests") {
+            continue;
+        }
+        if path.is_dir() {
+            sources.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            let text = fs::read_to_string(path).unwrap();
+            code.push_str(text.split("#[cfg(test)]").next().unwrap());
+        }
+    }
+    let declared = code.split("pub enum Domain {").nth(1).unwrap().split('}').next().unwrap();
+    let domains = declared.lines().filter_map(|line| line.trim().split_once(" = "));
+    let names: Vec<_> = domains.map(|(name, _)| name).collect();
+    assert!(names.len() > 5, "{names:?}");
+    for name in names {
+        let uses = code
+            .match_indices("Domain::")
+            .filter(|(at, _)| {
+                let rest = &code[at + "Domain::".len()..];
+                rest.split(|c: char| !c.is_alphanumeric()).next() == Some(name)
+            })
+            .count();
+        assert_eq!(uses, 1, "Domain::{name}");
+    }
 }
 
 // Rule 9.

@@ -12,14 +12,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dht_proto::bloom::Filter;
-use dht_proto::config::{Config, Mode};
+use dht_proto::config::Config;
 use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
 use dht_proto::item::Item;
 use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, Outcome};
 use dht_proto::wire::Method;
-use dht_tests::script::{Answer, Heard, Log, Stored, refusal};
+use dht_tests::script::{Answer, Heard, Log, Stored, refusal, signed};
 use dht_tests::world::World;
-use ed25519_dalek::SigningKey;
 
 /// Nodes of the scripted network.
 const NODES: usize = 40;
@@ -37,9 +36,7 @@ fn among(
 }
 
 fn client() -> Config {
-    let mut config = World::server_config(&[World::v4(0)]);
-    config.mode = Mode::Client;
-    config
+    World::client_config(&[World::v4(0)])
 }
 
 #[expect(
@@ -71,10 +68,6 @@ fn put(item: &Item, cas: Option<i64>) -> Lookup {
     Lookup::PutItem { item: Box::new(item.clone()), cas }
 }
 
-fn signed(key: u8, salt: &[u8], seq: i64, value: &[u8]) -> Item {
-    Item::sign(&SigningKey::from_bytes(&[key; 32]), salt, seq, value).unwrap()
-}
-
 fn peers(events: &[Event]) -> Vec<SocketAddr> {
     let lists = events.iter().map(|event| match event {
         Event::Peers { peers, .. } => peers.clone(),
@@ -87,10 +80,7 @@ fn peers(events: &[Event]) -> Vec<SocketAddr> {
 
 /// The nodes of the scripted network nearest to a target, nearest first.
 fn nearest(target: Target, n: usize) -> Vec<NodeId> {
-    let mut ids: Vec<_> = (0..NODES).map(World::scripted_id).collect();
-    ids.sort_by_key(|id| id.distance(target));
-    ids.truncate(n);
-    ids
+    World::nearest(NODES, target, n).into_iter().map(World::scripted_id).collect()
 }
 
 fn ids(done: &Outcome) -> Vec<NodeId> {

@@ -347,6 +347,15 @@ fn nobody_to_ask_is_said_in_words() {
 }
 
 #[test]
+fn a_configuration_outside_its_ranges_is_refused_by_name() {
+    let mut config = Config::default();
+    config.alpha = 0;
+    let error = builder().config(config).spawn().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("alpha is 0, and must be from 1 to 64"), "{error}");
+}
+
+#[test]
 fn bad_requests_are_refused_with_a_reason() {
     let dht = builder().spawn().unwrap();
     let error = dht.ping(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).unwrap_err();

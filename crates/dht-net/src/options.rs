@@ -202,6 +202,10 @@ impl<R: Runtime> Builder<R> {
     }
 
     fn prepare(self) -> Result<Node<R::Watch>, Error> {
+        self.config.check().map_err(|error| {
+            let message = format!("{error}; choose a value in that range");
+            Error::new(ErrorKind::InvalidInput, message)
+        })?;
         let hosts = self.hosts()?;
         let notices = Notices::new(self.on_notice);
         let sockets = bind(&self.bind, self.port, self.calls, &notices)?;

@@ -105,6 +105,17 @@ pub trait Addr:
     /// How far the address can be reached from.
     fn scope(self) -> Scope;
 
+    /// Whom the address speaks for, as far as addresses tell people apart: one [`subnet`](Self::subnet)
+    /// is one operator. In a local network each host counts, whatever its port.
+    fn operator(self) -> u64 {
+        match self.ip() {
+            _ if self.scope() == Scope::Global => self.subnet(),
+            IpAddr::V4(ip) => u64::from(u32::from(ip)),
+            // Hosts of a local network share their /64.
+            IpAddr::V6(ip) => u128::from(ip) as u64,
+        }
+    }
+
     /// Whether this address, told by a node at `teller`, can be a peer: valid, with a port, and
     /// reachable at least as widely as the teller itself.
     ///

@@ -9,6 +9,7 @@ use core::time::Duration;
 use crate::MAX_DATAGRAM;
 use crate::addr::{Addr, Family};
 use crate::config::Config;
+use crate::footprint;
 use crate::health::{Health, Trouble};
 use crate::id::NodeId;
 use crate::lookup::WalkRef;
@@ -93,8 +94,13 @@ pub struct Dht {
 
 impl Dht {
     /// A node that knows nobody but the bootstrap addresses of its configuration.
+    ///
+    /// Values outside their ranges are taken as the nearest inside ([`Config::check`]).
     #[must_use]
     pub fn new(config: Arc<Config>, networks: Networks, seed: &Seed, now: Instant) -> Self {
+        // A million nodes may share one configuration.
+        let sane = config.check().is_ok();
+        let config = if sane { config } else { Arc::new(config.clamped()) };
         let max_lookups = config.max_lookups;
         let v4 = (networks != Networks::V6)
             .then(|| Box::new(Node::new(config.clone(), &seed.child(Domain::NodeV4), now)));
@@ -346,10 +352,19 @@ impl Dht {
 
     /// See [`Config::memory_ceiling`].
     pub(crate) fn memory_ceiling(config: &Config) -> usize {
-        size_of::<Self>()
-            + Node::<SocketAddrV4>::memory_ceiling(config)
-            + Node::<SocketAddrV6>::memory_ceiling(config)
-            + config.max_lookups * (size_of::<Slot>() + size_of::<Outcome>())
+        let ips = config.public_ips.len() * size_of::<IpAddr>();
+        let own_config = config.bootstrap.len() * size_of::<SocketAddr>() + ips;
+        footprint::sum(&[
+            size_of::<Self>(),
+            // A copy, if the caller's had to be corrected.
+            size_of::<Config>() + own_config,
+            Node::<SocketAddrV4>::memory_ceiling(config),
+            Node::<SocketAddrV6>::memory_ceiling(config),
+            footprint::list::<Slot>(config.max_lookups),
+            footprint::list::<u32>(config.max_lookups),
+            // What the network that finished first had to say, and both together.
+            config.max_lookups.saturating_mul(2 * Outcome::memory_ceiling(config)),
+        ])
     }
 
     /// Checks every bound and ordering that the parts promise. For tests, simulation and fuzzing.

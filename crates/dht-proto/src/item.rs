@@ -76,6 +76,9 @@ pub struct Item {
 }
 
 impl Item {
+    /// The most bytes that an item can take up, itself included.
+    pub(crate) const MEMORY_CEILING: usize = size_of::<Self>() + MAX_VALUE_LEN + MAX_SALT_LEN;
+
     /// An immutable item from a bencoded value.
     ///
     /// # Errors

@@ -91,6 +91,7 @@ pub mod addr;
 pub mod bloom;
 pub mod config;
 mod dual;
+mod footprint;
 pub mod health;
 pub mod id;
 pub mod item;

@@ -14,6 +14,7 @@ use core::time::Duration;
 
 use crate::addr::Addr;
 use crate::config::Config;
+use crate::footprint;
 use crate::id::NodeId;
 use crate::item::Item;
 use crate::outbox::Outbox;
@@ -21,7 +22,7 @@ use crate::request::{AnnouncePort, Event, NodeInfo, Outcome};
 use crate::time::Instant;
 use crate::wire::{ErrorReply, Reply};
 
-pub(crate) use self::walk::{Ask, Walk};
+pub(crate) use self::walk::{Ask, MAX_SEEDS, Walk};
 
 /// What a lookup is for.
 #[derive(Debug)]
@@ -227,8 +228,14 @@ impl<A: Addr> Lookups<A> {
 
     /// The most heap bytes that lookups can take up.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
-        let slot = 2 * size_of::<Slot<A>>() + 2 * size_of::<(Instant, u32)>() + size_of::<u32>();
-        config.max_lookups * (slot + Walk::<A>::memory_ceiling(config))
+        let max = config.max_lookups;
+        footprint::sum(&[
+            footprint::list::<Slot<A>>(max),
+            footprint::list::<u32>(max),
+            footprint::btree::<(Instant, u32), ()>(max),
+            footprint::list::<Ended>(max),
+            max.saturating_mul(Walk::<A>::memory_ceiling(config)),
+        ])
     }
 
     /// Whether the query was one of the node's own lookups.

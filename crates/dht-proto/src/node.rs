@@ -17,9 +17,10 @@ use core::time::Duration;
 use crate::MAX_DATAGRAM;
 use crate::addr::{Addr, Family, Scope};
 use crate::config::Config;
+use crate::footprint;
 use crate::health::{FamilyHealth, Problem, Trouble};
 use crate::id::{ID_LEN, NodeId, Target, bep42};
-use crate::lookup::{Ctx, Lookups, WalkRef};
+use crate::lookup::{Ctx, Lookups, MAX_SEEDS, WalkRef};
 use crate::outbox::Outbox;
 use crate::request::{Event, Lookup, LookupId, NodeInfo};
 use crate::role::Role;
@@ -66,9 +67,12 @@ pub(crate) struct Node<A: Addr> {
     lookups: Lookups<A>,
     server: Server<A>,
     role: Role,
-    was_server: bool,
+    /// What the user knows of our role.
+    told_server: bool,
     voter: Voter<A>,
     external: Option<IpAddr>,
+    /// The user does not know of it yet.
+    external_is_news: bool,
     outbox: Outbox,
     bootstrap: Vec<A>,
     /// Contacts of an earlier run, until the node has joined.
@@ -79,6 +83,7 @@ pub(crate) struct Node<A: Addr> {
     link: Link,
     ids: Stream,
     targets: Stream,
+    jitter: Stream,
     stats: Stats,
     last_now: Instant,
 }
@@ -95,24 +100,26 @@ impl<A: Addr> Node<A> {
             Some(ip) => bep42::derive(ip, &mut ids),
             None => random_id(&mut ids),
         };
-        let role = Role::new(config.mode, seed.key(Domain::Table));
+        let role = Role::new(config.mode, seed.key(Domain::Contacted));
         Self {
             table: Table::new(own_id),
             transactions: Transactions::new(seed.stream(Domain::TransactionId)),
             lookups: Lookups::new(),
             server: Server::new(seed),
-            was_server: role.is_server(),
+            told_server: role.is_server(),
             role,
             voter: Voter::new(),
             external,
+            external_is_news: false,
             outbox: Outbox::new(),
-            bootstrap: config.bootstrap.iter().copied().filter_map(A::from_socket_addr).collect(),
+            bootstrap: bootstrap_of(&config),
             restored: Vec::new(),
             restored_asked: 0,
             maintain: Maintain::new(&config, now),
             link: Link::new(),
             ids,
             targets: seed.stream(Domain::RefreshTarget),
+            jitter: seed.stream(Domain::Jitter),
             stats: Stats::default(),
             last_now: now,
             config,
@@ -126,8 +133,8 @@ impl<A: Addr> Node<A> {
             self.table.set_own_id(now, snapshot.id, &self.config);
         }
         let possible = |(_, addr): &&(NodeId, A)| is_possible(*addr);
-        self.restored = snapshot.contacts.iter().filter(possible).copied().collect();
-        self.restored.truncate(Table::<A>::max_len(&self.config));
+        let possible = snapshot.contacts.iter().filter(possible).copied();
+        self.restored = possible.take(Table::<A>::max_len(&self.config)).collect();
         for (item, left) in &snapshot.items {
             self.server.restore_item(now, item.clone(), *left, &self.config);
         }
@@ -206,7 +213,6 @@ impl<A: Addr> Node<A> {
         self.server.handle_timeout(now, &self.config);
         self.role.handle_timeout(now);
         self.maintain(now);
-        self.report_role();
     }
 
     pub(crate) fn poll_transmit(
@@ -236,12 +242,25 @@ impl<A: Addr> Node<A> {
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
+        if core::mem::take(&mut self.external_is_news) {
+            return self.external.map(Event::ExternalAddress);
+        }
+        let serving = self.role.is_server();
+        if core::mem::replace(&mut self.told_server, serving) != serving {
+            return Some(Event::Serving { family: A::FAMILY, serving });
+        }
         self.outbox.pop_event()
+    }
+
+    /// Whether the user hears of our role or address next: of the latest, however often it changed.
+    const fn has_news(&self) -> bool {
+        self.external_is_news || self.told_server != self.role.is_server()
     }
 
     /// Never later than the last `now` while output waits.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let waits = self.outbox.events() > 0 || (self.has_work() && self.may_send());
+        let waits =
+            self.has_news() || self.outbox.events() > 0 || (self.has_work() && self.may_send());
         if waits { Some(self.last_now) } else { self.deadline() }
     }
 
@@ -280,6 +299,10 @@ impl<A: Addr> Node<A> {
     /// An address to start from, asked again whenever the node is lost.
     pub(crate) fn add_bootstrap(&mut self, now: Instant, addr: A) {
         let now = self.tick(now);
+        if !is_possible(addr) {
+            self.stats.bad_source += 1;
+            return;
+        }
         if self.bootstrap.len() < MAX_BOOTSTRAP && !self.bootstrap.contains(&addr) {
             self.bootstrap.push(addr);
         }
@@ -335,15 +358,18 @@ impl<A: Addr> Node<A> {
 
     /// The most bytes that a node can take up, itself included.
     pub(crate) fn memory_ceiling(config: &Config) -> usize {
-        size_of::<Self>()
-            + Table::<A>::memory_ceiling(config)
-            + Server::<A>::memory_ceiling(config)
-            + Voter::<A>::memory_ceiling()
-            + Transactions::<A, Purpose>::memory_ceiling(config)
-            + Lookups::<A>::memory_ceiling(config)
-            + Outbox::memory_ceiling(config)
-            + Role::MEMORY_CEILING
-            + (Table::<A>::max_len(config) + MAX_BOOTSTRAP) * size_of::<(NodeId, A)>()
+        footprint::sum(&[
+            size_of::<Self>(),
+            Table::<A>::memory_ceiling(config),
+            Server::<A>::memory_ceiling(config),
+            Voter::<A>::memory_ceiling(),
+            Transactions::<A, Purpose>::memory_ceiling(config),
+            Lookups::<A>::memory_ceiling(config),
+            Outbox::memory_ceiling(config),
+            Role::MEMORY_CEILING,
+            footprint::list::<(NodeId, A)>(Table::<A>::max_len(config)),
+            footprint::list::<A>(MAX_BOOTSTRAP),
+        ])
     }
 
     pub(crate) fn check_invariants(&self) {
@@ -352,7 +378,8 @@ impl<A: Addr> Node<A> {
         self.transactions.check_invariants(&self.config);
         self.lookups.check_invariants(&self.config);
         self.server.check_invariants(&self.config);
-        self.outbox.check_invariants(self.config.max_lookups);
+        self.outbox.check_invariants(&self.config);
+        assert!(self.bootstrap.len() <= MAX_BOOTSTRAP, "too many to start from");
     }
 
     // Queries that we receive.
@@ -372,7 +399,6 @@ impl<A: Addr> Node<A> {
             return None;
         }
         self.role.on_query(now, from);
-        self.report_role();
         if !message.read_only {
             self.table.heard_query(now, query.id, from, &self.config);
         }
@@ -425,6 +451,7 @@ impl<A: Addr> Node<A> {
         };
         self.stats.replies_in += 1;
         self.link.on_received();
+        self.role.on_answer(now, from);
         if reply.id == self.table.own_id() {
             // A reflector, or our own address: no contact, and no answer.
             self.stats.id_mismatch += 1;
@@ -484,6 +511,7 @@ impl<A: Addr> Node<A> {
         };
         self.stats.errors_in += 1;
         self.link.on_received();
+        self.role.on_answer(now, from);
         if !matches!(transaction.purpose, Purpose::Walk { blames: false, .. }) {
             // BEP 5 knows no reason to refuse a ping, find_node or get_peers.
             self.table.failed(now, transaction.expected, from, false, &self.config);
@@ -546,7 +574,7 @@ impl<A: Addr> Node<A> {
         }
         let Some(ip) = self.voter.vote(now, voter, seen_as) else { return };
         self.external = Some(ip);
-        self.outbox.push_event(Event::ExternalAddress(ip));
+        self.external_is_news = true;
         if !bep42::is_valid(self.table.own_id(), ip) {
             let id = bep42::derive(ip, &mut self.ids);
             self.table.set_own_id(now, id, &self.config);
@@ -583,14 +611,6 @@ impl<A: Addr> Node<A> {
         let own_id = self.table.own_id();
         let ctx = Ctx { now, own_id, config: &self.config, stall, outbox: &mut self.outbox };
         (&mut self.lookups, ctx)
-    }
-
-    fn report_role(&mut self) {
-        let serving = self.role.is_server();
-        if serving != self.was_server {
-            self.was_server = serving;
-            self.outbox.push_event(Event::Serving { family: A::FAMILY, serving });
-        }
     }
 
     /// Contacts of an earlier run come first, all at once: they make a restart warm.
@@ -653,7 +673,7 @@ impl<A: Addr> Node<A> {
 /// The table knows times to the second only.
 const SAME_TIME: Duration = Duration::from_secs(2);
 /// Bootstrap addresses kept, and unverified candidates that a lookup starts from.
-const MAX_BOOTSTRAP: usize = 32;
+const MAX_BOOTSTRAP: usize = MAX_SEEDS / 2;
 
 impl<A: Addr> Sibling for Option<Box<Node<A>>> {
     fn closest(&self, target: Target, n: usize, out: &mut [u8]) -> usize {
@@ -674,6 +694,17 @@ impl<A: Addr> Sibling for Option<Box<Node<A>>> {
     fn is_hungry(&self) -> bool {
         self.as_ref().is_some_and(|node| node.table.len() < 4 * node.config.k)
     }
+}
+
+/// The addresses to start from that can be a node's, each once.
+fn bootstrap_of<A: Addr>(config: &Config) -> Vec<A> {
+    let mut taken = Vec::new();
+    for addr in config.bootstrap.iter().copied().filter_map(A::from_socket_addr) {
+        if taken.len() < MAX_BOOTSTRAP && is_possible(addr) && !taken.contains(&addr) {
+            taken.push(addr);
+        }
+    }
+    taken
 }
 
 /// Whether a node can be at this address at all.

@@ -4,16 +4,24 @@
 use alloc::collections::VecDeque;
 
 use crate::config::Config;
-use crate::request::Event;
+use crate::footprint;
+use crate::request::{Event, Outcome};
 
 /// Room that an empty queue keeps, so that an idle node is small and a busy one does not allocate
 /// for each query.
 const KEPT: usize = 4;
 
-/// What an event keeps on the heap, at most: the peers of one reply.
-const MAX_EVENT_HEAP: usize = 128 * size_of::<core::net::SocketAddr>();
+/// What an event other than `Done` keeps on the heap, at most: the peers of one reply, which are more
+/// than an item or the samples that fit a datagram.
+const MAX_EVENT_HEAP: usize = footprint::list::<core::net::SocketAddr>(MAX_PEERS_PER_REPLY);
+
+/// Peers taken from one reply: libtorrent, the most generous, sends a hundred.
+pub(crate) const MAX_PEERS_PER_REPLY: usize = 128;
 
 /// The ready ring and the event queue of one node.
+///
+/// Only what a lookup brings is queued. Our role and our address are states, of which the latest is
+/// told by the node when it is asked for an event.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     /// Slots of lookups that may have a query to send.
@@ -66,14 +74,21 @@ impl Outbox {
 
     /// The most heap bytes that waiting work and events can take up.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
-        let ready = config.max_lookups * size_of::<u32>();
         // Beside the events that stop the lookups, each query in flight may bring one, and each
-        // lookup its end. An event's list of peers fits the datagram that it came in.
-        let events = config.max_events + config.max_transactions + config.max_lookups;
-        2 * ready + events * (2 * size_of::<Event>() + MAX_EVENT_HEAP)
+        // lookup its end.
+        let finds = config.max_events + config.max_transactions;
+        let ends = config.max_lookups;
+        footprint::sum(&[
+            footprint::list::<u32>(config.max_lookups),
+            footprint::list::<Event>(finds + ends),
+            finds.saturating_mul(MAX_EVENT_HEAP),
+            ends.saturating_mul(Outcome::memory_ceiling(config)),
+        ])
     }
 
-    pub(crate) fn check_invariants(&self, max_lookups: usize) {
-        assert!(self.ready.len() <= max_lookups, "a lookup is in the ring twice");
+    pub(crate) fn check_invariants(&self, config: &Config) {
+        assert!(self.ready.len() <= config.max_lookups, "a lookup is in the ring twice");
+        let max = config.max_events + config.max_transactions + config.max_lookups;
+        assert!(self.events.len() <= max, "more events than were counted");
     }
 }

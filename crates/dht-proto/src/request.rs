@@ -7,6 +7,8 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use crate::addr::Family;
+use crate::config::Config;
+use crate::footprint;
 use crate::id::{InfoHash, ItemId, NodeId, Target};
 use crate::item::Item;
 
@@ -243,6 +245,16 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The most bytes that the outcome on one network can take up, itself included.
+    pub(crate) const fn memory_ceiling(config: &Config) -> usize {
+        footprint::sum(&[
+            size_of::<Self>(),
+            footprint::list::<NodeInfo>(config.k),
+            footprint::list::<Refusal>(2 * config.k),
+            Item::MEMORY_CEILING,
+        ])
+    }
+
     /// The outcome of one lookup on both networks.
     #[must_use]
     pub(crate) fn merge(mut self, other: Self) -> Self {

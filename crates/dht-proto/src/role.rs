@@ -4,6 +4,9 @@
 //! and counts strangers, that is queries from addresses that we did not send to lately, so that no
 //! hole of our own in a firewall let them in. Enough strangers prove that we are reachable. If
 //! they do not come, it is a client again and probes later, less and less often.
+//!
+//! Strangers prove only what lies within their reach: while nodes on the internet answer us, hosts
+//! of our local network prove nothing. Where nobody else answers, they do.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -49,6 +52,13 @@ pub(crate) struct Role {
     contacted: Option<Box<Contacted>>,
 }
 
+/// The widest scope that answered us lately.
+#[derive(Clone, Copy, Debug)]
+struct Reach {
+    scope: Scope,
+    seen: Instant,
+}
+
 impl Role {
     /// The most heap bytes that a role can take up.
     pub(crate) const MEMORY_CEILING: usize =
@@ -92,16 +102,31 @@ impl Role {
         }
     }
 
+    /// A node at this address answered a query of ours. What was proven to a narrower scope is
+    /// proven no more.
+    pub(crate) fn on_answer<A: Addr>(&mut self, now: Instant, from: A) {
+        let Some(contacted) = &mut self.contacted else { return };
+        let (scope, reach) = (from.scope(), contacted.reach);
+        if scope < reach.scope && now.since(reach.seen) < PROOF_LIFETIME {
+            return;
+        }
+        contacted.reach = Reach { scope, seen: now };
+        let wider = scope > reach.scope;
+        if wider && matches!(self.state, State::Probing { .. } | State::Serving { .. }) {
+            self.probe(now);
+        }
+    }
+
     /// A query arrived from this address.
     #[inline]
     pub(crate) fn on_query<A: Addr>(&mut self, now: Instant, from: A) {
         let Some(contacted) = &mut self.contacted else { return };
-        if contacted.contains(now, from) {
+        if from.scope() < contacted.reach.scope || contacted.contains(now, from) {
             return;
         }
         match &mut self.state {
             State::Probing { strangers, .. } => {
-                let stranger = operator(from);
+                let stranger = from.operator();
                 if !strangers.contains(&stranger) {
                     strangers.push(stranger);
                 }
@@ -144,21 +169,14 @@ impl Role {
     }
 }
 
-/// Who holds the address: strangers of one operator count once. Local hosts count one by one.
-fn operator<A: Addr>(addr: A) -> u64 {
-    if addr.scope() == Scope::Global {
-        return addr.subnet();
-    }
-    addr.compact().as_ref().iter().fold(1, |hash, byte| hash << 8 | u64::from(*byte))
-}
-
-/// Addresses that we sent to lately, as two generations of a hashed set.
+/// Addresses that we sent to lately, as two generations of a hashed set, and who answered.
 #[derive(Debug)]
 struct Contacted {
     key: PrfKey,
     young: Generation,
     old: Generation,
     rotate_at: Instant,
+    reach: Reach,
 }
 
 type Generation = [u64; MEMORY_BITS / 64];
@@ -166,7 +184,8 @@ type Generation = [u64; MEMORY_BITS / 64];
 impl Contacted {
     const fn new(key: PrfKey) -> Self {
         let empty = [0; MEMORY_BITS / 64];
-        Self { key, young: empty, old: empty, rotate_at: Instant::ZERO }
+        let reach = Reach { scope: Scope::Invalid, seen: Instant::ZERO };
+        Self { key, young: empty, old: empty, rotate_at: Instant::ZERO, reach }
     }
 
     fn insert<A: Addr>(&mut self, now: Instant, addr: A) {
@@ -209,7 +228,7 @@ mod tests {
     use crate::seed::{Domain, Seed};
 
     fn adaptive() -> Role {
-        Role::new(Mode::Adaptive, Seed::from_bytes([5; 32]).key(Domain::Table))
+        Role::new(Mode::Adaptive, Seed::from_bytes([5; 32]).key(Domain::Contacted))
     }
 
     fn addr(text: &str) -> SocketAddrV4 {
@@ -252,6 +271,71 @@ mod tests {
         assert!(role.is_server());
     }
 
+    fn visits(role: &mut Role, at: u64, from: &[&str]) {
+        for from in from {
+            role.on_query(Instant::from_secs(at), addr(from));
+        }
+    }
+
+    const LOCALS: [&str; 3] = ["192.168.0.1:1", "192.168.0.2:1", "192.168.0.3:1"];
+
+    #[test]
+    fn hosts_of_the_local_network_prove_nothing_to_the_internet() {
+        let mut role = probing();
+        role.on_answer(Instant::from_secs(12), addr("8.8.8.8:1"));
+        // An answer from the local network does not hide that there is more.
+        role.on_answer(Instant::from_secs(13), addr("192.168.0.9:1"));
+        visits(&mut role, 20, &LOCALS);
+        assert!(!role.is_server());
+        visits(&mut role, 21, &["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"]);
+        assert!(role.is_server());
+        // Nor do they keep the proof alive.
+        let until = role.poll_timeout();
+        visits(&mut role, 500, &LOCALS);
+        assert_eq!(role.poll_timeout(), until);
+    }
+
+    #[test]
+    fn where_there_is_only_a_local_network_its_hosts_prove_reachability() {
+        let mut role = probing();
+        role.on_answer(Instant::from_secs(12), addr("192.168.0.9:1"));
+        visits(&mut role, 20, &["127.0.0.1:1", "127.0.0.2:1", "127.0.0.3:1"]);
+        assert!(!role.is_server(), "this machine proves nothing to the others");
+        visits(&mut role, 20, &["192.168.0.1:1", "192.168.0.1:2", "192.168.0.1:3"]);
+        assert!(!role.is_server(), "one host counts once, whatever its ports");
+        visits(&mut role, 21, &LOCALS);
+        assert!(role.is_server());
+    }
+
+    #[test]
+    fn local_ipv6_hosts_are_told_apart_by_their_whole_address() {
+        let mut role = probing();
+        for host in ["[fd00::1]:1", "[fd00::1]:2", "[fd00::1:0:0:1]:1", "[fd00::2:0:0:1]:1"] {
+            assert!(!role.is_server(), "three hosts are needed");
+            let host: core::net::SocketAddrV6 = host.parse().unwrap();
+            role.on_query(Instant::from_secs(20), host);
+        }
+        assert!(role.is_server());
+    }
+
+    #[test]
+    fn local_proof_ends_when_the_internet_answers_and_counts_again_long_after_it_ceased() {
+        let mut role = probing();
+        role.on_answer(Instant::from_secs(12), addr("192.168.0.9:1"));
+        visits(&mut role, 20, &LOCALS);
+        assert!(role.is_server());
+        role.on_answer(Instant::from_secs(30), addr("8.8.8.8:1"));
+        assert!(role.answers() && !role.is_server(), "a new question, a new probe");
+        visits(&mut role, 31, &LOCALS);
+        assert!(!role.is_server());
+        // The way to the internet is gone.
+        let later = 31 + PROOF_LIFETIME.as_secs();
+        role.probe(Instant::from_secs(later));
+        role.on_answer(Instant::from_secs(later), addr("192.168.0.9:1"));
+        visits(&mut role, later + 1, &LOCALS);
+        assert!(role.is_server());
+    }
+
     #[test]
     fn a_probe_in_vain_is_repeated_ever_less_often() {
         let mut role = probing();
@@ -284,7 +368,7 @@ mod tests {
 
     #[test]
     fn fixed_modes_stay() {
-        let key = Seed::from_bytes([5; 32]).key(Domain::Table);
+        let key = Seed::from_bytes([5; 32]).key(Domain::Contacted);
         let (server, client) = (Role::new(Mode::Server, key), Role::new(Mode::Client, key));
         assert!(server.answers() && server.is_server() && server.poll_timeout().is_none());
         assert!(!client.answers() && client.poll_timeout().is_none());

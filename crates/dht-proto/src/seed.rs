@@ -69,7 +69,8 @@ fn first_16(bytes: &[u8]) -> [u8; 16] {
     out
 }
 
-/// What a stream or key is for.
+/// What a stream or key is for: one domain for each purpose, so that a draw more for one shifts no
+/// other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 #[non_exhaustive]
@@ -90,12 +91,14 @@ pub enum Domain {
     Jitter = 7,
     /// Which stored peers and infohashes a reply carries.
     Sample = 8,
-    /// Keys of internal hash-indexed tables.
-    Table = 9,
-    /// Votes for our external address.
-    Votes = 10,
-    /// Queries from unknown nodes that are picked for verification.
-    Verification = 11,
+    /// The memory of whom we sent to, by which strangers are told.
+    Contacted = 9,
+    /// The table of byte budgets.
+    Throttle = 10,
+    /// The sets of those who put an item.
+    Announcers = 11,
+    /// Which entries of a full store are compared when one has to go.
+    Eviction = 12,
 }
 
 /// A key of a pseudo-random function over short messages.

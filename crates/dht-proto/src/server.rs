@@ -39,6 +39,7 @@ use self::token::{Period, Tokens};
 use crate::addr::{Addr, Family};
 use crate::bloom::Filter;
 use crate::config::Config;
+use crate::footprint;
 use crate::id::{ID_LEN, InfoHash, ItemId, NodeId, Target};
 use crate::item::Item;
 use crate::seed::{Domain, PrfKey, Seed, Stream};
@@ -80,6 +81,7 @@ pub struct Server<A: Addr> {
     tokens: Tokens,
     throttle: Throttle,
     random: Stream,
+    evictions: Stream,
     announcers_key: PrfKey,
     peers: Option<Box<PeerStore<A>>>,
     items: Option<Box<ItemStore<A>>>,
@@ -113,7 +115,8 @@ impl<A: Addr> Server<A> {
             tokens: Tokens::new(seed),
             throttle: Throttle::new(seed),
             random: seed.stream(Domain::Sample),
-            announcers_key: seed.key(Domain::Table),
+            evictions: seed.stream(Domain::Eviction),
+            announcers_key: seed.key(Domain::Announcers),
             peers: None,
             items: None,
             samples: None,
@@ -214,11 +217,14 @@ impl<A: Addr> Server<A> {
     /// The most bytes that a server can take up, itself included.
     #[must_use]
     pub const fn memory_ceiling(config: &Config) -> usize {
-        size_of::<Self>()
-            + PeerStore::<A>::memory_ceiling(config)
-            + ItemStore::<A>::memory_ceiling(config)
-            + Throttle::memory_ceiling(config)
-            + config.max_samples * ID_LEN
+        footprint::sum(&[
+            size_of::<Self>(),
+            PeerStore::<A>::memory_ceiling(config),
+            ItemStore::<A>::memory_ceiling(config),
+            Throttle::memory_ceiling(config),
+            size_of::<Samples>(),
+            footprint::list::<[u8; ID_LEN]>(config.max_samples),
+        ])
     }
 
     /// Panics if a bound or an ordering of the stores is violated.
@@ -357,7 +363,7 @@ impl<A: Addr> Server<A> {
         if announce.peer.port() == 0 {
             return Err(Refusal::new(code::PROTOCOL, "invalid port"));
         }
-        let dice = Dice::new(self.random.next());
+        let dice = Dice::new(self.evictions.next());
         let config = call.ctx.config;
         let peers = self.peers.get_or_insert_with(Box::default);
         peers
@@ -408,7 +414,7 @@ impl<A: Addr> Server<A> {
         self.check_token(call, id.target(), put.token, stats)?;
         items::check_form(put)?;
         let terms = Terms { now, from, own_id: call.ctx.own_id, config };
-        let dice = Dice::new(self.random.next());
+        let dice = Dice::new(self.evictions.next());
         let admission = self.items_mut().admit(put, id, dice, terms)?;
         if admission == Admission::Renewed {
             stats.items_stored += 1;

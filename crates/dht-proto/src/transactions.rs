@@ -3,11 +3,11 @@
 //! A reply belongs to a query only if the transaction id and the exact source address match. Ids
 //! are 32 bits of a keyed stream, so a stranger guesses one with probability 2^-32 per try.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 
-use crate::addr::Addr;
 use crate::config::Config;
+use crate::footprint;
 use crate::id::NodeId;
 use crate::rtt::RttHistogram;
 use crate::seed::Stream;
@@ -32,22 +32,33 @@ pub(crate) enum Aged<A, P> {
     Expired(Transaction<A, P>),
 }
 
+/// When a query left, and which one.
+#[derive(Clone, Copy, Debug)]
+struct Sent<A> {
+    at: Instant,
+    key: Key<A>,
+}
+
+/// What a reply must match, in an order that keeps the queries to one address together.
+type Key<A> = (A, u32);
+
 /// All queries in flight of one node.
 #[derive(Debug)]
 pub(crate) struct Transactions<A, P> {
-    by_tid: BTreeMap<u32, Transaction<A, P>>,
-    /// Ids in the order of sending, to find the stalled; ids already answered are skipped.
-    stalling: VecDeque<(Instant, u32)>,
+    in_flight: BTreeMap<Key<A>, Transaction<A, P>>,
+    /// In the order of sending, to find the stalled; those already answered are skipped.
+    stalling: VecDeque<Sent<A>>,
     /// The same, to find the expired.
-    expiring: VecDeque<(Instant, u32)>,
+    expiring: VecDeque<Sent<A>>,
     tids: Stream,
     rtts: RttHistogram,
 }
 
-impl<A: Addr, P: Copy> Transactions<A, P> {
+// Not for `Addr` alone: a test counts the comparisons.
+impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     pub(crate) const fn new(tids: Stream) -> Self {
         Self {
-            by_tid: BTreeMap::new(),
+            in_flight: BTreeMap::new(),
             stalling: VecDeque::new(),
             expiring: VecDeque::new(),
             tids,
@@ -65,14 +76,15 @@ impl<A: Addr, P: Copy> Transactions<A, P> {
     ) -> [u8; 4] {
         let tid = loop {
             let tid = self.tids.next() as u32;
-            // At most 2^11 of 2^32 ids are taken, so this ends at once.
-            if !self.by_tid.contains_key(&tid) {
+            // Of 2^32 ids at most 2^16 are taken, so this ends at once.
+            if !self.in_flight.contains_key(&(to, tid)) {
                 break tid;
             }
         };
-        self.by_tid.insert(tid, Transaction { to, expected, sent: now, purpose });
-        self.stalling.push_back((now, tid));
-        self.expiring.push_back((now, tid));
+        self.in_flight.insert((to, tid), Transaction { to, expected, sent: now, purpose });
+        let sent = Sent { at: now, key: (to, tid) };
+        self.stalling.push_back(sent);
+        self.expiring.push_back(sent);
         self.forget_answered();
         tid.to_be_bytes()
     }
@@ -85,10 +97,7 @@ impl<A: Addr, P: Copy> Transactions<A, P> {
         tid: &[u8],
     ) -> Option<Transaction<A, P>> {
         let tid = u32::from_be_bytes(tid.try_into().ok()?);
-        if self.by_tid.get(&tid)?.to != from {
-            return None;
-        }
-        let transaction = self.by_tid.remove(&tid)?;
+        let transaction = self.in_flight.remove(&(from, tid))?;
         self.rtts.record(now.since(transaction.sent));
         self.forget_answered();
         Some(transaction)
@@ -96,31 +105,31 @@ impl<A: Addr, P: Copy> Transactions<A, P> {
 
     /// Takes a query to `to` out of flight because the network says that nobody is there.
     pub(crate) fn fail_one(&mut self, to: A) -> Option<Transaction<A, P>> {
-        let tid = *self.by_tid.iter().find(|(_, transaction)| transaction.to == to)?.0;
-        let transaction = self.by_tid.remove(&tid);
+        let key = *self.in_flight.range((to, 0)..=(to, u32::MAX)).next()?.0;
+        let transaction = self.in_flight.remove(&key);
         self.forget_answered();
         transaction
     }
 
     /// The next query that stalled or expired by `now`.
     pub(crate) fn next_aged(&mut self, now: Instant, config: &Config) -> Option<Aged<A, P>> {
-        while let Some(&(sent, tid)) = self.expiring.front() {
-            if sent + config.query_timeout > now {
+        while let Some(&Sent { at, key }) = self.expiring.front() {
+            if at + config.query_timeout > now {
                 break;
             }
             self.expiring.pop_front();
-            if let Some(transaction) = self.by_tid.remove(&tid) {
+            if let Some(transaction) = self.in_flight.remove(&key) {
                 self.forget_answered();
                 return Some(Aged::Expired(transaction));
             }
         }
         let stall = self.stall_timeout(config);
-        while let Some(&(sent, tid)) = self.stalling.front() {
-            if sent + stall > now {
+        while let Some(&Sent { at, key }) = self.stalling.front() {
+            if at + stall > now {
                 break;
             }
             self.stalling.pop_front();
-            if let Some(transaction) = self.by_tid.get(&tid) {
+            if let Some(transaction) = self.in_flight.get(&key) {
                 return Some(Aged::Stalled(*transaction));
             }
         }
@@ -131,15 +140,16 @@ impl<A: Addr, P: Copy> Transactions<A, P> {
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Transaction<A, P>> {
         self.stalling.clear();
         self.expiring.clear();
-        core::mem::take(&mut self.by_tid).into_values()
+        core::mem::take(&mut self.in_flight).into_values()
     }
 
     /// The most heap bytes that queries in flight can take up.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
-        // B-tree nodes and queues may be half empty; a query stands in two queues, and as many
-        // answered ones may stand there too.
-        let queue = 2 * (2 * config.max_transactions + SLACK) * size_of::<(Instant, u32)>();
-        2 * config.max_transactions * size_of::<(u32, Transaction<A, P>)>() + 2 * queue
+        // A query stands in two queues, and as many answered ones may stand there too.
+        let queued = config.max_transactions.saturating_mul(2).saturating_add(SLACK + 1);
+        let queue = footprint::list::<Sent<A>>(queued);
+        let tree = footprint::btree::<Key<A>, Transaction<A, P>>(config.max_transactions);
+        footprint::sum(&[tree, queue, queue])
     }
 
     pub(crate) fn stall_timeout(&self, config: &Config) -> Duration {
@@ -147,13 +157,13 @@ impl<A: Addr, P: Copy> Transactions<A, P> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_tid.len()
+        self.in_flight.len()
     }
 
     /// When [`next_aged`](Self::next_aged) has something to say.
     pub(crate) fn poll_timeout(&self, config: &Config) -> Option<Instant> {
-        let stalls = self.stalling.front().map(|&(sent, _)| sent + self.stall_timeout(config));
-        let expires = self.expiring.front().map(|&(sent, _)| sent + config.query_timeout);
+        let stalls = self.stalling.front().map(|sent| sent.at + self.stall_timeout(config));
+        let expires = self.expiring.front().map(|sent| sent.at + config.query_timeout);
         match (stalls, expires) {
             (Some(stalls), Some(expires)) => Some(stalls.min(expires)),
             (stalls, expires) => stalls.or(expires),
@@ -161,29 +171,29 @@ impl<A: Addr, P: Copy> Transactions<A, P> {
     }
 
     pub(crate) fn check_invariants(&self, config: &Config) {
-        assert!(self.by_tid.len() <= config.max_transactions, "too many queries in flight");
-        assert!(self.expiring.len() <= 2 * self.by_tid.len() + SLACK, "answered ids pile up");
-        assert!(self.stalling.len() <= 2 * self.by_tid.len() + SLACK, "answered ids pile up");
-        for tid in self.by_tid.keys() {
-            assert!(self.expiring.iter().any(|(_, t)| t == tid), "a query never expires");
-        }
+        assert!(self.in_flight.len() <= config.max_transactions, "too many queries in flight");
+        assert!(self.expiring.len() <= 2 * self.in_flight.len() + SLACK, "answered ids pile up");
+        assert!(self.stalling.len() <= 2 * self.in_flight.len() + SLACK, "answered ids pile up");
+        let queued: BTreeSet<_> = self.expiring.iter().map(|sent| sent.key).collect();
+        assert!(self.in_flight.keys().all(|key| queued.contains(key)), "a query never expires");
     }
 
     /// Keeps the two queues short: answered ids go when they are in front or the majority. An idle
     /// node keeps no room for queries.
     fn forget_answered(&mut self) {
-        let by_tid = &self.by_tid;
-        if by_tid.is_empty() {
+        let in_flight = &mut self.in_flight;
+        if in_flight.is_empty() {
+            *in_flight = BTreeMap::new();
             self.stalling = VecDeque::new();
             self.expiring = VecDeque::new();
             return;
         }
         for queue in [&mut self.stalling, &mut self.expiring] {
-            while queue.front().is_some_and(|(_, tid)| !by_tid.contains_key(tid)) {
+            while queue.front().is_some_and(|sent| !in_flight.contains_key(&sent.key)) {
                 queue.pop_front();
             }
-            if queue.len() > 2 * by_tid.len() + SLACK {
-                queue.retain(|(_, tid)| by_tid.contains_key(tid));
+            if queue.len() > 2 * in_flight.len() + SLACK {
+                queue.retain(|sent| in_flight.contains_key(&sent.key));
             }
         }
     }
@@ -260,5 +270,66 @@ mod tests {
         assert_eq!(transactions.fail_one(addr("1.2.3.4:6")).unwrap().purpose, 2);
         assert!(transactions.fail_one(addr("1.2.3.4:6")).is_none());
         assert_eq!(transactions.len(), 1);
+    }
+
+    /// An address that counts how often it is compared.
+    #[derive(Clone, Copy, Debug)]
+    struct Counted(u16);
+
+    std::thread_local! {
+        static COMPARED: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
+    }
+
+    impl Ord for Counted {
+        fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+            COMPARED.set(COMPARED.get() + 1);
+            self.0.cmp(&other.0)
+        }
+    }
+
+    impl PartialOrd for Counted {
+        fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+            Some(self.cmp(other))
+        }
+    }
+
+    impl PartialEq for Counted {
+        fn eq(&self, other: &Self) -> bool {
+            self.cmp(other).is_eq()
+        }
+    }
+
+    impl Eq for Counted {}
+
+    /// Rule 5: whatever the network says about whichever address, the queries in flight are not
+    /// walked through.
+    #[test]
+    fn no_unreachable_address_is_searched_for_among_all_queries() {
+        let tids = Seed::from_bytes([1; 32]).stream(Domain::TransactionId);
+        let mut transactions = Transactions::<Counted, u8>::new(tids);
+        for i in 0..4096 {
+            transactions.begin(Instant::ZERO, Counted(2 * i), None, 0);
+        }
+        let cost = |transactions: &mut Transactions<Counted, u8>, to| {
+            COMPARED.set(0);
+            let failed = transactions.fail_one(Counted(to)).is_some();
+            (failed, COMPARED.get())
+        };
+        for i in [0, 4, 1000, 4095] {
+            let (failed, compared) = cost(&mut transactions, 2 * i + 1);
+            assert!(!failed && compared < 150, "{compared} comparisons for nobody");
+        }
+        for i in [5, 1001, 4094] {
+            let (failed, compared) = cost(&mut transactions, 2 * i);
+            assert!(failed && compared < 450, "{compared} comparisons for one");
+        }
+    }
+
+    #[test]
+    fn nothing_in_flight_takes_no_heap() {
+        let mut transactions = new();
+        let tid = transactions.begin(Instant::ZERO, addr("1.2.3.4:5"), None, 1);
+        transactions.finish(Instant::ZERO, addr("1.2.3.4:5"), &tid).unwrap();
+        assert_eq!((transactions.stalling.capacity(), transactions.expiring.capacity()), (0, 0));
     }
 }

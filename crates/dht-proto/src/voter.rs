@@ -74,7 +74,7 @@ impl<A: Addr> Voter<A> {
         if self.sources.is_empty() {
             self.since = now;
         }
-        let source = source(voter);
+        let source = voter.operator();
         if let Err(place) = self.sources.binary_search(&source) {
             self.sources.insert(place, source);
             self.count(seen.compact());
@@ -147,17 +147,6 @@ impl<A: Addr> Voter<A> {
     }
 }
 
-/// What has one vote: a /24 or /64, of which one operator may use every address. In a local network
-/// every host has one.
-fn source<A: Addr>(voter: A) -> u64 {
-    match voter.ip() {
-        _ if voter.scope() == Scope::Global => voter.subnet(),
-        IpAddr::V4(ip) => u64::from(u32::from(ip)),
-        // Hosts of a local network share their /64.
-        IpAddr::V6(ip) => u128::from(ip) as u64,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use core::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
@@ -169,7 +158,7 @@ mod tests {
     const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(53, 33, 82, 194));
 
     fn stream() -> Stream {
-        Seed::from_bytes([3; 32]).stream(Domain::Votes)
+        Seed::from_bytes([3; 32]).stream(Domain::Sample)
     }
 
     fn random_ip(stream: &mut Stream) -> Ipv4Addr {

@@ -56,6 +56,7 @@ fn arguments_that_make_no_sense_are_refused_with_status_2() {
         (&["node", "--mode", "master"], "adaptive"),
         (&["node", "--public-ip", "here"], "IP"),
         (&["node", "--max-items", "0"], "1 to 10000000"),
+        (&["node", "--no-bootstrap", "--max-peers-per-torrent", "100000"], "from 0 to 65536"),
         (&["inspect", "abc"], "hexadecimal digits"),
         (&["inspect", "hello"], "hexadecimal digits"),
         (&["put-mutable", "x"], "--key"),

@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::addr::{Addr, Scope};
+use crate::footprint;
 use crate::id::{Distance, NodeId, Target};
 
 /// Longer tokens are not kept: a put with the largest item and this token just fits a datagram. The
@@ -165,7 +166,8 @@ impl<A: Addr> Frontier<A> {
 
     /// The most heap bytes that a frontier can take up.
     pub(crate) const fn memory_ceiling(max: usize) -> usize {
-        2 * max * size_of::<Candidate<A>>() + max * MAX_TOKEN_LEN
+        let tokens = max.saturating_mul(MAX_TOKEN_LEN);
+        footprint::list::<Candidate<A>>(max).saturating_add(tokens)
     }
 
     pub(crate) fn check_invariants(&self, max: usize) {

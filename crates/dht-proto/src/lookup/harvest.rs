@@ -8,8 +8,10 @@ use core::time::Duration;
 use crate::addr::Addr;
 use crate::bloom::Filter;
 use crate::config::Config;
+use crate::footprint;
 use crate::id::{ID_LEN, InfoHash, ItemId, Target};
 use crate::item::{Item, Signed};
+use crate::outbox::MAX_PEERS_PER_REPLY;
 use crate::request::{Event, LookupId, NodeInfo, Outcome, Scrape};
 use crate::wire::Reply;
 
@@ -17,9 +19,6 @@ use super::Goal;
 
 /// Distinct peers that one lookup reports; a torrent with more is served well enough.
 const MAX_PEERS: usize = 5_000;
-
-/// Peers taken from one reply: libtorrent, the most generous, sends a hundred.
-pub(crate) const MAX_PEERS_PER_REPLY: usize = 128;
 
 /// jech/dht before 0.25 stored the `port` of announces with `implied_port`, which is 1 from many: no
 /// peer of BitTorrent listens below this port.
@@ -43,13 +42,11 @@ struct ScrapeFilters {
 }
 
 impl<A: Addr> Harvest<A> {
-    /// The most heap bytes that one lookup's finds can take up; B-trees may be half empty.
-    pub(crate) const MEMORY_CEILING: usize = 2 * MAX_PEERS * size_of::<A>()
+    /// The most heap bytes that one lookup's finds can take up.
+    pub(crate) const MEMORY_CEILING: usize = footprint::btree::<A, ()>(MAX_PEERS)
         + size_of::<ScrapeFilters>()
-        + 2 * MAX_PEERS * size_of::<core::net::IpAddr>()
-        + size_of::<Item>()
-        + crate::item::MAX_VALUE_LEN
-        + crate::item::MAX_SALT_LEN;
+        + footprint::btree::<core::net::IpAddr, ()>(MAX_PEERS)
+        + Item::MEMORY_CEILING;
 
     pub(crate) fn new(goal: &Goal) -> Self {
         let scrape = matches!(goal, Goal::GetPeers { scrape: true, .. });

@@ -1,11 +1,14 @@
 //! One lookup: walk towards the target, collect, and store at the nearest nodes if asked to.
 
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::addr::Addr;
 use crate::config::Config;
+use crate::footprint;
 use crate::id::{NodeId, Target};
+use crate::item::Item;
 use crate::request::{AnnouncePort, Ended, LookupId, NodeInfo, Outcome, Refusal};
 use crate::time::Instant;
 use crate::wire::{ErrorReply, Method, Put, PutMutable, Reply, code, nodes};
@@ -17,6 +20,8 @@ use super::{Ctx, Goal};
 /// Nodes taken from one reply. Eight are usual and bootstrap routers send sixteen; a whole table
 /// (bittorrent-dht) is more than helps.
 const MAX_NODES_PER_REPLY: usize = 16;
+/// Addresses of unknown id that one lookup may start from.
+pub(crate) const MAX_SEEDS: usize = 64;
 /// How often an address is asked that we have no alternative to.
 const MAX_TRIES: usize = 3;
 /// A stalled node is waited for this many stall timeouts more if it would be among the nearest.
@@ -66,8 +71,8 @@ pub(crate) struct Walk<A> {
     grace: Option<Instant>,
     stage: Stage,
     frontier: Frontier<A>,
-    /// Addresses to ask whose ids we do not know.
-    seeds: Vec<A>,
+    /// Addresses to ask whose ids we do not know, in turn: who was slow comes after all others.
+    seeds: VecDeque<A>,
     /// Seeds for the case that no contact of ours answers.
     fallback: Vec<A>,
     asked: Vec<Asked<A>>,
@@ -89,7 +94,7 @@ impl<A: Addr> Walk<A> {
             grace: None,
             stage: Stage::Walking,
             frontier: Frontier::new(target),
-            seeds: Vec::new(),
+            seeds: VecDeque::new(),
             fallback: Vec::new(),
             asked: Vec::new(),
             stores: Vec::new(),
@@ -104,17 +109,19 @@ impl<A: Addr> Walk<A> {
 
     /// An address to start from whose id is unknown.
     pub(crate) fn add_seed(&mut self, addr: A) {
-        self.seeds.push(addr);
+        if self.seeds.len() < MAX_SEEDS {
+            self.seeds.push_back(addr);
+        }
     }
 
     /// Addresses to ask if nobody else answers.
     pub(crate) fn set_fallback(&mut self, addrs: impl Iterator<Item = A>) {
-        self.fallback = addrs.collect();
+        self.fallback = addrs.take(MAX_SEEDS).collect();
     }
 
     /// The next query, if there is one and a free place for it.
     pub(crate) fn next_ask(&mut self, config: &Config) -> Option<Ask<'_, A>> {
-        if self.in_flight() >= self.width(config) {
+        if !self.has_place(config) {
             return None;
         }
         let (to, expected) = self.take_next(config)?;
@@ -134,7 +141,7 @@ impl<A: Addr> Walk<A> {
 
     /// Whether [`next_ask`](Self::next_ask) would return a query.
     pub(crate) fn can_ask(&self, config: &Config) -> bool {
-        self.in_flight() < self.width(config)
+        self.has_place(config)
             && match self.stage {
                 Stage::Walking => !self.seeds.is_empty() || self.frontier.next(config.k).is_some(),
                 Stage::Storing => !self.stores.is_empty(),
@@ -201,7 +208,7 @@ impl<A: Addr> Walk<A> {
             // Nothing else leads into the network, so a lost datagram must not end the lookup.
             let tries = self.asked.iter().filter(|a| a.addr == addr).count();
             if tries < MAX_TRIES {
-                self.seeds.push(addr);
+                self.add_seed(addr);
             }
         }
     }
@@ -261,17 +268,33 @@ impl<A: Addr> Walk<A> {
 
     /// The most bytes that one lookup can take up.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
-        size_of::<Self>()
-            + Frontier::<A>::memory_ceiling(config.max_frontier)
-            + Harvest::<A>::MEMORY_CEILING
-            + 4 * config.k * size_of::<A>()
-            + 2 * config.k * size_of::<Refusal>()
+        footprint::sum(&[
+            size_of::<Self>(),
+            Frontier::<A>::memory_ceiling(config.max_frontier),
+            Harvest::<A>::MEMORY_CEILING,
+            // What is to be put, and the result.
+            Item::MEMORY_CEILING,
+            Outcome::memory_ceiling(config),
+            Self::lists_ceiling(config),
+        ])
+    }
+
+    /// The most heap bytes of what the walk itself remembers.
+    const fn lists_ceiling(config: &Config) -> usize {
+        footprint::sum(&[
+            2 * footprint::list::<A>(MAX_SEEDS),
+            footprint::list::<Asked<A>>(max_asked(config)),
+            footprint::list::<A>(2 * config.k),
+        ])
     }
 
     pub(crate) fn check_invariants(&self, config: &Config) {
         self.frontier.check_invariants(config.max_frontier);
         assert!(self.in_flight() <= self.width(config).max(config.alpha), "too many in flight");
         assert!(self.stores.len() <= 2 * config.k, "too many nodes to store at");
+        let addrs = self.seeds.capacity() + self.fallback.capacity() + self.stores.capacity();
+        let heap = addrs * size_of::<A>() + self.asked.capacity() * size_of::<Asked<A>>();
+        assert!(heap <= Self::lists_ceiling(config), "a walk remembers more than was counted");
     }
 
     fn width(&self, config: &Config) -> usize {
@@ -280,6 +303,11 @@ impl<A: Addr> Walk<A> {
             Stage::Storing => config.k.saturating_sub(self.settled()),
             Stage::Finished => 0,
         }
+    }
+
+    /// Whether one more query may leave.
+    fn has_place(&self, config: &Config) -> bool {
+        self.in_flight() < self.width(config) && self.asked.len() < max_asked(config)
     }
 
     /// Nodes that have decided about the store: done, or refused for what the item is. A refusal of
@@ -303,7 +331,7 @@ impl<A: Addr> Walk<A> {
                     self.frontier.mark(addr, State::Asked);
                     return Some((addr, Some(id)));
                 }
-                self.seeds.pop().map(|addr| (addr, None))
+                self.seeds.pop_front().map(|addr| (addr, None))
             }
             Stage::Storing => {
                 let addr = self.stores.pop()?;
@@ -388,6 +416,12 @@ impl<A: Addr> Walk<A> {
         }
         self.asked.is_empty() || self.grace_over(now, STORE_PATIENCE.max(stall * GRACE_WHEN_FEW))
     }
+}
+
+/// Queries of one walk that may be unanswered, the stalled included: everybody in the frontier, each
+/// seed as often as it may be asked, and whoever is to store.
+const fn max_asked(config: &Config) -> usize {
+    config.max_frontier + MAX_TRIES * MAX_SEEDS + 2 * config.k
 }
 
 fn walk_method(goal: &Goal, target: Target) -> Method<'_> {

@@ -151,6 +151,6 @@ impl<A: Addr> Node<A> {
     /// Up to a tenth more, so that nodes started together do not stay in step.
     fn with_jitter(&mut self, duration: Duration) -> Duration {
         let tenth = u64::try_from(duration.as_micros() / 10).unwrap_or(u64::MAX);
-        duration + Duration::from_micros(self.targets.below(tenth))
+        duration + Duration::from_micros(self.jitter.below(tenth))
     }
 }

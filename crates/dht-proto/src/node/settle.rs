@@ -29,7 +29,7 @@ impl<A: Addr> Node<A> {
         self.role.on_joined(now);
         let period = self.config.self_lookup_interval;
         let micros = u64::try_from(period.as_micros()).unwrap_or(u64::MAX);
-        let at = now + Duration::from_micros(self.targets.below(micros));
+        let at = now + Duration::from_micros(self.jitter.below(micros));
         self.maintain.settled(at, &self.config);
     }
 }

@@ -4,13 +4,14 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-use super::pool::{BTREE_SLACK, Pool, Sweep, nearness};
+use super::pool::{Pool, Sweep, nearness};
 use super::quota::{Limits, Quota};
 use super::sample::Dice;
 use crate::addr::Addr;
 use crate::config::Config;
+use crate::footprint;
 use crate::id::{ItemId, NodeId};
-use crate::item::{Item, MAX_SALT_LEN, MAX_VALUE_LEN, Signed};
+use crate::item::{Item, Signed};
 use crate::seed::PrfKey;
 use crate::time::Instant;
 use crate::wire::{Put, PutMutable, code};
@@ -169,9 +170,13 @@ impl<A: Addr> ItemStore<A> {
 
     /// The most heap bytes that the store can take up.
     pub(super) const fn memory_ceiling(config: &Config) -> usize {
-        let item = MAX_VALUE_LEN + MAX_SALT_LEN + 2 * size_of::<ItemId>();
-        let entry = size_of::<(usize, Stored<A>)>();
-        config.max_items * (item + BTREE_SLACK * entry + Quota::BYTES_PER_ENTRY)
+        let max = config.max_items;
+        footprint::sum(&[
+            size_of::<Self>(),
+            Pool::<ItemId, Stored<A>>::memory_ceiling(max),
+            max.saturating_mul(Item::MEMORY_CEILING - size_of::<Item>()),
+            Quota::memory_ceiling(max),
+        ])
     }
 
     pub(super) const fn poll_timeout(&self) -> Option<Instant> {

@@ -4,12 +4,13 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
 
-use super::pool::{BTREE_SLACK, Pool, Sweep, nearness};
+use super::pool::{Pool, Sweep, nearness};
 use super::quota::{Limits, Quota};
 use super::sample::{Dice, spread};
 use crate::addr::{Addr, Scope};
 use crate::bloom::{Filter, FilterBits};
 use crate::config::Config;
+use crate::footprint;
 use crate::id::{InfoHash, NodeId};
 use crate::time::Instant;
 use crate::wire::{value_len, write_value};
@@ -120,10 +121,15 @@ impl<A: Addr> PeerStore<A> {
 
     /// The most heap bytes that the store can take up.
     pub(super) const fn memory_ceiling(config: &Config) -> usize {
-        // A growing list of peers may be up to twice as large as its contents.
-        let peer = 2 * size_of::<Peer<A>>() + Quota::BYTES_PER_ENTRY;
-        let entry = 2 * size_of::<InfoHash>() + size_of::<(usize, Torrent<A>)>();
-        config.max_torrents * (config.max_peers_per_torrent * peer + BTREE_SLACK * entry)
+        let (max, each) = (config.max_torrents, config.max_peers_per_torrent);
+        // Peers that become seeds leave room behind in the list of the others.
+        let lists = footprint::list::<Peer<A>>(each).saturating_mul(2);
+        footprint::sum(&[
+            size_of::<Self>(),
+            Pool::<InfoHash, Torrent<A>>::memory_ceiling(max),
+            max.saturating_mul(lists),
+            Quota::memory_ceiling(max.saturating_mul(each)),
+        ])
     }
 
     pub(super) const fn poll_timeout(&self) -> Option<Instant> {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use super::sample::{Dice, spread};
+use crate::footprint;
 use crate::id::{Distance, ID_LEN, NodeId};
 use crate::time::Instant;
 
@@ -14,9 +15,6 @@ const CANDIDATES: usize = 16;
 const STEPS: usize = 32;
 /// A walk starts over this often within one lifetime.
 const WALKS_PER_LIFETIME: u32 = 4;
-
-/// A B-tree node may be half empty.
-pub(super) const BTREE_SLACK: usize = 2;
 
 /// A map with positions: every key has one, and they have no gaps.
 #[derive(Debug)]
@@ -28,6 +26,14 @@ pub(super) struct Pool<K, V> {
 impl<K, V> Default for Pool<K, V> {
     fn default() -> Self {
         Self { map: BTreeMap::new(), keys: Vec::new() }
+    }
+}
+
+impl<K, V> Pool<K, V> {
+    /// The most heap bytes that so many entries take up, without what the values hold.
+    pub(super) const fn memory_ceiling(entries: usize) -> usize {
+        let keys = footprint::list::<K>(entries);
+        footprint::btree::<K, (usize, V)>(entries).saturating_add(keys)
     }
 }
 

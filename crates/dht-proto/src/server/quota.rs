@@ -2,8 +2,8 @@
 
 use alloc::collections::BTreeMap;
 
-use super::pool::BTREE_SLACK;
 use crate::addr::{Addr, Family};
+use crate::footprint;
 
 /// Counts entries per network (/24, v6 /64) and per allocation (/16, v6 /32).
 ///
@@ -36,8 +36,11 @@ impl Limits {
 }
 
 impl Quota {
-    /// The most bytes that one counted entry adds: a holder of each kind, in a B-tree.
-    pub(super) const BYTES_PER_ENTRY: usize = BTREE_SLACK * 2 * size_of::<(Holder, u32)>();
+    /// The most heap bytes that the counts of so many entries take up: each may add a holder of
+    /// either kind.
+    pub(super) const fn memory_ceiling(entries: usize) -> usize {
+        footprint::btree::<Holder, u32>(entries.saturating_mul(2))
+    }
 
     /// Whether `addr` may add one more entry.
     pub(super) fn admits<A: Addr>(&self, addr: A, limits: Limits) -> bool {

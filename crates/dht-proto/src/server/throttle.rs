@@ -51,7 +51,7 @@ pub(super) struct Throttle {
 impl Throttle {
     pub(super) fn new(seed: &Seed) -> Self {
         Self {
-            key: seed.key(Domain::Table),
+            key: seed.key(Domain::Throttle),
             slots: Vec::new(),
             total: Bucket::FULL,
             verifications: Bucket::FULL,
@@ -146,7 +146,7 @@ impl Throttle {
 impl Throttle {
     /// The most heap bytes that the budgets can take up.
     pub(super) const fn memory_ceiling(config: &Config) -> usize {
-        config.throttle_slots * size_of::<Bucket>()
+        config.throttle_slots.saturating_mul(size_of::<Bucket>())
     }
 }
 

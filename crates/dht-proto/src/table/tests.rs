@@ -14,7 +14,7 @@ const T0: Instant = Instant::from_secs(1_000);
 const RTT: Duration = Duration::from_millis(100);
 
 fn stream(seed: u8) -> Stream {
-    Seed::from_bytes([seed; 32]).stream(Domain::Table)
+    Seed::from_bytes([seed; 32]).stream(Domain::RefreshTarget)
 }
 
 fn random_id(stream: &mut Stream) -> NodeId {

@@ -11,7 +11,7 @@ use crate::seed::{Domain, Seed};
 const OWN_ID: NodeId = NodeId::from_bytes([0; 20]);
 
 fn store() -> ItemStore<SocketAddrV4> {
-    ItemStore::new(Seed::from_bytes([1; 32]).key(Domain::Table))
+    ItemStore::new(Seed::from_bytes([1; 32]).key(Domain::Announcers))
 }
 
 /// Hosts in allocations of their own.
