@@ -169,9 +169,14 @@ fn samples() {
             assert_eq!(done.ended, Ended::NoAnswer, "we do not answer ourselves");
             continue;
         }
-        let [Event::Samples { samples, total, interval, .. }] = &events[..] else {
+        let [Event::Samples { samples, total, interval, nodes, .. }] = &events[..] else {
             panic!("samples are always present: {done:?}");
         };
+        // What a crawler needs to go on: the nodes near the target beside the samples.
+        assert!(
+            nodes.len() >= 8 && nodes.iter().all(|node| node.addr != World::v4(i)),
+            "{nodes:?}"
+        );
         assert_eq!(*total, Some(samples.len() as u64));
         assert!(interval.is_some());
         found.extend(samples);

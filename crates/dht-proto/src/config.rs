@@ -67,8 +67,9 @@ pub struct Config {
     pub bootstrap_backoff_min: Duration,
     /// Longest pause between bootstrap attempts. Default: 2 min.
     pub bootstrap_backoff_max: Duration,
-    /// With queries unanswered and nothing received for this long, we are offline: nobody is
-    /// evicted for silence. Default: 30 s.
+    /// If no query of ours was answered for this long, counted from the first that left after the
+    /// latest answer, we are offline: nobody is evicted for silence. Queries that reach us prove
+    /// nothing, because anybody can forge them. Default: 30 s.
     pub offline_after: Duration,
 
     /// Queries of one lookup in flight that have not stalled. Default: 4.

@@ -21,6 +21,8 @@ const SETTLING_MIN: Duration = Duration::from_secs(15);
 pub(super) struct Maintain {
     join_at: Instant,
     joining: bool,
+    /// When the latest join started.
+    joined_at: Option<Instant>,
     backoff: Duration,
     /// Pause before the next lookup for our own id. A new node's neighbours are new themselves, or do
     /// not know it yet, so it looks again soon, and then less and less often.
@@ -33,6 +35,7 @@ impl Maintain {
         Self {
             join_at: now,
             joining: false,
+            joined_at: None,
             backoff: config.bootstrap_backoff_min,
             settling: SETTLING_MIN,
             refreshes: 0,
@@ -44,7 +47,20 @@ impl Maintain {
         self.join_at = self.join_at.min(now);
     }
 
-    /// The same, if we know nobody and no attempt has failed: whoever names nodes to us cannot make
+    /// Time jumped, so the network may be another one now: join again, but not more often than after
+    /// failures, or whoever makes us stop and go makes us ask without pause.
+    pub(super) fn rejoin(&mut self, now: Instant) {
+        let earliest = self.joined_at.map_or(now, |at| now.max(at + self.backoff));
+        self.join_at = self.join_at.min(earliest);
+    }
+
+    /// We moved to another id, and its neighbours know us as little as those of a new node.
+    pub(super) fn settle_anew(&mut self, now: Instant) {
+        self.settling = SETTLING_MIN;
+        self.hurry(now);
+    }
+
+    /// [`hurry`](Self::hurry), if we know nobody and no attempt has failed: whoever names nodes to us cannot make
     /// us ask without pause.
     pub(super) fn hurry_if_lost(&mut self, now: Instant, contacts: usize, config: &Config) {
         if contacts == 0 && self.backoff <= config.bootstrap_backoff_min {
@@ -102,6 +118,7 @@ impl<A: Addr> Node<A> {
             return;
         }
         self.maintain.joining = true;
+        self.maintain.joined_at = Some(now);
         let target = self.table.own_id().target();
         self.start_walk(now, Goal::Maintenance(Maintenance::Join), None, target, None);
         // Without anybody to ask the lookup has ended already.
@@ -121,6 +138,10 @@ impl<A: Addr> Node<A> {
         }
         if answered && self.table.len() >= self.config.k {
             self.maintain.backoff = self.config.bootstrap_backoff_min;
+            if self.maintain.join_at <= now {
+                // Our id moved meanwhile: this lookup was for the old one and settled nothing.
+                return;
+            }
             let pause = self.maintain.settling.min(self.config.self_lookup_interval);
             self.maintain.settling = pause * 2;
             let at = now + self.with_jitter(pause);
