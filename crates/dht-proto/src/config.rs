@@ -61,7 +61,8 @@ pub struct Config {
     /// A lookup for our own id keeps the neighbourhood known. Default: 30 min.
     pub self_lookup_interval: Duration,
     /// A node that queried us is verified no sooner than this, when the hole that its query made
-    /// in its own firewall has closed. Default: 90 s.
+    /// in its own firewall has closed; one that would be among our k nearest at once, and again
+    /// after this long. Default: 90 s.
     pub verify_delay: Duration,
     /// Pause after the first failed bootstrap; doubles each time. Default: 2 s.
     pub bootstrap_backoff_min: Duration,
