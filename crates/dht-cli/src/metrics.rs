@@ -42,7 +42,7 @@ pub(crate) fn text(stats: &Stats, health: &Health) -> String {
 
 type Row = (&'static str, &'static str, u64);
 
-fn node_counters(stats: &Stats) -> [Row; 26] {
+fn node_counters(stats: &Stats) -> [Row; 27] {
     let node = &stats.node;
     [
         ("dht_datagrams_received_total", "Datagrams received.", node.datagrams_in),
@@ -73,6 +73,7 @@ fn node_counters(stats: &Stats) -> [Row; 26] {
         ("dht_query_timeouts_total", "Queries without an answer in time.", node.timeouts),
         ("dht_query_unreachable_total", "Queries to unreachable nodes.", node.unreachable),
         ("dht_id_changes_total", "Contacts evicted for a new node id.", node.id_changes),
+        ("dht_bad_nodes_total", "Nodes told at impossible addresses.", node.bad_nodes),
         ("dht_lookups_total", "Lookups started, without maintenance.", node.lookups),
         (
             "dht_lookup_values_dropped_total",

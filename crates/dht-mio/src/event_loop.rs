@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind};
 use crate::handle::{Dht, Exit, Inner};
 use crate::notice::{Notice, Notices};
 use crate::resolver::{self, Host, Resolver};
-use crate::socket::Sockets;
+use crate::socket::{self, Sockets};
 use crate::state::{Saver, StateFile};
 
 /// Wakes the loop when a command is waiting.
@@ -206,7 +206,7 @@ impl EventLoop {
                 self.driver.set_readable();
             }
             if event.is_writable() {
-                self.driver.set_writable();
+                self.driver.set_writable(socket::family(event.token()));
             }
         }
         Ok(())

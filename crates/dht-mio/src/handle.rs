@@ -13,7 +13,7 @@ use dht_driver::{Command, Commands, Rejected, Ticket, View};
 use dht_proto::addr::Family;
 use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
 use dht_proto::item::Item;
-use dht_proto::request::{AnnouncePort, Event, Lookup, Outcome};
+use dht_proto::request::{AnnouncePort, Event, Lookup, NodeInfo, Outcome};
 use dht_proto::snapshot::Snapshot;
 
 use crate::builder::Builder;
@@ -89,7 +89,9 @@ pub struct Sample {
     pub total: Option<u64>,
     /// When another sample makes sense, if it said so.
     pub interval: Option<Duration>,
-    /// How it went; `closest` holds nodes near the target that the node told.
+    /// Nodes near the target, to ask next; nobody has heard from them yet.
+    pub nodes: Vec<NodeInfo>,
+    /// How it went.
     pub outcome: Outcome,
 }
 
@@ -196,8 +198,8 @@ impl Dht {
         let mut lookup = self.start(Lookup::Sample { addr, target })?;
         let mut sample = Sample::default();
         for event in &mut lookup {
-            if let Event::Samples { samples, total, interval, .. } = event {
-                sample = Sample { samples, total, interval, ..sample };
+            if let Event::Samples { samples, total, interval, nodes, .. } = event {
+                sample = Sample { samples, total, interval, nodes, ..sample };
             }
         }
         sample.outcome = lookup.outcome()?;

@@ -8,6 +8,7 @@ use core::net::SocketAddr;
 use std::io;
 
 use dht_driver::{Fault, Incoming, Io, RECV_BATCH, RecvBuffers, Sent};
+use dht_proto::addr::Family;
 use dht_proto::time::Instant;
 use dht_proto::{MAX_DATAGRAM, Networks, Transmit};
 use mio::net::UdpSocket;
@@ -87,7 +88,10 @@ impl Sockets {
 
     /// Notes that a socket has something to read.
     pub(crate) fn set_readable(&mut self, token: mio::Token) {
-        let socket = if token == TOKEN_V4 { &mut self.v4 } else { &mut self.v6 };
+        let socket = match family(token) {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        };
         if let Some(socket) = socket {
             socket.readable = true;
         }
@@ -104,6 +108,11 @@ impl Sockets {
 
 pub(crate) const TOKEN_V4: mio::Token = mio::Token(4);
 pub(crate) const TOKEN_V6: mio::Token = mio::Token(6);
+
+/// The family of the socket that a token stands for.
+pub(crate) fn family(token: mio::Token) -> Family {
+    if token == TOKEN_V4 { Family::V4 } else { Family::V6 }
+}
 
 impl Io for Sockets {
     fn now(&mut self) -> Instant {
@@ -132,28 +141,24 @@ impl Io for Sockets {
     }
 
     fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], transmits: &[Transmit]) -> Sent {
+        let Some(first) = transmits.first() else { return Sent { taken: 0, fault: None } };
+        let v4 = first.to.is_ipv4();
+        let socket = if v4 { &self.v4 } else { &self.v6 };
+        let Some(socket) = socket else {
+            return Sent { taken: 0, fault: Some(Fault::Unreachable) };
+        };
         let mut taken = 0;
-        loop {
+        while taken < transmits.len() {
             let (Some(buffers), Some(rest)) = (buffers.get(taken..), transmits.get(taken..)) else {
                 unreachable!("no more datagrams are taken than there are")
             };
-            let Some(first) = rest.first() else { return Sent { taken, fault: None } };
-            // A run of one family goes out through one socket, in one call.
-            let v4 = first.to.is_ipv4();
-            let run = rest.iter().take_while(|transmit| transmit.to.is_ipv4() == v4).count();
-            let socket = if v4 { &self.v4 } else { &self.v6 };
-            let Some(socket) = socket else {
-                return Sent { taken, fault: Some(Fault::Unreachable) };
-            };
-            let (Some(buffers), Some(run)) = (buffers.get(..run), rest.get(..run)) else {
-                unreachable!("both slices have the same length")
-            };
-            match socket.send(self.batch_io, v4, buffers, run) {
-                Ok(0) => return Sent { taken, fault: None },
+            match socket.send(self.batch_io, v4, buffers, rest) {
+                Ok(0) => break,
                 Ok(sent) => taken += sent,
                 Err(fault) => return Sent { taken, fault: Some(fault) },
             }
         }
+        Sent { taken, fault: None }
     }
 }
 
