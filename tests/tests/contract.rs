@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dht_proto::addr::Family;
 use dht_proto::config::{Config, Mode};
 use dht_proto::id::{InfoHash, NodeId, Target};
 use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, LookupId, StartError};
@@ -364,6 +365,34 @@ fn rule_4_a_querys_clock_starts_when_it_leaves() {
     now = now + Duration::from_secs(5);
     dht.handle_timeout(now);
     assert!(dht.stats().timeouts > 0);
+}
+
+/// While one socket is full, the caller asks for the other network alone: its queries leave, the
+/// others wait without a clock, and there is a time to sleep until.
+#[test]
+fn rule_4_one_full_socket_is_left_out() {
+    let now = Instant::from_secs(1);
+    let config = World::server_config(&[World::v4(0), World::v6(0)]);
+    let seed = Seed::from_bytes([1; 32]);
+    let mut dht = Dht::new(Arc::new(config), Networks::Both, &seed, now);
+    dht.start(now, &find_node(1)).unwrap();
+    dht.handle_timeout(now);
+    let mut buf = [0; MAX_DATAGRAM];
+    let mut drain = |dht: &mut Dht, family| {
+        let mut sent = Vec::new();
+        while let Some(transmit) = dht.poll_transmit_on(now, family, &mut buf) {
+            assert_eq!(Family::of(&transmit.to), family);
+            sent.push(transmit);
+        }
+        sent.len()
+    };
+    assert_eq!(drain(&mut dht, Family::V6), 2, "the join and the lookup");
+    assert!(dht.poll_timeout_on(Family::V6).is_some_and(|at| at > now), "progress");
+    assert!(dht.poll_timeout_on(Family::V4).is_some_and(|at| at <= now), "drain");
+    assert_eq!(dht.poll_timeout(), dht.poll_timeout_on(Family::V4));
+    assert_eq!(dht.stats().queries_out, 2);
+    assert_eq!(drain(&mut dht, Family::V4), 2);
+    assert!(dht.poll_timeout().is_some_and(|at| at > now));
 }
 
 // Rule 5.

@@ -12,7 +12,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dht_proto::addr::Family;
 use dht_proto::config::Config;
+use dht_proto::health::Problem;
 use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
 use dht_proto::item::Item;
 use dht_proto::request::{Event, Lookup};
@@ -21,7 +23,7 @@ use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Method, decode};
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
 use dht_tests::hand::{drain, feed, node, tid};
-use dht_tests::script::{Answer, Stored, id, query, refusal, signed};
+use dht_tests::script::{Answer, Log, Stored, id, query, refusal, signed};
 use dht_tests::world::World;
 
 const NODES: usize = 40;
@@ -64,7 +66,7 @@ fn a_bootstrap_node_that_reflects_is_asked_again() {
     let now = Instant::from_secs(1);
     dht.handle_timeout(now);
     let (sent, _) = drain(&mut dht, now);
-    let own = dht.node_id(dht_proto::addr::Family::V4).unwrap();
+    let own = dht.node_id(Family::V4).unwrap();
     feed(&mut dht, now, World::v4(0), &Answer::new(own).encode(&tid(&sent[0].1)));
     drain(&mut dht, now);
     assert!(dht.poll_timeout().is_some(), "sleeps for ever");
@@ -580,4 +582,88 @@ fn traffic_on_v4_does_not_hurry_joins_on_a_dead_v6() {
     };
     let (quiet, busy) = (run(false), run(true));
     assert!(busy < 2 * quiet);
+}
+
+/// Each network reports what it finds; the user never sees an older version after a newer one.
+#[test]
+fn an_item_of_one_network_is_not_followed_by_an_older_one_of_the_other() {
+    let version = |seq| signed(1, b"", seq, b"4:true");
+    for (first, second, reported) in [(2, 1, 1), (2, 2, 1), (1, 2, 2)] {
+        let config = World::server_config(&[World::v4(0), World::v6(0)]);
+        let mut dht = node(config, Networks::Both);
+        let now = Instant::from_secs(1);
+        let lookup = Lookup::GetItem { target: version(1).id(), salt: vec![], newer_than: None };
+        dht.start(now, &lookup).unwrap();
+        let (sent, _) = drain(&mut dht, now);
+        let mut seqs = Vec::new();
+        for (from, seq) in [(World::v4(0), first), (World::v6(0), second)] {
+            for (_, bytes) in sent.iter().filter(|(to, _)| *to == from) {
+                let Body::Query(query) = decode(bytes).unwrap().body else { continue };
+                let Method::Get { .. } = query.method else { continue };
+                let mut answer = Answer::new(World::scripted_id(usize::from(from.is_ipv4())));
+                answer.item = Some(Stored::of(&version(seq)));
+                feed(&mut dht, now, from, &answer.encode(&tid(bytes)));
+            }
+            for event in drain(&mut dht, now).1 {
+                if let Event::Item { item, .. } = event {
+                    seqs.push(item.signed().unwrap().seq);
+                }
+            }
+        }
+        assert_eq!(seqs.len(), reported, "{first} then {second}: {seqs:?}");
+        assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
+    }
+}
+
+/// Why nobody is known, said as it is.
+#[test]
+fn a_total_loss_is_told_apart_from_private_addresses_and_from_what_is_no_node() {
+    let problem = |world: &World, ours| world.node(ours).health(world.now()).v4.unwrap().problem;
+    for kind in 0..3 {
+        let mut world = World::new(1);
+        world.scripted(NODES, move |_, heard, mut answer| {
+            if heard.now > Instant::from_secs(60) {
+                return None;
+            }
+            if kind == 1 {
+                let inside = |i: u8| (World::scripted_id(i.into()), ([10, 0, i, 1], 5).into());
+                answer.nodes = (1..9).map(inside).collect();
+            }
+            let tid = heard.message.tid;
+            Some(if kind == 2 { refusal(tid, 201) } else { answer.encode(tid) })
+        });
+        let mut config = client();
+        config.offline_after = Duration::from_secs(100_000);
+        let ours = world.add(&[World::v4(OURS)], config);
+        world.run_for(Duration::from_secs(30));
+        assert_eq!(problem(&world, ours).is_none(), kind != 2, "{:?}", problem(&world, ours));
+        world.run_for(Duration::from_secs(4 * 60 * 60));
+        let expected = [Problem::AllLost, Problem::OnlyPrivate, Problem::NobodyUsable][kind];
+        assert_eq!(problem(&world, ours), Some(expected));
+        assert_eq!(world.node(ours).stats().bad_nodes > 0, kind == 1);
+    }
+}
+
+/// "Time jumped; reconnecting": a lookup for our own id starts at once.
+#[test]
+fn a_jump_of_the_clock_starts_a_join() {
+    let mut world = World::new(1);
+    let log = world.scripted(NODES, |_, heard, answer| Some(answer.encode(heard.message.tid)));
+    let ours = world.add(&[World::v4(OURS)], client());
+    world.run_for(Duration::from_secs(20 * 60));
+    let own = world.node(ours).node_id(Family::V4).unwrap();
+    let joins = move |log: &Log, from: usize| {
+        let own = own.target().info_hash();
+        let ours = |method: &Method<'_>| matches!(method, Method::GetPeers { info_hash, .. } if *info_hash == own);
+        log.entries()[from..].iter().filter(|entry| ours(&entry.method())).count()
+    };
+    let before = log.entries().len();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(joins(&log, before), 0, "no join was due");
+    world.stop(ours);
+    world.run_for(Duration::from_secs(30 * 60));
+    let before = log.entries().len();
+    world.resume(ours);
+    world.run_for(Duration::from_secs(1));
+    assert!(joins(&log, before) >= 8, "{}", joins(&log, before));
 }

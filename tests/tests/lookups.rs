@@ -262,6 +262,114 @@ fn a_busy_node_is_replaced_by_the_next_nearest() {
     assert_eq!(puts, 9);
 }
 
+/// Three of the nearest are busy and nobody farther away was asked yet: the walk goes on for tokens,
+/// until eight have it. Silence counts like a refusal, a withheld token too.
+#[test]
+fn a_put_widens_until_enough_nodes_took_it() {
+    for how in 0..3 {
+        let item = Item::immutable(b"1:x").unwrap();
+        let busy = nearest(item.id().target(), 3);
+        let (mut world, ours, log) = among(move |i, heard, mut answer| {
+            let put = matches!(heard.query.method, Method::Put(_));
+            if !busy.contains(&World::scripted_id(i)) {
+                return Some(answer.encode(heard.message.tid));
+            }
+            match how {
+                0 if put => return Some(refusal(heard.message.tid, 202)),
+                1 if put => return None,
+                2 => answer.token = None,
+                _ => {}
+            }
+            Some(answer.encode(heard.message.tid))
+        });
+        let (_, done) = world.look_up(ours, &put(&item, None));
+        assert_eq!((done.stored, done.ended), (8, Ended::Completed), "{how}: {done:?}");
+        let mut asked: Vec<_> = log
+            .entries()
+            .iter()
+            .filter(|entry| matches!(entry.method(), Method::Put(_)))
+            .map(|entry| entry.to)
+            .collect();
+        let puts = asked.len();
+        asked.sort_unstable();
+        asked.dedup();
+        assert_eq!(puts, asked.len(), "nobody is asked twice");
+        assert_eq!(puts, if how == 2 { 8 } else { 11 });
+    }
+}
+
+/// However many refuse, the search for others ends: after 2 k nodes more.
+#[test]
+fn widening_is_bounded() {
+    let item = Item::immutable(b"1:x").unwrap();
+    let (mut world, ours, log) = among(|i, heard, mut answer| {
+        // There is no end to the nodes that they name.
+        let others = (i + 1..=i + 16).map(|j| j % NODES);
+        answer.nodes = others.map(|j| (World::scripted_id(j), World::v4(j))).collect();
+        let put = matches!(heard.query.method, Method::Put(_));
+        Some(if put { refusal(heard.message.tid, 202) } else { answer.encode(heard.message.tid) })
+    });
+    let (_, done) = world.look_up(ours, &put(&item, None));
+    let puts = log.entries().iter().filter(|e| matches!(e.method(), Method::Put(_))).count();
+    assert!((24..=32).contains(&puts), "{puts}");
+    assert_eq!((done.stored, done.refusals.len(), done.errors), (0, puts, puts as u32));
+}
+
+/// Errors are no replies: whoever meets nothing else falls back on the bootstrap addresses, and has
+/// not succeeded.
+#[test]
+fn a_walk_that_meets_only_errors_falls_back_and_does_not_claim_success() {
+    let refuse = std::rc::Rc::new(std::cell::Cell::new(0));
+    let mode = refuse.clone();
+    let (mut world, ours, log) = among(move |i, heard, answer| {
+        let willing = mode.get() == 0 || (mode.get() == 1 && i == 0);
+        let tid = heard.message.tid;
+        Some(if willing { answer.encode(tid) } else { refusal(tid, 202) })
+    });
+    world.run_for(Duration::from_secs(60));
+    assert!(world.node(ours).stats().contacts >= 3);
+    let target = NodeId::from_bytes([!World::scripted_id(0).as_bytes()[0]; 20]);
+    for (mode, ended) in [(1, Ended::Completed), (2, Ended::OnlyErrors)] {
+        refuse.set(mode);
+        let before = log.entries().len();
+        let (_, done) = world.look_up(ours, &Lookup::FindNode { target });
+        assert_eq!(done.ended, ended, "{done:?}");
+        assert_eq!(done.replies > 0, mode == 1, "{done:?}");
+        assert!(done.errors > 0 && done.queries >= done.replies + done.errors);
+        let entries = log.entries();
+        let asked = entries[before..].iter().any(|entry| entry.to == World::v4(0));
+        assert!(asked, "the bootstrap address is asked in the end");
+    }
+}
+
+// Samples.
+
+/// BEP 51: the nodes beside the samples lead a crawler on; `interval` is 0 to 21600 s.
+#[test]
+fn samples_carry_nodes_and_an_interval_within_bounds() {
+    for (told, heard) in [(-5, 0), (60, 60), (21_601, 21_600), (i64::MAX, 21_600)] {
+        let (mut world, ours, _) = among(move |_, heard, mut answer| {
+            answer.nodes.truncate(3);
+            answer.nodes.push((NodeId::from_bytes([7; 20]), World::v6(1)));
+            answer.nodes.push((NodeId::from_bytes([8; 20]), "10.0.0.1:5".parse().unwrap()));
+            answer.extra = format!("7:samples20:{}", "s".repeat(20)).into_bytes();
+            let mut out = answer.encode(heard.message.tid);
+            // In front of the id, where its place is not, but nobody minds.
+            let at = out.windows(3).position(|part| part == b"1:r").unwrap() + 4;
+            out.splice(at..at, format!("8:intervali{told}e").into_bytes());
+            Some(out)
+        });
+        let lookup = Lookup::Sample { addr: World::v4(1), target: Target::from_bytes([9; 20]) };
+        let (events, done) = world.look_up(ours, &lookup);
+        let [Event::Samples { samples, interval, nodes, .. }] = &events[..] else {
+            panic!("{events:?} {done:?}");
+        };
+        assert_eq!((samples.len(), *interval), (1, Some(Duration::from_secs(heard))));
+        let v6 = nodes.iter().filter(|node| node.addr.is_ipv6()).count();
+        assert_eq!((nodes.len(), v6), (4, 1), "both networks, nothing private: {nodes:?}");
+    }
+}
+
 // Tokens.
 
 /// wire-and-peers 3c.2: a token goes back to the address that gave it, and only there; mldht binds

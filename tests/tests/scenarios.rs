@@ -20,7 +20,7 @@ use dht_proto::item::{Item, verify_strict};
 use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, Outcome};
 use dht_proto::seed::Seed;
 use dht_proto::snapshot::Snapshot;
-use dht_proto::wire::code;
+use dht_proto::wire::{Method, code};
 use dht_proto::{Dht, Networks};
 use dht_tests::world::World;
 use ed25519_dalek::SigningKey;
@@ -169,9 +169,14 @@ fn samples() {
             assert_eq!(done.ended, Ended::NoAnswer, "we do not answer ourselves");
             continue;
         }
-        let [Event::Samples { samples, total, interval, .. }] = &events[..] else {
+        let [Event::Samples { samples, total, interval, nodes, .. }] = &events[..] else {
             panic!("samples are always present: {done:?}");
         };
+        // What a crawler needs to go on: the nodes near the target beside the samples.
+        assert!(
+            nodes.len() >= 8 && nodes.iter().all(|node| node.addr != World::v4(i)),
+            "{nodes:?}"
+        );
         assert_eq!(*total, Some(samples.len() as u64));
         assert!(interval.is_some());
         found.extend(samples);
@@ -401,4 +406,69 @@ fn a_failing_bootstrap_backs_off() {
     world.add(&[World::v4(200)], World::server_config(&[]));
     world.run_for(Duration::from_secs(5 * 60));
     assert_eq!(world.node(lost).stats().contacts, 1, "it never gives up");
+}
+
+/// Everybody starts at once and knows three introducers: after three seconds every lookup finds the
+/// true nearest. On the internet, and where answers come faster than pings may leave.
+#[test]
+fn a_network_that_starts_cold_comes_together_in_three_seconds() {
+    const NODES: usize = 100;
+    let local = |i: usize| SocketAddr::from(([127, 1, 0, i as u8 + 1], 6881));
+    for is_local in [false, true] {
+        let mut world = World::new(1);
+        let addr = |i| if is_local { local(i) } else { World::v4(i) };
+        if is_local {
+            world.delay = (Duration::from_micros(50), Duration::from_micros(200));
+        }
+        for i in 0..NODES {
+            let introducers: Vec<_> = (0..3.min(i)).map(addr).collect();
+            let mut config = World::server_config(&introducers);
+            config.public_ips = vec![addr(i).ip()];
+            world.add(&[addr(i)], config);
+            world.run_for(Duration::from_millis(5));
+        }
+        world.run_for(Duration::from_secs(3));
+        let ids: Vec<_> = (0..NODES).map(|i| world.node(i).node_id(Family::V4).unwrap()).collect();
+        for (i, id) in ids.iter().enumerate() {
+            let asker = (7 * i + 37) % NODES;
+            let (_, done) = world.look_up(asker, &Lookup::FindNode { target: *id });
+            let mut nearest: Vec<_> = ids.iter().filter(|id| **id != ids[asker]).collect();
+            nearest.sort_by_key(|other| other.distance(id.target()));
+            let found: Vec<_> = done.closest.iter().map(|node| &node.id).collect();
+            assert_eq!(found, nearest[..8], "node {i}, local: {is_local}");
+        }
+        world.run_for(Duration::from_secs(60));
+        let queries: u64 = (0..NODES).map(|i| world.node(i).stats().queries_out).sum();
+        assert!(queries / NODES as u64 <= 170, "{queries} queries");
+    }
+}
+
+/// BEP 42: an id that moves has neighbours that do not know us, so we look again as a new node does.
+#[test]
+fn settling_starts_over_when_our_id_moves() {
+    let mut world = World::new(1);
+    let log = world.scripted(40, |_, heard, mut answer| {
+        let moved = heard.now.as_micros() > 2 * 60 * 60 * 1_000_000;
+        answer.ip = Some(if moved { "99.1.2.3:5".parse().unwrap() } else { World::v4(200) });
+        Some(answer.encode(heard.message.tid))
+    });
+    let ours = world.add(&[World::v4(200)], World::server_config(&[World::v4(0)]));
+    world.run_for(Duration::from_secs(2 * 60 * 60));
+    let id = |world: &World| world.node(ours).node_id(Family::V4).unwrap();
+    let old = id(&world);
+    for _ in 0..60 * 60 {
+        world.run_for(Duration::from_secs(1));
+        if id(&world) != old {
+            break;
+        }
+    }
+    let new = id(&world);
+    assert_ne!(new, old);
+    world.run_for(Duration::from_secs(10));
+    let asked = log.entries().into_iter().filter(|entry| {
+        matches!(entry.method(), Method::GetPeers { info_hash, .. } if info_hash == new.target().info_hash())
+    });
+    let times: Vec<_> = asked.map(|entry| entry.now).collect();
+    let pauses = times.windows(2).filter(|pair| pair[1].since(pair[0]).as_secs() >= 1).count();
+    assert!(pauses >= 1, "a second lookup within seconds: {times:?}");
 }

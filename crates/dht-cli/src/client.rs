@@ -101,7 +101,9 @@ impl<'a> Client<'a> {
             Ended::TimedOut if outcome.queries == 0 => {
                 self.dht.stats().is_ok_and(|stats| stats.node.replies_in + stats.node.errors_in > 0)
             }
-            Ended::Completed | Ended::TimedOut | _ => outcome.replies > 0,
+            Ended::Completed | Ended::TimedOut | Ended::OnlyErrors | _ => {
+                outcome.replies + outcome.errors > 0
+            }
         };
         if answered {
             return Ok(());

@@ -181,6 +181,11 @@ const METRICS: &[Metric] = &[
         Node(|node| node.id_changes),
     ),
     counter(
+        "dht_bad_nodes_total",
+        "Nodes told at impossible addresses.",
+        Node(|node| node.bad_nodes),
+    ),
+    counter(
         "dht_lookups_total",
         "Lookups started, without maintenance.",
         Node(|node| node.lookups),

@@ -229,6 +229,7 @@ pub(crate) struct Summary {
     ended: &'static str,
     queries: u32,
     replies: u32,
+    error_replies: u32,
     timeouts: u32,
     depth: u8,
     duration_ms: f64,
@@ -245,10 +246,12 @@ impl Summary {
                 Ended::Completed => "completed",
                 Ended::TimedOut => "timed_out",
                 Ended::NoContacts => "no_contacts",
+                Ended::OnlyErrors => "only_errors",
                 Ended::NoAnswer | _ => "no_answer",
             },
             queries: outcome.queries,
             replies: outcome.replies,
+            error_replies: outcome.errors,
             timeouts: outcome.timeouts,
             depth: outcome.depth,
             duration_ms: millis(outcome.duration),
@@ -261,6 +264,9 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} queries, {} replies", self.queries, self.replies)?;
+        if self.error_replies > 0 {
+            write!(f, ", {} errors", self.error_replies)?;
+        }
         if self.timeouts > 0 {
             write!(f, ", {} timeouts", self.timeouts)?;
         }

@@ -25,6 +25,8 @@ const COMMAND_BUDGET: usize = 64;
 const EVENT_BUDGET: usize = 256;
 /// Notices kept for [`Driver::poll_notice`], at most.
 const MAX_NOTICES: usize = 64;
+/// In the order of their send sides.
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// Pause after a receive call failed for a reason that may last.
 const RECV_PAUSE: Duration = Duration::from_millis(50);
 
@@ -38,7 +40,8 @@ pub struct Driver<I, S> {
     commands: CommandQueue<S>,
     lookups: Lookups<S>,
     buffers: Box<RecvBuffers>,
-    outbound: Outbound,
+    /// For IPv4 and IPv6.
+    outbound: [Outbound; 2],
     clock: ClockWatch,
     stats: IoStats,
     notices: VecDeque<Event>,
@@ -70,8 +73,10 @@ enum Recv {
 pub struct Wait {
     /// A datagram.
     pub readable: bool,
-    /// Room in a socket's buffer; tell [`Driver::set_writable`] when it comes.
-    pub writable: bool,
+    /// Room in the buffer of the IPv4 socket; tell [`Driver::set_writable`] when it comes.
+    pub writable_v4: bool,
+    /// The same for the IPv6 socket.
+    pub writable_v6: bool,
     /// This time, on the clock of [`Io::now`]. Not later than now if there is work left.
     pub deadline: Option<Instant>,
 }
@@ -82,13 +87,14 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
         let Ok(buffers) = vec![[0; RECV_LEN]; RECV_BATCH].try_into() else {
             unreachable!("the vector has the length of the array")
         };
+        let outbound = FAMILIES.map(|family| Outbound::new(dht.node_id(family).is_some()));
         Self {
             dht,
             io,
             commands,
             lookups: Lookups::new(),
             buffers,
-            outbound: Outbound::new(),
+            outbound,
             clock: ClockWatch::default(),
             stats: IoStats::default(),
             notices: VecDeque::with_capacity(MAX_NOTICES),
@@ -104,7 +110,8 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
     /// Does what there is to do, within a budget, and says what to wait for.
     ///
     /// Local work goes first, so that a flood from outside cannot starve it: commands and events,
-    /// then at most one batch of datagrams, then timers, then at most [`SEND_BUDGET`] queries.
+    /// then at most one batch of datagrams, then timers, then at most [`SEND_BUDGET`] queries per
+    /// network.
     pub fn pass(&mut self) -> Wait {
         let reading = self.io.now();
         let now = self.clock.begin(reading, &mut self.stats);
@@ -126,9 +133,9 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
         wait
     }
 
-    /// A socket that was full has room.
-    pub fn set_writable(&mut self) {
-        self.outbound.set_writable();
+    /// The socket of this network, which was full, has room.
+    pub fn set_writable(&mut self, family: Family) {
+        lane(&mut self.outbound, family).set_writable();
     }
 
     /// A socket has something to receive.
@@ -171,7 +178,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
     /// # Panics
     /// If one does not hold, which is a bug here.
     pub fn check_invariants(&self) {
-        self.outbound.check_invariants();
+        self.outbound.iter().for_each(Outbound::check_invariants);
         self.lookups.check_invariants();
         assert!(self.notices.len() <= MAX_NOTICES, "notices are bounded");
         assert!(self.waiting.len() <= MAX_COMMANDS, "waiting lookups are bounded");
@@ -266,9 +273,10 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
                 continue;
             }
             let bytes = buffer.get(..datagram.len).unwrap_or_default();
-            if let Some(slot) = self.outbound.slot() {
+            let outbound = lane(&mut self.outbound, Family::of(&datagram.from));
+            if let Some(slot) = outbound.slot() {
                 if let Some(reply) = self.dht.handle_datagram(now, datagram.from, bytes, slot) {
-                    self.outbound.push(Outgoing { local: datagram.local, ..reply.into() });
+                    outbound.push(Outgoing { local: datagram.local, ..reply.into() });
                 }
             } else {
                 // The socket is full. What the datagram says still counts; whoever asked asks again.
@@ -324,12 +332,15 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
     }
 
     fn transmit(&mut self, now: Instant) {
-        // The clock of a query starts when it is built, so none is built for a full socket.
-        if self.outbound.is_open(now) {
+        for (family, outbound) in FAMILIES.into_iter().zip(&mut self.outbound) {
+            // The clock of a query starts when it is built, so none is built for a full socket.
+            if !outbound.is_open(now) {
+                continue;
+            }
             for _ in 0..SEND_BUDGET {
-                let Some(slot) = self.outbound.slot() else { break };
-                let Some(transmit) = self.dht.poll_transmit(now, slot) else { break };
-                self.outbound.push(transmit.into());
+                let Some(slot) = outbound.slot() else { break };
+                let Some(transmit) = self.dht.poll_transmit_on(now, family, slot) else { break };
+                outbound.push(transmit.into());
             }
         }
         self.flush(now);
@@ -337,13 +348,16 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
 
     fn flush(&mut self, now: Instant) {
         let Self { outbound, io, stats, dht, .. } = self;
-        outbound.flush(io, now, stats, |to| dht.handle_unreachable(now, to));
+        for outbound in outbound {
+            outbound.flush(io, now, stats, |to| dht.handle_unreachable(now, to));
+        }
     }
 
     /// Tells the state machine what only the driver can see, when it changes.
     fn report(&mut self, now: Instant) {
-        for (family, told) in [Family::V4, Family::V6].into_iter().zip(&mut self.troubles) {
-            let trouble = if self.outbound.is_failing(family) {
+        let lanes = self.outbound.iter().zip(&mut self.troubles);
+        for (family, (outbound, told)) in FAMILIES.into_iter().zip(lanes) {
+            let trouble = if outbound.is_failing() {
                 Some(Trouble::Socket)
             } else {
                 (self.names == Names::Failed).then_some(Trouble::Unresolved)
@@ -395,12 +409,15 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
     }
 
     fn wait(&self, now: Instant, commands_left: bool) -> Wait {
-        let mut deadline = self.dht.poll_timeout();
-        if let Some(retry) = self.outbound.retry_at() {
-            // With the socket full, `poll_timeout` stays in the past because queries are waiting.
+        let lanes = FAMILIES.into_iter().zip(&self.outbound);
+        let due = |(family, outbound): (Family, &Outbound)| {
+            let due = self.dht.poll_timeout_on(family);
+            let Some(retry) = outbound.retry_at() else { return due };
+            // With the socket full, `poll_timeout_on` stays in the past because queries are waiting.
             // Obeying it would spin.
-            deadline = Some(deadline.filter(|due| *due > now).map_or(retry, |due| due.min(retry)));
-        }
+            Some(due.filter(|due| *due > now).map_or(retry, |due| due.min(retry)))
+        };
+        let mut deadline = lanes.filter_map(due).min();
         match self.recv {
             Recv::Ready => deadline = Some(now),
             Recv::Failed(until) => deadline = Some(deadline.map_or(until, |due| due.min(until))),
@@ -409,9 +426,11 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
         if commands_left || self.shut_down {
             deadline = Some(now);
         }
+        let [v4, v6] = &self.outbound;
         Wait {
             readable: matches!(self.recv, Recv::Drained),
-            writable: self.outbound.wants_writable(),
+            writable_v4: v4.wants_writable(),
+            writable_v6: v6.wants_writable(),
             deadline,
         }
     }
@@ -420,6 +439,14 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
 /// Whether a lookup depends on whom we know; a ping names whom to ask.
 const fn needs_contacts(lookup: &Lookup) -> bool {
     !matches!(lookup, Lookup::Ping { .. } | Lookup::Sample { .. })
+}
+
+/// The send side of a network.
+const fn lane([v4, v6]: &mut [Outbound; 2], family: Family) -> &mut Outbound {
+    match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
+    }
 }
 
 #[cfg(test)]

@@ -94,7 +94,8 @@ pub trait Io {
         incoming: &mut [Incoming; RECV_BATCH],
     ) -> Result<usize, Fault>;
 
-    /// Sends datagrams in order, stopping at the first that is not taken.
+    /// Sends datagrams, all to one address family, in order, stopping at the first that is not
+    /// taken.
     ///
     /// Both slices have the same length.
     fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], outgoing: &[Outgoing]) -> Sent;

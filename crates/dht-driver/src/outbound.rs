@@ -1,4 +1,5 @@
-//! The send side: a fixed arena of datagrams, and what to do when the system does not take one.
+//! The send side of one network: a fixed arena of datagrams, and what to do when its socket does not
+//! take one. Each network has its own, so that a full socket holds up nobody else.
 //!
 //! The arena is filled from the front and emptied from the front. What the socket does not take
 //! stays in place and goes first next time, because the clock of a query starts when it is built.
@@ -7,13 +8,12 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use dht_proto::MAX_DATAGRAM;
-use dht_proto::addr::Family;
 use dht_proto::time::Instant;
 
 use crate::io::{Fault, Io, Outgoing, RECV_BATCH};
 use crate::stats::IoStats;
 
-/// Queries and maintenance built per pass, at most.
+/// Queries and maintenance built per pass and network, at most.
 pub const SEND_BUDGET: usize = 64;
 /// Slots of the arena: a reply for every datagram of a batch, and a full budget of queries.
 pub(crate) const SLOTS: usize = RECV_BATCH + SEND_BUDGET;
@@ -39,8 +39,8 @@ pub(crate) struct Outbound {
     head: usize,
     pause: Pause,
     no_buffers_tries: u32,
-    /// Datagrams lost since the last one that left, for IPv4 and IPv6.
-    failures: [u32; 2],
+    /// Datagrams lost since the last one that left.
+    failures: u32,
 }
 
 /// Why nothing may be sent just now.
@@ -55,14 +55,16 @@ enum Pause {
 }
 
 impl Outbound {
-    pub(crate) fn new() -> Self {
+    /// Without room if there is no socket of this network.
+    pub(crate) fn new(has_socket: bool) -> Self {
+        let slots = if has_socket { SLOTS } else { 0 };
         Self {
-            buffers: vec![[0; MAX_DATAGRAM]; SLOTS].into_boxed_slice(),
-            outgoing: Vec::with_capacity(SLOTS),
+            buffers: vec![[0; MAX_DATAGRAM]; slots].into_boxed_slice(),
+            outgoing: Vec::with_capacity(slots),
             head: 0,
             pause: Pause::No,
             no_buffers_tries: 0,
-            failures: [0; 2],
+            failures: 0,
         }
     }
 
@@ -108,14 +110,9 @@ impl Outbound {
         matches!(self.pause, Pause::Blocked(_))
     }
 
-    /// Whether the system takes nothing that goes to this family.
-    pub(crate) fn is_failing(&self, family: Family) -> bool {
-        let [v4, v6] = self.failures;
-        FAILURES
-            <= match family {
-                Family::V4 => v4,
-                Family::V6 => v6,
-            }
+    /// Whether the system takes nothing.
+    pub(crate) const fn is_failing(&self) -> bool {
+        self.failures >= FAILURES
     }
 
     /// Sends what is in line until all is out or something is in the way.
@@ -148,14 +145,14 @@ impl Outbound {
                 // A short send names no reason: the next round learns it.
                 None if taken > 0 => {}
                 None | Some(Fault::WouldBlock) => self.block(now, stats),
-                Some(Fault::NoBuffers) => self.no_buffers(now, stuck.to, stats),
+                Some(Fault::NoBuffers) => self.no_buffers(now, stats),
                 Some(Fault::TooBig) => {
                     stats.too_big += 1;
                     self.head += 1;
                 }
                 Some(Fault::Unreachable) => {
                     stats.unreachable += 1;
-                    self.lose(stuck.to);
+                    self.lose();
                     unreachable(stuck.to);
                 }
                 Some(fault @ (Fault::Interrupted | Fault::Refused(_))) => {
@@ -172,7 +169,7 @@ impl Outbound {
                 }
                 Some(Fault::Other(_)) => {
                     stats.send_errors += 1;
-                    self.lose(stuck.to);
+                    self.lose();
                 }
             }
         }
@@ -184,27 +181,16 @@ impl Outbound {
     }
 
     /// The next `taken` datagrams are out.
-    fn succeeded(&mut self, taken: usize) {
+    const fn succeeded(&mut self, taken: usize) {
         self.no_buffers_tries = 0;
-        if self.failures != [0; 2] {
-            let [v4, v6] = &mut self.failures;
-            for outgoing in self.outgoing.iter().skip(self.head).take(taken) {
-                *(if outgoing.to.is_ipv4() { &mut *v4 } else { &mut *v6 }) = 0;
-            }
-        }
+        self.failures = 0;
         self.head += taken;
     }
 
     /// The next datagram will never leave.
-    fn lose(&mut self, to: SocketAddr) {
-        let failures = self.failures_of(to);
-        *failures = failures.saturating_add(1);
+    const fn lose(&mut self) {
+        self.failures = self.failures.saturating_add(1);
         self.head += 1;
-    }
-
-    const fn failures_of(&mut self, to: SocketAddr) -> &mut u32 {
-        let [v4, v6] = &mut self.failures;
-        if to.is_ipv4() { v4 } else { v6 }
     }
 
     fn block(&mut self, now: Instant, stats: &mut IoStats) {
@@ -212,13 +198,13 @@ impl Outbound {
         self.pause = Pause::Blocked(now + BLOCKED_RETRY);
     }
 
-    fn no_buffers(&mut self, now: Instant, to: SocketAddr, stats: &mut IoStats) {
+    fn no_buffers(&mut self, now: Instant, stats: &mut IoStats) {
         stats.no_buffers += 1;
         self.no_buffers_tries += 1;
         if self.no_buffers_tries >= NO_BUFFERS_TRIES {
             stats.no_buffers_dropped += 1;
             self.no_buffers_tries = 0;
-            self.lose(to);
+            self.lose();
         }
         let pause = NO_BUFFERS_PAUSE * (1 << self.no_buffers_tries.min(NO_BUFFERS_TRIES));
         self.pause = Pause::NoBuffers(now + pause);

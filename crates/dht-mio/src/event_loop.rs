@@ -196,7 +196,7 @@ impl EventLoop {
                 self.driver.set_readable();
             }
             if event.is_writable() {
-                self.driver.set_writable();
+                self.driver.set_writable(family);
             }
         }
         Ok(())

@@ -145,7 +145,10 @@ fn twenty_nodes(calls: Calls) {
     assert_eq!(b.get_mutable(&public_key, b"other").unwrap(), None);
     let stale = Item::sign(&key, b"salt", 1, &bencode_bytes(b"stale")).unwrap();
     let outcome = a.put_item(stale, None).unwrap();
-    assert!(outcome.stored == 0 && outcome.refusals.iter().any(|refusal| refusal.code == 302));
+    // A node that was not among the nearest before may take it; whoever has a newer one refuses.
+    assert!(outcome.refusals.iter().filter(|refusal| refusal.code == 302).count() >= 4);
+    let found = b.get_mutable(&public_key, b"salt").unwrap().unwrap();
+    assert_eq!(found.signed().unwrap().seq, 2);
 
     let own = b.node_id(Family::V4).unwrap().unwrap();
     let outcome = a.find_node(own).unwrap();

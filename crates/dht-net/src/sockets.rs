@@ -149,30 +149,25 @@ impl<W: Watch> Io for Sockets<W> {
     }
 
     fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], outgoing: &[Outgoing]) -> Sent {
+        let Some(first) = outgoing.first() else { return Sent { taken: 0, fault: None } };
+        let socket = if first.to.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        let Some(socket) = socket else {
+            return Sent { taken: 0, fault: Some(Fault::Unreachable) };
+        };
         let mut taken = 0;
-        loop {
+        while taken < outgoing.len() {
             let (Some(buffers), Some(rest)) = (buffers.get(taken..), outgoing.get(taken..)) else {
                 unreachable!("no more datagrams are taken than there are")
             };
-            let Some(first) = rest.first() else { return Sent { taken, fault: None } };
-            // A run of one family goes out through one socket, in one call.
-            let v4 = first.to.is_ipv4();
-            let run = rest.iter().take_while(|datagram| datagram.to.is_ipv4() == v4).count();
-            let socket = if v4 { &mut self.v4 } else { &mut self.v6 };
-            let Some(socket) = socket else {
-                return Sent { taken, fault: Some(Fault::Unreachable) };
-            };
-            let (Some(buffers), Some(run)) = (buffers.get(..run), rest.get(..run)) else {
-                unreachable!("both slices have the same length")
-            };
-            let sent = socket.watch.call(|| socket.udp.send(buffers, run));
+            let sent = socket.watch.call(|| socket.udp.send(buffers, rest));
             socket.writable = sent != Err(Fault::WouldBlock);
             match sent {
-                Ok(0) => return Sent { taken, fault: None },
+                Ok(0) => break,
                 Ok(sent) => taken += sent,
                 Err(fault) => return Sent { taken, fault: Some(fault) },
             }
         }
+        Sent { taken, fault: None }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use dht_proto::id::InfoHash;
-use dht_proto::request::{Ended, Event, Outcome};
+use dht_proto::request::{Ended, Event, NodeInfo, Outcome};
 
 /// Peers that one lookup remembers in order not to repeat them, at most.
 const MAX_REMEMBERED: usize = 100_000;
@@ -93,15 +93,17 @@ pub struct Sample {
     pub total: Option<u64>,
     /// When another sample makes sense, if it said so.
     pub interval: Option<core::time::Duration>,
-    /// How it went; `closest` holds nodes near the target that the node told.
+    /// Nodes near the target, to ask next; nobody has heard from them yet.
+    pub nodes: Vec<NodeInfo>,
+    /// How it went.
     pub outcome: Outcome,
 }
 
 impl Sample {
     /// Takes over what an event tells.
     pub fn note(&mut self, event: Event) {
-        if let Event::Samples { samples, total, interval, .. } = event {
-            *self = Self { samples, total, interval, outcome: mem::take(&mut self.outcome) };
+        if let Event::Samples { samples, total, interval, nodes, .. } = event {
+            *self = Self { samples, total, interval, nodes, outcome: mem::take(&mut self.outcome) };
         }
     }
 }

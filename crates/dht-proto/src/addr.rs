@@ -121,7 +121,12 @@ pub trait Addr:
     ///
     /// A node on the internet that hands out loopback or private addresses is wrong or lying.
     fn is_credible_from(self, teller: Self) -> bool {
-        self.port() != 0 && self.scope() != Scope::Invalid && self.scope() >= teller.scope()
+        self.is_credible_in(teller.scope())
+    }
+
+    /// The same, told by a node of either family at an address of this scope.
+    fn is_credible_in(self, teller: Scope) -> bool {
+        self.port() != 0 && self.scope() != Scope::Invalid && self.scope() >= teller
     }
 }
 

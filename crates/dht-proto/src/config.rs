@@ -73,7 +73,8 @@ pub struct Config {
     /// Range: 100 ms to a year.
     pub self_lookup_interval: Duration,
     /// A node that queried us is verified no sooner than this, when the hole that its query made
-    /// in its own firewall has closed. Default: 90 s. Range: 0 to a year.
+    /// in its own firewall has closed; one that would be among our k nearest at once, and again
+    /// after this long. Default: 90 s. Range: 0 to a year.
     pub verify_delay: Duration,
     /// Pause after the first failed bootstrap; doubles each time. Default: 2 s.
     /// Range: 1 ms to a year.
@@ -81,8 +82,9 @@ pub struct Config {
     /// Longest pause between bootstrap attempts. Default: 2 min.
     /// Range: `bootstrap_backoff_min` to a year.
     pub bootstrap_backoff_max: Duration,
-    /// With queries unanswered and nothing received for this long, we are offline: nobody is
-    /// evicted for silence. Default: 30 s. Range: 1 ms to a year.
+    /// If no query of ours was answered for this long, counted from the first that left after the
+    /// latest answer, we are offline: nobody is evicted for silence. Queries that reach us prove
+    /// nothing, because anybody can forge them. Default: 30 s. Range: 1 ms to a year.
     pub offline_after: Duration,
 
     /// Queries of one lookup in flight that have not stalled. Default: 4. Range: 1 to 64.

@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::footprint;
 use crate::health::{Health, Trouble};
 use crate::id::NodeId;
+use crate::item::Item;
 use crate::lookup::WalkRef;
 use crate::node::{Node, Sibling};
 use crate::request::{AnnouncePort, Event, Lookup, LookupId, Outcome, StartError};
@@ -68,6 +69,8 @@ struct Slot {
     running: bool,
     /// An item is looked for, not stored.
     gets_item: bool,
+    /// The newest item reported: each network knows only what it found itself.
+    reported: Option<Box<Item>>,
 }
 
 /// The DHT as a state machine: datagrams and time in, datagrams and events out.
@@ -176,7 +179,9 @@ impl Dht {
 
     // Output.
 
-    /// Builds the next query into `buf`. Its timeout starts at `now`.
+    /// Builds the next query into `buf`. Its timeout starts at `now`. The networks take turns; a
+    /// caller whose sockets fill up one by one asks each with
+    /// [`poll_transmit_on`](Self::poll_transmit_on).
     #[must_use]
     pub fn poll_transmit(
         &mut self,
@@ -184,10 +189,33 @@ impl Dht {
         buf: &mut [u8; MAX_DATAGRAM],
     ) -> Option<Transmit> {
         self.v6_first = !self.v6_first;
+        let mut families = [Family::V4, Family::V6];
         if self.v6_first {
-            return self.poll_transmit_v6(now, buf).or_else(|| self.poll_transmit_v4(now, buf));
+            families.reverse();
         }
-        self.poll_transmit_v4(now, buf).or_else(|| self.poll_transmit_v6(now, buf))
+        families.into_iter().find_map(|family| self.poll_transmit_on(now, family, buf))
+    }
+
+    /// [`poll_transmit`](Self::poll_transmit), for one network only: while the socket of the other
+    /// one is full.
+    #[must_use]
+    pub fn poll_transmit_on(
+        &mut self,
+        now: Instant,
+        family: Family,
+        buf: &mut [u8; MAX_DATAGRAM],
+    ) -> Option<Transmit> {
+        let (to, len) = match family {
+            Family::V4 => {
+                let (to, len) = self.v4.as_mut()?.poll_transmit(now, self.v6.is_hungry(), buf)?;
+                (to.socket_addr(), len)
+            }
+            Family::V6 => {
+                let (to, len) = self.v6.as_mut()?.poll_transmit(now, self.v4.is_hungry(), buf)?;
+                (to.socket_addr(), len)
+            }
+        };
+        Some(Transmit { to, len })
     }
 
     /// The next event.
@@ -203,6 +231,11 @@ impl Dht {
                 self.v6.as_mut().and_then(|node| node.poll_event()).map(|event| (Family::V6, event))
             });
             let (family, event) = next?;
+            if let Event::Item { lookup, item, .. } = &event
+                && !self.is_news(*lookup, item)
+            {
+                continue;
+            }
             let Event::Done { lookup, outcome } = event else { return Some(event) };
             if let Some(outcome) = self.on_walk_done(family, lookup, outcome) {
                 return Some(Event::Done { lookup, outcome });
@@ -215,9 +248,19 @@ impl Dht {
     /// return something. Takes constant time.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let v4 = self.v4.as_ref().and_then(|node| node.poll_timeout());
-        let v6 = self.v6.as_ref().and_then(|node| node.poll_timeout());
+        let v4 = self.poll_timeout_on(Family::V4);
+        let v6 = self.poll_timeout_on(Family::V6);
         v4.into_iter().chain(v6).min()
+    }
+
+    /// [`poll_timeout`](Self::poll_timeout), as far as one network is concerned: what its queries
+    /// wait for is no reason to call while its socket is full.
+    #[must_use]
+    pub fn poll_timeout_on(&self, family: Family) -> Option<Instant> {
+        match family {
+            Family::V4 => self.v4.as_ref()?.poll_timeout(),
+            Family::V6 => self.v6.as_ref()?.poll_timeout(),
+        }
     }
 
     // Operations.
@@ -362,8 +405,11 @@ impl Dht {
             Node::<SocketAddrV6>::memory_ceiling(config),
             footprint::list::<Slot>(config.max_lookups),
             footprint::list::<u32>(config.max_lookups),
-            // What the network that finished first had to say, and both together.
-            config.max_lookups.saturating_mul(2 * Outcome::memory_ceiling(config)),
+            // What the network that finished first had to say, both together, and the newest item
+            // told.
+            config
+                .max_lookups
+                .saturating_mul(2 * Outcome::memory_ceiling(config) + Item::MEMORY_CEILING),
         ])
     }
 
@@ -379,18 +425,6 @@ impl Dht {
             node.check_invariants();
         }
         assert!(self.slots.len() <= self.max_lookups, "more lookups than allowed");
-    }
-
-    fn poll_transmit_v4(&mut self, now: Instant, buf: &mut [u8; MAX_DATAGRAM]) -> Option<Transmit> {
-        let node = self.v4.as_mut()?;
-        let (to, len) = node.poll_transmit(now, self.v6.is_hungry(), buf)?;
-        Some(Transmit { to: to.socket_addr(), len })
-    }
-
-    fn poll_transmit_v6(&mut self, now: Instant, buf: &mut [u8; MAX_DATAGRAM]) -> Option<Transmit> {
-        let node = self.v6.as_mut()?;
-        let (to, len) = node.poll_transmit(now, self.v4.is_hungry(), buf)?;
-        Some(Transmit { to: to.socket_addr(), len })
     }
 
     /// The only family that a lookup concerns, if there is just one.
@@ -415,6 +449,17 @@ impl Dht {
             Family::V6 => self.v6.is_some(),
         };
         if spoken { Ok(Some(family)) } else { Err(StartError::NoSuchFamily(family)) }
+    }
+
+    /// Whether an item supersedes what its lookup reported so far, and is reported now.
+    fn is_news(&mut self, id: LookupId, item: &Item) -> bool {
+        let both = self.v4.is_some() && self.v6.is_some();
+        let Some(slot) = self.slot(id).filter(|_| both) else { return true };
+        let news = slot.reported.as_ref().is_none_or(|reported| item.supersedes(reported));
+        if news {
+            slot.reported = Some(Box::new(item.clone()));
+        }
+        news
     }
 
     /// One network is done. The user hears of it when all are.
@@ -462,8 +507,8 @@ impl Dht {
     fn new_slot(&mut self) -> LookupId {
         let index = self.free.pop().unwrap_or_else(|| {
             let (v4, v6, outcome) = (None, None, None);
-            let (running, gets_item) = (false, false);
-            self.slots.push(Slot { generation: 0, v4, v6, outcome, running, gets_item });
+            let (running, gets_item, reported) = (false, false, None);
+            self.slots.push(Slot { generation: 0, v4, v6, outcome, running, gets_item, reported });
             (self.slots.len() - 1) as u32
         });
         let mut generation = 0;
@@ -484,6 +529,7 @@ impl Dht {
         if let Some(slot) = self.slot(id) {
             slot.running = false;
             slot.outcome = None;
+            slot.reported = None;
             self.free.push(id.index);
         }
     }

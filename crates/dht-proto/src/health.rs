@@ -55,7 +55,11 @@ pub enum Problem {
     },
     /// Only private addresses were told to us, by nodes elsewhere.
     OnlyPrivate,
-    /// Contacts are known, but nothing was received for a while although we asked.
+    /// Somebody answered, but nobody who can be a contact: with errors, or from our own address.
+    NobodyUsable,
+    /// There were contacts, and all of them stopped answering.
+    AllLost,
+    /// Contacts are known, but nobody answered for a while although we asked.
     Offline {
         /// For how long.
         silence: Duration,
@@ -106,9 +110,17 @@ impl fmt::Display for Problem {
             Self::OnlyPrivate => f.write_str(
                 "only private addresses were told to us; the bootstrap node is on another network",
             ),
+            Self::NobodyUsable => f.write_str(
+                "whoever answered is no DHT node, or this node itself; check the bootstrap \
+                 addresses",
+            ),
+            Self::AllLost => f.write_str(
+                "every contact stopped answering; check the network and the firewall, or give \
+                 another --bootstrap HOST:PORT",
+            ),
             Self::Offline { silence } => write!(
                 f,
-                "offline: nothing received for {} s although we ask; contacts are kept",
+                "offline: no answer for {} s although we ask; contacts are kept",
                 silence.as_secs()
             ),
             Self::ClockJumped { by } => {

@@ -76,7 +76,7 @@ pub struct Item {
 }
 
 impl Item {
-    /// The most bytes that an item can take up, itself included.
+    /// The most bytes that an item takes up, itself included.
     pub(crate) const MEMORY_CEILING: usize = size_of::<Self>() + MAX_VALUE_LEN + MAX_SALT_LEN;
 
     /// An immutable item from a bencoded value.
@@ -144,6 +144,21 @@ impl Item {
     pub const fn signed(&self) -> Option<&Signed> {
         self.signed.as_ref()
     }
+
+    /// Whether this is the better version of the same item: the newer seq wins, and of two with one
+    /// seq the larger value, so that everybody who sees both chooses alike. Nothing supersedes an
+    /// immutable item.
+    #[must_use]
+    pub fn supersedes(&self, other: &Self) -> bool {
+        let seq = self.signed.as_ref().map(|signed| signed.seq);
+        other.is_superseded_by(seq, &self.value)
+    }
+
+    /// [`Item::supersedes`] for a version that is not verified yet.
+    pub(crate) fn is_superseded_by(&self, seq: Option<i64>, value: &[u8]) -> bool {
+        let own_seq = self.signed.as_ref().map(|signed| signed.seq);
+        (seq, value) > (own_seq, &self.value)
+    }
 }
 
 /// Bencodes a byte string, the usual value of an item.
@@ -154,14 +169,14 @@ pub fn bencode_bytes(bytes: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The content of a bencoded byte string; `None` if `bencoded` is anything else.
+/// The content of a bencoded byte string; `None` if `bencoded` is anything else, or has anything
+/// behind it.
 #[must_use]
 pub fn byte_string(bencoded: &[u8]) -> Option<&[u8]> {
     let mut decoder = Decoder::new(bencoded).with_max_depth(1);
-    match decoder.next_object().ok()?? {
-        Object::Bytes(bytes) => Some(bytes),
-        Object::Integer(_) | Object::List(_) | Object::Dict(_) => None,
-    }
+    let Object::Bytes(bytes) = decoder.next_object().ok()?? else { return None };
+    // bendy does not look at what follows the first object unless asked.
+    matches!(decoder.next_object(), Ok(None)).then_some(bytes)
 }
 
 /// Whether `v` is exactly one canonical bencoded object, at most [`MAX_VALUE_LEN`] bytes long.
@@ -389,6 +404,21 @@ mod tests {
         assert_eq!(byte_string(&bencode_bytes(b"ab")), Some(&b"ab"[..]));
         assert_eq!(byte_string(b"i1e"), None);
         assert_eq!(byte_string(b"5:ab"), None);
+        assert_eq!(byte_string(b"2:abX"), None, "something follows");
+        assert_eq!(byte_string(b"2:ab1:c"), None, "something follows");
+    }
+
+    #[test]
+    fn the_newer_seq_supersedes_and_of_equals_the_larger_value() {
+        let key = SigningKey::from_bytes(&[3; 32]);
+        let item = |seq, value: &[u8]| Item::sign(&key, b"", seq, value).unwrap();
+        let base = item(1, b"1:b");
+        assert!(item(2, b"1:a").supersedes(&base) && !base.supersedes(&item(2, b"1:a")));
+        assert!(item(1, b"1:c").supersedes(&base) && !item(1, b"1:a").supersedes(&base));
+        assert!(!base.supersedes(&base.clone()), "an equal one says nothing new");
+        assert!(!item(-1, b"1:z").supersedes(&base));
+        let immutable = Item::immutable(b"1:x").unwrap();
+        assert!(!immutable.supersedes(&immutable.clone()));
     }
 
     #[test]

@@ -70,7 +70,8 @@
 //!    or later than `now`.
 //! 3. **At most one reply per datagram**, to its source, never longer than [`MAX_DATAGRAM`].
 //! 4. **A query's clock starts when it leaves**, in `poll_transmit`. If the socket is full, stop
-//!    asking.
+//!    asking; if only one network's is, ask for the other with [`Dht::poll_transmit_on`] and sleep
+//!    until [`Dht::poll_timeout_on`].
 //! 5. **Bounds.** Every queue, map and loop has a maximum in [`config::Config`];
 //!    [`config::Config::memory_ceiling`] adds them up.
 //! 6. **One end.** [`request::Event::Done`] comes exactly once per lookup, never after

@@ -450,7 +450,7 @@ impl<A: Addr> Node<A> {
             return;
         };
         self.stats.replies_in += 1;
-        self.link.on_received();
+        self.link.on_answered();
         self.role.on_answer(now, from);
         if reply.id == self.table.own_id() {
             // A reflector, or our own address: no contact, and no answer.
@@ -461,6 +461,7 @@ impl<A: Addr> Node<A> {
         }
         let rtt = now.since(transaction.sent);
         let verdict = self.table.replied(now, reply.id, from, rtt, &self.config);
+        self.link.had_contacts |= verdict == crate::table::Verdict::Added;
         self.stats.id_changes += u64::from(verdict == crate::table::Verdict::IdChanged);
         if transaction.expected.is_some_and(|expected| expected != reply.id) {
             self.stats.id_mismatch += 1;
@@ -498,7 +499,10 @@ impl<A: Addr> Node<A> {
             Family::V6 => reply.nodes6,
         };
         for (id, addr) in wire::nodes::<A>(nodes.unwrap_or_default()).take(2 * self.config.k) {
-            if addr.is_credible_from(from) {
+            if !addr.is_credible_from(from) {
+                self.stats.bad_nodes += 1;
+            } else if id != self.table.own_id() {
+                self.link.anybody_named = true;
                 self.table.offer(now, Some(id), addr, &self.config);
             }
         }
@@ -510,7 +514,7 @@ impl<A: Addr> Node<A> {
             return;
         };
         self.stats.errors_in += 1;
-        self.link.on_received();
+        self.link.on_answered();
         self.role.on_answer(now, from);
         if !matches!(transaction.purpose, Purpose::Walk { blames: false, .. }) {
             // BEP 5 knows no reason to refuse a ping, find_node or get_peers.
@@ -578,7 +582,7 @@ impl<A: Addr> Node<A> {
         if !bep42::is_valid(self.table.own_id(), ip) {
             let id = bep42::derive(ip, &mut self.ids);
             self.table.set_own_id(now, id, &self.config);
-            self.maintain.hurry(now);
+            self.maintain.settle_anew(now);
         }
     }
 
@@ -598,11 +602,12 @@ impl<A: Addr> Node<A> {
     #[cold]
     fn on_long_pause(&mut self, now: Instant) {
         let due = self.deadline().map(|deadline| deadline.max(self.last_now));
-        if self.link.notice_jump(now, due, self.transactions.len()) {
+        if self.link.notice_jump(now, due) {
             let lost: Vec<_> = self.transactions.drain().collect();
             for transaction in &lost {
                 self.on_lost(now, transaction);
             }
+            self.maintain.rejoin(now);
         }
     }
 
@@ -665,7 +670,9 @@ impl<A: Addr> Node<A> {
             (0, _) if !someone => Problem::NobodyToAsk,
             (0, _) => Problem::Starting,
             (queries, 0) => Problem::NothingAnswered { queries },
-            (_, _) => Problem::OnlyPrivate,
+            _ if self.stats.bad_nodes > 0 && !self.link.anybody_named => Problem::OnlyPrivate,
+            _ if self.link.had_contacts => Problem::AllLost,
+            _ => Problem::NobodyUsable,
         }
     }
 }
@@ -684,7 +691,7 @@ impl<A: Addr> Sibling for Option<Box<Node<A>>> {
         let Some(node) = self else { return };
         let now = node.tick(now);
         for (id, addr) in wire::nodes::<A>(nodes).take(node.config.k) {
-            if is_possible(addr) && addr.scope() >= from {
+            if addr.is_credible_in(from) {
                 node.table.offer(now, Some(id), addr, &node.config);
             }
         }

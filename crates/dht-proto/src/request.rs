@@ -12,6 +12,9 @@ use crate::footprint;
 use crate::id::{InfoHash, ItemId, NodeId, Target};
 use crate::item::Item;
 
+/// How many times k nodes one lookup asks to store, at most.
+pub(crate) const MAX_STORES: usize = 4;
+
 /// An operation, to be started with [`Dht::start`](crate::Dht::start).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -141,7 +144,8 @@ pub enum Event {
         /// The peers (TCP addresses).
         peers: Vec<SocketAddr>,
     },
-    /// An item that passed every check and is newer than any reported before.
+    /// An item that passed every check and [supersedes](Item::supersedes) all that this lookup
+    /// reported before, on either network.
     Item {
         /// The lookup.
         lookup: LookupId,
@@ -160,8 +164,11 @@ pub enum Event {
         samples: Vec<InfoHash>,
         /// How many the node stores in all, if it said so.
         total: Option<u64>,
-        /// When another sample makes sense, if it said so.
+        /// When another sample makes sense, if it said so: at most 6 h (BEP 51).
         interval: Option<Duration>,
+        /// Nodes near the target, of either network, that a crawler asks next; nobody has heard from
+        /// them yet.
+        nodes: Vec<NodeInfo>,
     },
     /// The lookup ended: exactly once per lookup that was not cancelled.
     Done {
@@ -208,6 +215,8 @@ pub enum Ended {
     NoContacts,
     /// Everybody was asked and nobody answered.
     NoAnswer,
+    /// Everybody was asked, and the only answers were errors.
+    OnlyErrors,
 }
 
 /// How a lookup went.
@@ -222,8 +231,11 @@ pub struct Outcome {
     pub depth: u8,
     /// Queries sent.
     pub queries: u32,
-    /// Queries answered, by replies or errors.
+    /// Queries answered with a reply.
     pub replies: u32,
+    /// Queries answered with an error. Those that met an announce or put are in
+    /// [`refusals`](Self::refusals).
+    pub errors: u32,
     /// Queries not answered in time.
     pub timeouts: u32,
     /// Time until the first peers, item or samples.
@@ -250,7 +262,7 @@ impl Outcome {
         footprint::sum(&[
             size_of::<Self>(),
             footprint::list::<NodeInfo>(config.k),
-            footprint::list::<Refusal>(2 * config.k),
+            footprint::list::<Refusal>(MAX_STORES * config.k),
             Item::MEMORY_CEILING,
         ])
     }
@@ -264,6 +276,7 @@ impl Outcome {
         self.depth = self.depth.max(other.depth);
         self.queries += other.queries;
         self.replies += other.replies;
+        self.errors += other.errors;
         self.timeouts += other.timeouts;
         self.first_value = earlier(self.first_value, other.first_value);
         self.converged = self.converged.max(other.converged);
@@ -276,14 +289,10 @@ impl Outcome {
             }),
             (a, b) => a.or(b),
         };
-        // Newest seq first, and of two with the same seq the larger value.
-        let version = |item: &Option<Box<Item>>| {
-            let item = item.as_deref()?;
-            Some((item.signed().map(|signed| signed.seq), item.value().to_vec()))
+        self.item = match (self.item, other.item) {
+            (Some(a), Some(b)) => Some(if b.supersedes(&a) { b } else { a }),
+            (a, b) => a.or(b),
         };
-        if version(&other.item) > version(&self.item) {
-            self.item = other.item;
-        }
         self.stored += other.stored;
         self.refusals.extend(other.refusals);
         self
@@ -296,6 +305,7 @@ impl Ended {
         match (self, other) {
             (Self::Completed, _) | (_, Self::Completed) => Self::Completed,
             (Self::TimedOut, _) | (_, Self::TimedOut) => Self::TimedOut,
+            (Self::OnlyErrors, _) | (_, Self::OnlyErrors) => Self::OnlyErrors,
             (Self::NoAnswer, _) | (_, Self::NoAnswer) => Self::NoAnswer,
             (Self::NoContacts, Self::NoContacts) => Self::NoContacts,
         }

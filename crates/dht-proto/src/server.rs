@@ -45,12 +45,10 @@ use crate::item::Item;
 use crate::seed::{Domain, PrfKey, Seed, Stream};
 use crate::stats::Stats;
 use crate::time::Instant;
-use crate::wire::{Method, Put, Query, Reply, Values, Want, code, value_len};
+use crate::wire::{MAX_INTERVAL_SECS, Method, Put, Query, Reply, Values, Want, code, value_len};
 
 /// Room for the peers of one reply, as bencoded strings: 50 on v4, 28 on v6.
 const VALUES_LEN: usize = 28 * value_len::<SocketAddrV6>();
-/// BEP 51: `interval` is "between 0 and 21600".
-const MAX_INTERVAL_SECS: u64 = 21_600;
 /// A forged signature costs its network's budget as much as this many bytes, because checking it
 /// costs as much as answering some twenty reads.
 const FORGERY_BYTES: u32 = 4_096;

@@ -71,6 +71,9 @@ pub struct Stats {
     pub unreachable: u64,
     /// Queries to contacts that changed their id, which evicts them.
     pub id_changes: u64,
+    /// Nodes told by others at an address that cannot be theirs: none at all, or a private one told
+    /// from further away.
+    pub bad_nodes: u64,
     /// Lookups started, without maintenance.
     pub lookups: u64,
 
@@ -128,6 +131,7 @@ impl core::ops::Add for Stats {
             timeouts: self.timeouts + other.timeouts,
             unreachable: self.unreachable + other.unreachable,
             id_changes: self.id_changes + other.id_changes,
+            bad_nodes: self.bad_nodes + other.bad_nodes,
             lookups: self.lookups + other.lookups,
             contacts: self.contacts + other.contacts,
             candidates: self.candidates + other.candidates,

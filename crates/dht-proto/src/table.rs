@@ -112,6 +112,18 @@ impl<A: Addr> Table<A> {
         self.contacts.len() < HURRIED_UNTIL * config.k
     }
 
+    /// A digest of who our `k` nearest contacts are, in whatever order.
+    #[must_use]
+    pub(crate) fn neighbourhood(&self, k: usize) -> u64 {
+        let nearest = self.contacts.iter().take(k);
+        // Neighbours share their first bits, and BEP 42 fixes others; the last eight bytes are free.
+        let digest = |contact: &Contact<A>| {
+            let id = contact.id();
+            id.as_bytes().last_chunk::<8>().map_or(0, |tail| u64::from_be_bytes(*tail))
+        };
+        nearest.fold(0, |all, contact| all ^ digest(contact))
+    }
+
     /// Number of contacts.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -20,6 +20,9 @@ pub use self::decode::{DecodeError, MAX_DATAGRAM_READ, decode};
 pub(crate) use self::encode::{Head, Part};
 use crate::id::{InfoHash, ItemId, NodeId, Target};
 
+/// The longest `interval` of a sample, in seconds (BEP 51: "between 0 and 21600").
+pub(crate) const MAX_INTERVAL_SECS: u64 = 21_600;
+
 /// A KRPC message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "built by whoever encodes a message")]

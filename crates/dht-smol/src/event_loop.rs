@@ -17,6 +17,7 @@ use dht_driver::{Driver, Rejected, Sender, Wait};
 use dht_net::{
     Error, ErrorKind, Node, Notices, Resolver, Runtime, SaveTimes, Saver, Sockets, Watch,
 };
+use dht_proto::addr::Family;
 use dht_proto::snapshot::Snapshot;
 use dht_proto::time::Instant;
 use futures_lite::FutureExt;
@@ -138,8 +139,8 @@ impl EventLoop {
     fn is_ready(&mut self, cx: &mut Context<'_>, wait: Wait) -> Result<bool, Error> {
         let Some(driver) = &mut self.driver else { return Ok(false) };
         let waiting = |error| Error::system("wait for sockets", error);
-        let (mut readable, mut writable) = (false, false);
-        for socket in driver.io_mut().watched() {
+        let (mut readable, mut writable) = (false, [None; 2]);
+        for (socket, writable) in driver.io_mut().watched().zip(&mut writable) {
             if wait.readable
                 && let Poll::Ready(result) = socket.watch.0.poll_readable(cx)
             {
@@ -148,21 +149,25 @@ impl EventLoop {
                 readable = true;
             }
             // A socket with room would always be ready, and the loop would spin.
-            if wait.writable
+            let wanted = match socket.family {
+                Family::V4 => wait.writable_v4,
+                Family::V6 => wait.writable_v6,
+            };
+            if wanted
                 && !socket.writable
                 && let Poll::Ready(result) = socket.watch.0.poll_writable(cx)
             {
                 result.map_err(waiting)?;
-                writable = true;
+                *writable = Some(socket.family);
             }
         }
         if readable {
             driver.set_readable();
         }
-        if writable {
-            driver.set_writable();
+        for family in writable.into_iter().flatten() {
+            driver.set_writable(family);
         }
-        Ok(readable || writable)
+        Ok(readable || writable != [None; 2])
     }
 
     /// Whether this time has come; otherwise the task is woken when it does.

@@ -19,6 +19,8 @@ pub(super) fn run(args: &PingArgs, global: &Global, out: &Output) -> Ended {
     let time = Millis(millis(outcome.duration));
     if answered {
         out.words(format_args!("answered after {time}"));
+    } else if outcome.errors > 0 {
+        out.words(format_args!("{addr} answered with an error after {time}"));
     } else {
         out.words(format_args!("no answer from {addr} after {time}"));
     }

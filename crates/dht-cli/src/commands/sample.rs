@@ -7,7 +7,7 @@ use crate::args::{Global, SampleArgs};
 use crate::client::Client;
 use crate::commands::Ended;
 use crate::failure::{Failure, Status};
-use crate::output::{Done, Line, Output, Summary};
+use crate::output::{self, Done, Line, Output, Summary};
 
 pub(super) fn run(args: &SampleArgs, global: &Global, out: &Output) -> Ended {
     let target = match args.target {
@@ -20,25 +20,31 @@ pub(super) fn run(args: &SampleArgs, global: &Global, out: &Output) -> Ended {
     // A node that knows BEP 51 always sends a sample, if need be an empty one.
     let mut sample = None;
     let outcome = client.run("waiting for a sample", lookup, |event| {
-        if let Event::Samples { samples, total, interval, .. } = event {
-            sample = Some((samples, total, interval));
+        if let Event::Samples { samples, total, interval, nodes, .. } = event {
+            sample = Some((samples, total, interval, nodes));
         }
         Ok(())
     })?;
     let summary = Summary::of(&outcome);
     let mut done = Done { ok: Some(sample.is_some()), ..Done::default() };
     match &sample {
-        Some((samples, total, interval)) => {
+        Some((samples, total, interval, nodes)) => {
             for sample in samples {
                 let info_hash = sample.to_string();
                 out.result(sample, &Line::InfoHash { info_hash });
             }
             out.words(words(samples.len(), *total, interval.map(|time| time.as_secs())));
+            if !nodes.is_empty() {
+                out.words("nodes to ask next:");
+                for node in nodes {
+                    output::node(out, node);
+                }
+            }
             done.samples = Some(samples.len());
             done.total = *total;
             done.interval_s = interval.map(|time| time.as_secs());
         }
-        None if outcome.replies > 0 => {
+        None if outcome.replies + outcome.errors > 0 => {
             out.words(format_args!("{addr} answered, but does not know BEP 51"));
         }
         None => out.words(format_args!("no answer from {addr}: {summary}")),

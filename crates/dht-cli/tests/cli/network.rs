@@ -124,6 +124,7 @@ fn announce_and_get_peers(network: &Network) {
         let run = dht(&["sample", &node.addr(), "--json", "--bind", &fresh_addr()]).expect(0);
         let hashes = run.of_type("info_hash");
         holders += usize::from(hashes.iter().any(|line| line["info_hash"] == HASH));
+        assert!(run.of_type("node").len() >= 8, "nodes that a crawler asks next");
     }
     assert_eq!(holders, 8);
 }

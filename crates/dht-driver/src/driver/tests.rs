@@ -25,6 +25,8 @@ struct FakeIo {
     sent: Rc<RefCell<Vec<Datagram>>>,
     /// What every send call returns, if anything stands in the way.
     send_fault: Rc<Cell<Option<Fault>>>,
+    /// What stands in the way of IPv4 alone.
+    v4_fault: Rc<Cell<Option<Fault>>>,
     /// What the next receive calls return.
     recv_faults: Rc<RefCell<VecDeque<Fault>>>,
     recv_calls: Rc<Cell<usize>>,
@@ -59,7 +61,10 @@ impl Io for FakeIo {
     }
 
     fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], transmits: &[Outgoing]) -> Sent {
-        if let Some(fault) = self.send_fault.get() {
+        let v4 = transmits.iter().any(|transmit| transmit.to.is_ipv4());
+        let v6 = transmits.iter().any(|transmit| transmit.to.is_ipv6());
+        assert!(v4 != v6, "a batch goes to one family");
+        if let Some(fault) = self.send_fault.get().or_else(|| self.v4_fault.get().filter(|_| v4)) {
             return Sent { taken: 0, fault: Some(fault) };
         }
         let bytes = transmits.iter().zip(buffers).map(|(t, b)| (t.to, b[..t.len].to_vec()));
@@ -109,10 +114,14 @@ struct Node {
 
 impl Node {
     fn new(index: u8, config: Config) -> Self {
+        Self::on(Networks::V4, index, config)
+    }
+
+    fn on(networks: Networks, index: u8, config: Config) -> Self {
         let io = FakeIo::default();
         io.now.set(Instant::from_secs(1));
         let seed = Seed::from_bytes([index; 32]);
-        let dht = Dht::new(Arc::new(config), Networks::V4, &seed, io.now.get());
+        let dht = Dht::new(Arc::new(config), networks, &seed, io.now.get());
         let (commands, queue) = commands();
         let driver = Driver::new(dht, io.clone(), queue);
         let addr = SocketAddr::from(([127, 0, 0, index], 6881));
@@ -266,14 +275,14 @@ fn with_the_socket_full_replies_are_dropped_but_datagrams_still_count() {
     node.flood(500);
     for _ in 0..20 {
         let wait = node.wait();
-        assert!(wait.writable);
+        assert!(wait.writable_v4 && !wait.writable_v6);
     }
     assert_eq!(node.driver.dht().stats().datagrams_in, 500);
     assert!(node.driver.stats().replies_dropped >= 300, "{:?}", node.driver.stats());
     assert!(node.io.sent.borrow().is_empty());
     // What was in line goes out once there is room.
     node.io.send_fault.set(None);
-    node.driver.set_writable();
+    node.driver.set_writable(Family::V4);
     node.pass();
     assert!(!node.io.sent.borrow().is_empty());
 }
@@ -299,6 +308,47 @@ fn a_full_socket_does_not_make_the_loop_spin_and_no_query_is_built_for_it() {
     }
     assert!(node.driver.dht().stats().queries_out <= built + SEND_BUDGET as u64 * 3);
     assert!(node.io.sent.borrow().is_empty());
+}
+
+/// The socket of one network is full: the other one asks and answers as if nothing were.
+#[test]
+fn a_full_socket_of_one_family_does_not_stop_the_other() {
+    let mut config = Config::default();
+    config.mode = Mode::Server;
+    let (v4, v6) = ("198.18.0.1:1".parse().unwrap(), "[2600::1]:1".parse().unwrap());
+    config.bootstrap = vec![v4, v6];
+    let mut node = Node::on(Networks::Both, 1, config);
+    node.io.v4_fault.set(Some(Fault::WouldBlock));
+    for n in 0..20 {
+        node.start(find(n), Delivery::Accepted);
+    }
+    node.flood(2 * SEND_BUDGET as u16);
+    let mut ping = b"d1:ad2:id20:aaaaaaaaaaaaaaaaaaaae1:q4:ping1:t2:aa1:y1:qe".to_vec();
+    let stranger: SocketAddr = "[2600:1::1]:7".parse().unwrap();
+    for n in 0..20 {
+        ping[15] = b'a' + n;
+        node.io.inbox.borrow_mut().push_back((stranger, ping.clone()));
+    }
+    let (mut passes, end) = (0, node.io.now.get() + Duration::from_secs(2));
+    while node.io.now.get() < end {
+        let wait = node.wait();
+        assert!(wait.writable_v4 && !wait.writable_v6);
+        let now = node.io.now.get();
+        node.io.now.set(wait.deadline.unwrap().max(now));
+        passes += 1;
+        assert!(passes < 1_000, "the loop spins");
+    }
+    let sent = node.io.sent.borrow();
+    assert!(sent.iter().all(|(to, _)| to.is_ipv6()));
+    let is_reply = |(to, bytes): &&Datagram| *to == stranger && bytes.ends_with(b"1:y1:re");
+    assert_eq!(sent.iter().filter(is_reply).count(), 20, "replies leave");
+    let asked = sent.iter().filter(|(to, _)| *to == v6).count();
+    assert!(asked >= 20, "every lookup asks: {asked}");
+    drop(sent);
+    node.io.v4_fault.set(None);
+    node.driver.set_writable(Family::V4);
+    node.pass();
+    assert!(node.io.sent.borrow().iter().any(|(to, _)| *to == v4));
 }
 
 #[test]

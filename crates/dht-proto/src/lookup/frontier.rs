@@ -43,6 +43,18 @@ pub(crate) struct Candidate<A> {
     pub(crate) token: Option<Box<[u8]>>,
     /// It returned a stored value or its version.
     pub(crate) has_item: bool,
+    storer: Storer,
+}
+
+/// How far storing at a candidate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storer {
+    /// Not asked to store.
+    Untried,
+    /// Asked to store.
+    Asked,
+    /// Without token, busy, or silent: counts no more, unless as one of the closest nodes.
+    Unwilling,
 }
 
 /// Candidates sorted by distance to the target.
@@ -78,7 +90,8 @@ impl<A: Addr> Frontier<A> {
             at -= usize::from(victim < at);
         }
         let state = State::New;
-        let new = Candidate { id, addr, distance, state, depth, token: None, has_item: false };
+        let (token, has_item, storer) = (None, false, Storer::Untried);
+        let new = Candidate { id, addr, distance, state, depth, token, has_item, storer };
         self.candidates.insert(at, new);
     }
 
@@ -144,8 +157,37 @@ impl<A: Addr> Frontier<A> {
         self.diverse(|candidate| candidate.state == State::Replied)
     }
 
+    /// Where to store next: the nearest that gave a token and were not asked to store yet.
+    pub(crate) fn storers(&self) -> impl Iterator<Item = A> {
+        let untried = |c: &&Candidate<A>| c.token.is_some() && c.storer == Storer::Untried;
+        self.willing().filter(|c| c.state == State::Replied).filter(untried).map(|c| c.addr)
+    }
+
+    /// Notes how far storing at this address is.
+    pub(crate) fn set_storer(&mut self, addr: A, storer: Storer) {
+        if let Some(candidate) = self.at(addr) {
+            candidate.storer = storer;
+        }
+    }
+
+    /// Whoever answered without a token stores nothing, so others take their places.
+    pub(crate) fn forget_tokenless(&mut self) {
+        for candidate in &mut self.candidates {
+            if candidate.state == State::Replied && candidate.token.is_none() {
+                candidate.storer = Storer::Unwilling;
+            }
+        }
+    }
+
     fn eligible(&self, k: usize) -> impl Iterator<Item = &Candidate<A>> {
-        self.diverse(|candidate| !matches!(candidate.state, State::Failed | State::Stalled)).take(k)
+        self.willing().take(k)
+    }
+
+    fn willing(&self) -> impl Iterator<Item = &Candidate<A>> {
+        self.diverse(|candidate| {
+            !matches!(candidate.state, State::Failed | State::Stalled)
+                && candidate.storer != Storer::Unwilling
+        })
     }
 
     /// Candidates that pass, without those in the subnet of a nearer one that passes.

@@ -3,9 +3,10 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::net::{SocketAddrV4, SocketAddrV6};
 use core::time::Duration;
 
-use crate::addr::Addr;
+use crate::addr::{Addr, Scope};
 use crate::bloom::Filter;
 use crate::config::Config;
 use crate::footprint;
@@ -13,9 +14,10 @@ use crate::id::{ID_LEN, InfoHash, ItemId, Target};
 use crate::item::{Item, Signed};
 use crate::outbox::MAX_PEERS_PER_REPLY;
 use crate::request::{Event, LookupId, NodeInfo, Outcome, Scrape};
-use crate::wire::Reply;
+use crate::wire::{self, MAX_INTERVAL_SECS, Reply};
 
 use super::Goal;
+use super::walk::MAX_NODES_PER_REPLY;
 
 /// Distinct peers that one lookup reports; a torrent with more is served well enough.
 const MAX_PEERS: usize = 5_000;
@@ -84,7 +86,7 @@ impl<A: Addr> Harvest<A> {
                 self.take_item(target.item_id(), salt, None, reply, config);
                 None
             }
-            Goal::Sample => Some(samples(lookup, from, reply)?),
+            Goal::Sample => samples(lookup, from, addr.scope(), reply),
             Goal::Ping | Goal::FindNode | Goal::Maintenance(_) => None,
         }
     }
@@ -118,8 +120,7 @@ impl<A: Addr> Harvest<A> {
         new.map(Addr::socket_addr).collect()
     }
 
-    /// Keeps the item if it is authentic and newer than what we have: newest seq, and of two with
-    /// the same seq the larger value.
+    /// Keeps the item if it is authentic and supersedes what we have. The signature is checked last.
     fn take_item(
         &mut self,
         target: ItemId,
@@ -141,11 +142,8 @@ impl<A: Addr> Harvest<A> {
         if ItemId::of_mutable(public_key, salt) != target || newer_than >= Some(seq) {
             return None;
         }
-        if let Some(known) = &self.item {
-            let version = known.signed().map(|signed| signed.seq);
-            if (version, known.value()) >= (Some(seq), v) {
-                return None;
-            }
+        if self.item.as_ref().is_some_and(|known| !known.is_superseded_by(Some(seq), v)) {
+            return None;
         }
         let signed = Signed { public_key: *public_key, salt: salt.to_vec(), seq, signature };
         self.item = Some(Box::new(Item::verified(v, signed, config.verify).ok()?));
@@ -182,15 +180,23 @@ impl ScrapeFilters {
     }
 }
 
-fn samples(lookup: LookupId, from: NodeInfo, reply: &Reply<'_>) -> Option<Event> {
+fn samples(lookup: LookupId, from: NodeInfo, scope: Scope, reply: &Reply<'_>) -> Option<Event> {
     let samples = reply.samples?.chunks_exact(ID_LEN).filter_map(InfoHash::from_slice).collect();
     let total = reply.num.and_then(|num| u64::try_from(num).ok());
-    let seconds = reply.interval.and_then(|secs| u64::try_from(secs).ok());
-    Some(Event::Samples {
-        lookup,
-        from,
-        samples,
-        total,
-        interval: seconds.map(Duration::from_secs),
-    })
+    let interval = reply
+        .interval
+        .map(|secs| Duration::from_secs(u64::try_from(secs).unwrap_or(0).min(MAX_INTERVAL_SECS)));
+    let mut nodes = Vec::new();
+    told::<SocketAddrV4>(reply.nodes, scope, &mut nodes);
+    told::<SocketAddrV6>(reply.nodes6, scope, &mut nodes);
+    Some(Event::Samples { lookup, from, samples, total, interval, nodes })
+}
+
+/// Adds the nodes of one network that a node of this scope may tell of.
+fn told<B: Addr>(compact: Option<&[u8]>, scope: Scope, nodes: &mut Vec<NodeInfo>) {
+    for (id, addr) in wire::nodes::<B>(compact.unwrap_or_default()).take(MAX_NODES_PER_REPLY) {
+        if addr.is_credible_in(scope) {
+            nodes.push(NodeInfo { id, addr: addr.socket_addr() });
+        }
+    }
 }

@@ -9,17 +9,17 @@ use crate::config::Config;
 use crate::footprint;
 use crate::id::{NodeId, Target};
 use crate::item::Item;
-use crate::request::{AnnouncePort, Ended, LookupId, NodeInfo, Outcome, Refusal};
+use crate::request::{AnnouncePort, Ended, LookupId, MAX_STORES, NodeInfo, Outcome, Refusal};
 use crate::time::Instant;
 use crate::wire::{ErrorReply, Method, Put, PutMutable, Reply, code, nodes};
 
-use super::frontier::{Frontier, State};
+use super::frontier::{Frontier, State, Storer};
 use super::harvest::Harvest;
 use super::{Ctx, Goal};
 
 /// Nodes taken from one reply. Eight are usual and bootstrap routers send sixteen; a whole table
 /// (bittorrent-dht) is more than helps.
-const MAX_NODES_PER_REPLY: usize = 16;
+pub(super) const MAX_NODES_PER_REPLY: usize = 16;
 /// Addresses of unknown id that one lookup may start from.
 pub(crate) const MAX_SEEDS: usize = 64;
 /// How often an address is asked that we have no alternative to.
@@ -33,6 +33,9 @@ const PATIENCE_WHEN_FEW: Duration = Duration::from_secs(1);
 
 /// A node that gave a token is alive, so its acknowledgement is waited for at least this long.
 const STORE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many times k nodes are asked for tokens after those found first did not suffice.
+const MAX_WIDENING: usize = 2;
 
 /// A query of ours that is not answered yet.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +81,13 @@ pub(crate) struct Walk<A> {
     asked: Vec<Asked<A>>,
     /// Where to store, farthest first.
     stores: Vec<A>,
+    /// Nodes asked to store.
+    tried: usize,
+    /// Refusals that are decisions, see [`is_decision`].
+    decided: u32,
+    /// How many more nodes may be asked for tokens since those first found were used up; `None`
+    /// while they are not.
+    widening: Option<usize>,
     harvest: Harvest<A>,
     outcome: Outcome,
 }
@@ -98,6 +108,9 @@ impl<A: Addr> Walk<A> {
             fallback: Vec::new(),
             asked: Vec::new(),
             stores: Vec::new(),
+            tried: 0,
+            decided: 0,
+            widening: None,
             outcome: Outcome::default(),
         }
     }
@@ -143,7 +156,10 @@ impl<A: Addr> Walk<A> {
     pub(crate) fn can_ask(&self, config: &Config) -> bool {
         self.has_place(config)
             && match self.stage {
-                Stage::Walking => !self.seeds.is_empty() || self.frontier.next(config.k).is_some(),
+                Stage::Walking => {
+                    self.widening != Some(0)
+                        && (!self.seeds.is_empty() || self.frontier.next(config.k).is_some())
+                }
                 Stage::Storing => !self.stores.is_empty(),
                 Stage::Finished => false,
             }
@@ -158,8 +174,11 @@ impl<A: Addr> Walk<A> {
         ctx: &mut Ctx<'_>,
     ) {
         let Some(asked) = self.answered(addr, store) else { return };
+        self.outcome.replies += 1;
         if asked.store {
             self.outcome.stored += 1;
+            // It may have been given up as too slow.
+            self.frontier.set_storer(addr, Storer::Asked);
             return;
         }
         let config = ctx.config;
@@ -187,8 +206,14 @@ impl<A: Addr> Walk<A> {
         k: usize,
     ) {
         let Some(asked) = self.answered(addr, store) else { return };
-        self.frontier.mark(addr, State::Failed);
-        if (asked.store || self.goal.is_direct()) && self.outcome.refusals.len() < 2 * k {
+        self.outcome.errors += 1;
+        if asked.store {
+            self.frontier.set_storer(addr, Storer::Unwilling);
+            self.decided += u32::from(is_decision(error.code));
+        } else {
+            self.frontier.mark(addr, State::Failed);
+        }
+        if (asked.store || self.goal.is_direct()) && self.outcome.refusals.len() < MAX_STORES * k {
             self.outcome.refusals.push(Refusal { node: from, code: error.code });
         }
     }
@@ -200,6 +225,7 @@ impl<A: Addr> Walk<A> {
         let Some(asked) = self.asked.iter_mut().find(stalls) else { return };
         asked.stalled = true;
         if store {
+            self.frontier.set_storer(addr, Storer::Unwilling);
             return;
         }
         if self.frontier.at(addr).is_some() {
@@ -220,7 +246,9 @@ impl<A: Addr> Walk<A> {
         };
         self.asked.swap_remove(at);
         self.outcome.timeouts += u32::from(timeout);
-        if !store {
+        if store {
+            self.frontier.set_storer(addr, Storer::Unwilling);
+        } else {
             self.frontier.mark(addr, State::Failed);
         }
     }
@@ -257,10 +285,13 @@ impl<A: Addr> Walk<A> {
             .map(|candidate| NodeInfo { id: candidate.id, addr: candidate.addr.socket_addr() })
             .collect();
         outcome.duration = now.since(self.started);
-        if outcome.queries == 0 && outcome.ended == Ended::Completed {
-            outcome.ended = Ended::NoContacts;
-        } else if outcome.replies == 0 && outcome.ended == Ended::Completed {
-            outcome.ended = Ended::NoAnswer;
+        if outcome.ended == Ended::Completed {
+            outcome.ended = match (outcome.queries, outcome.replies, outcome.errors) {
+                (0, _, _) => Ended::NoContacts,
+                (_, 0, 0) => Ended::NoAnswer,
+                (_, 0, _) => Ended::OnlyErrors,
+                _ => Ended::Completed,
+            };
         }
         self.harvest.finish(&mut outcome);
         outcome
@@ -310,12 +341,9 @@ impl<A: Addr> Walk<A> {
         self.in_flight() < self.width(config) && self.asked.len() < max_asked(config)
     }
 
-    /// Nodes that have decided about the store: done, or refused for what the item is. A refusal of
-    /// the token, or by a busy node, is no decision: the next nearest node takes its place.
+    /// Nodes that have decided about the store: done, or refused for what the item is.
     fn settled(&self) -> usize {
-        let decided =
-            |refusal: &&Refusal| !matches!(refusal.code, code::GENERIC..=code::METHOD_UNKNOWN | 0);
-        self.outcome.stored as usize + self.outcome.refusals.iter().filter(decided).count()
+        (self.outcome.stored + self.decided) as usize
     }
 
     /// Queries of the present stage that may be answered any moment.
@@ -327,6 +355,9 @@ impl<A: Addr> Walk<A> {
     fn take_next(&mut self, config: &Config) -> Option<(A, Option<NodeId>)> {
         match self.stage {
             Stage::Walking => {
+                if let Some(left) = &mut self.widening {
+                    *left = left.checked_sub(1)?;
+                }
                 if let Some((id, addr)) = self.frontier.next(config.k) {
                     self.frontier.mark(addr, State::Asked);
                     return Some((addr, Some(id)));
@@ -335,6 +366,8 @@ impl<A: Addr> Walk<A> {
             }
             Stage::Storing => {
                 let addr = self.stores.pop()?;
+                self.tried += 1;
+                self.frontier.set_storer(addr, Storer::Asked);
                 Some((addr, self.frontier.at(addr).map(|candidate| candidate.id)))
             }
             Stage::Finished => None,
@@ -344,7 +377,6 @@ impl<A: Addr> Walk<A> {
     /// Takes the query to this address off the list; `None` if there is none.
     fn answered(&mut self, addr: A, store: bool) -> Option<Asked<A>> {
         let at = self.asked.iter().position(|asked| asked.addr == addr && asked.store == store)?;
-        self.outcome.replies += 1;
         Some(self.asked.swap_remove(at))
     }
 
@@ -361,7 +393,7 @@ impl<A: Addr> Walk<A> {
     }
 
     fn has_converged(&mut self, now: Instant, stall: Duration, config: &Config) -> bool {
-        if self.goal.is_direct() && self.outcome.replies > 0 {
+        if self.goal.is_direct() && self.outcome.replies + self.outcome.errors > 0 {
             return true;
         }
         if let Goal::GetItem { .. } = self.goal
@@ -369,6 +401,9 @@ impl<A: Addr> Walk<A> {
         {
             // An immutable value is its own proof, so nobody can have a better one.
             return true;
+        }
+        if self.widening == Some(0) {
+            return self.in_flight() == 0;
         }
         let progress = self.frontier.progress(config.k);
         if progress.open > 0 {
@@ -388,7 +423,7 @@ impl<A: Addr> Walk<A> {
             }
             return false;
         }
-        self.asked.is_empty()
+        !self.asked.iter().any(|asked| !asked.store)
             || (self.outcome.replies > 0
                 && self.grace_over(now, PATIENCE_WHEN_FEW.max(stall * GRACE_WHEN_FEW)))
     }
@@ -398,12 +433,12 @@ impl<A: Addr> Walk<A> {
     }
 
     fn on_converged(&mut self, now: Instant, config: &Config) {
-        self.outcome.converged = Some(now.since(self.started));
+        self.outcome.converged.get_or_insert_with(|| now.since(self.started));
         self.grace = None;
         self.stage = if self.goal.stores() { Stage::Storing } else { Stage::Finished };
         if self.stage == Stage::Storing {
-            let with_token = self.frontier.closest().filter(|candidate| candidate.token.is_some());
-            self.stores = with_token.take(2 * config.k).map(|candidate| candidate.addr).collect();
+            let room = (MAX_STORES * config.k).saturating_sub(self.tried).min(2 * config.k);
+            self.stores = self.frontier.storers().take(room).collect();
             self.stores.reverse();
             // Answers to the walk no longer matter, and their addresses may be asked again.
             self.asked.retain(|asked| asked.store);
@@ -414,8 +449,37 @@ impl<A: Addr> Walk<A> {
         if self.can_ask(config) || self.in_flight() > 0 {
             return false;
         }
-        self.asked.is_empty() || self.grace_over(now, STORE_PATIENCE.max(stall * GRACE_WHEN_FEW))
+        let patience = STORE_PATIENCE.max(stall * GRACE_WHEN_FEW);
+        if !self.asked.is_empty() && !self.grace_over(now, patience) {
+            return false;
+        }
+        !self.widen(config)
     }
+
+    /// Too few nodes took it: walks on, for the tokens of nodes farther away. Whoever took it, and
+    /// nobody who did not, counts among the k nearest now. Every round asks at least one node more
+    /// for a token or to store. Returns whether there is one.
+    fn widen(&mut self, config: &Config) -> bool {
+        if self.settled() >= config.k || self.tried >= MAX_STORES * config.k {
+            return false;
+        }
+        self.frontier.forget_tokenless();
+        let left = self.widening.unwrap_or(MAX_WIDENING * config.k);
+        let askable = left > 0 && self.frontier.next(config.k).is_some();
+        if !askable && self.frontier.storers().next().is_none() {
+            return false;
+        }
+        self.widening = Some(left);
+        self.grace = None;
+        self.stage = Stage::Walking;
+        true
+    }
+}
+
+/// Whether a refusal decides about the store: it is for what the item is. A refusal of the token, or
+/// by a busy node, is no decision, and another node takes its place.
+const fn is_decision(error: i64) -> bool {
+    !matches!(error, code::GENERIC..=code::METHOD_UNKNOWN | 0)
 }
 
 /// Queries of one walk that may be unanswered, the stalled included: everybody in the frontier, each

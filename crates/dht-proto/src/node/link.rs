@@ -13,22 +13,32 @@ const JUMP_NEWS: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Link {
-    /// When the first query left since the last datagram came in.
+    /// When the first query left since the latest answer to one.
     unanswered_since: Option<Instant>,
     jump: Option<(Instant, Duration)>,
     pub(super) trouble: Option<Trouble>,
+    /// Whether anybody ever told us of a node whose address can be true.
+    pub(super) anybody_named: bool,
+    /// Whether there ever was a contact.
+    pub(super) had_contacts: bool,
 }
 
 impl Link {
     pub(super) const fn new() -> Self {
-        Self { unanswered_since: None, jump: None, trouble: None }
+        Self {
+            unanswered_since: None,
+            jump: None,
+            trouble: None,
+            anybody_named: false,
+            had_contacts: false,
+        }
     }
 
     pub(super) fn on_sent(&mut self, now: Instant) {
         self.unanswered_since.get_or_insert(now);
     }
 
-    pub(super) const fn on_received(&mut self) {
+    pub(super) const fn on_answered(&mut self) {
         self.unanswered_since = None;
     }
 
@@ -38,19 +48,14 @@ impl Link {
 
     /// Whether `now` lies so far behind the deadline that queries in flight are void. The deadline is
     /// not before the last input: what waited for its turn since then did not make us late.
-    pub(super) fn notice_jump(
-        &mut self,
-        now: Instant,
-        deadline: Option<Instant>,
-        in_flight: usize,
-    ) -> bool {
+    pub(super) fn notice_jump(&mut self, now: Instant, deadline: Option<Instant>) -> bool {
         let late = deadline.map_or(Duration::ZERO, |deadline| now.since(deadline));
         if late < JUMP {
             return false;
         }
         self.jump = Some((now, late));
         self.unanswered_since = None;
-        in_flight > 0
+        true
     }
 
     /// What the runtime reported, if it did.

@@ -13,18 +13,25 @@ use super::Node;
 /// Bucket refreshes at a time, so that a node that wakes up does not refresh everything at once.
 const MAX_REFRESHES: usize = 2;
 
-/// The first pause between lookups for our own id.
-const SETTLING_MIN: Duration = Duration::from_secs(15);
+/// The first pause between lookups for our own id: as long as a network takes in which everybody
+/// starts at once to know the first neighbours.
+const SETTLING_MIN: Duration = Duration::from_secs(2);
+/// The pause is at least this long once a lookup has left our neighbours as they were.
+const SETTLED_MIN: Duration = Duration::from_secs(15);
 
 /// When the next maintenance lookups are due.
 #[derive(Debug)]
 pub(super) struct Maintain {
     join_at: Instant,
     joining: bool,
+    /// When the latest join started.
+    joined_at: Instant,
     backoff: Duration,
-    /// Pause before the next lookup for our own id. A new node's neighbours are new themselves, or do
-    /// not know it yet, so it looks again soon, and then less and less often.
+    /// Pause before the next lookup for our own id, which gets longer and longer. See
+    /// [`settle`](Self::settle).
     settling: Duration,
+    /// A digest of who our neighbours were after the latest such lookup.
+    neighbours: u64,
     refreshes: usize,
 }
 
@@ -33,8 +40,10 @@ impl Maintain {
         Self {
             join_at: now,
             joining: false,
+            joined_at: Instant::ZERO,
             backoff: config.bootstrap_backoff_min,
             settling: SETTLING_MIN,
+            neighbours: 0,
             refreshes: 0,
         }
     }
@@ -44,7 +53,28 @@ impl Maintain {
         self.join_at = self.join_at.min(now);
     }
 
-    /// The same, if we know nobody and no attempt has failed: whoever names nodes to us cannot make
+    /// Time jumped, so the network may be another one now: join again, but not more often than after
+    /// failures, or whoever makes us stop and go makes us ask without pause.
+    pub(super) fn rejoin(&mut self, now: Instant) {
+        self.join_at = self.join_at.min(now.max(self.joined_at + self.backoff));
+    }
+
+    /// We moved to another id, and its neighbours know us as little as those of a new node.
+    pub(super) fn settle_anew(&mut self, now: Instant) {
+        self.settling = SETTLING_MIN;
+        self.hurry(now);
+    }
+
+    /// The pause after a lookup for our own id that left us with these neighbours: short while they
+    /// are new, because then others are new too and do not know us yet.
+    fn settle(&mut self, neighbours: u64) -> Duration {
+        let settled = core::mem::replace(&mut self.neighbours, neighbours) == neighbours;
+        let pause = if settled { self.settling.max(SETTLED_MIN) } else { self.settling };
+        self.settling = pause.saturating_mul(2);
+        pause
+    }
+
+    /// [`hurry`](Self::hurry), if we know nobody and no attempt has failed: whoever names nodes to us cannot make
     /// us ask without pause.
     pub(super) fn hurry_if_lost(&mut self, now: Instant, contacts: usize, config: &Config) {
         if contacts == 0 && self.backoff <= config.bootstrap_backoff_min {
@@ -102,6 +132,7 @@ impl<A: Addr> Node<A> {
             return;
         }
         self.maintain.joining = true;
+        self.maintain.joined_at = now;
         let target = self.table.own_id().target();
         self.start_walk(now, Goal::Maintenance(Maintenance::Join), None, target, None);
         // Without anybody to ask the lookup has ended already.
@@ -113,21 +144,27 @@ impl<A: Addr> Node<A> {
     fn on_join_ended(&mut self, now: Instant, answered: bool) {
         self.maintain.joining = false;
         self.review_restored(answered);
-        if answered {
-            self.role.on_joined(now);
-            if self.maintain.settling == SETTLING_MIN || self.table.is_hurried(&self.config) {
-                self.table.explore(now, &self.config);
-            }
+        if !answered {
+            return self.postpone(now);
         }
-        if answered && self.table.len() >= self.config.k {
-            self.maintain.backoff = self.config.bootstrap_backoff_min;
-            let pause = self.maintain.settling.min(self.config.self_lookup_interval);
-            self.maintain.settling = pause * 2;
-            let at = now + self.with_jitter(pause);
-            self.maintain.join_at = self.maintain.join_at.min(at);
-        } else {
-            self.postpone(now);
+        self.role.on_joined(now);
+        let first = self.maintain.settling == SETTLING_MIN;
+        if self.table.len() < self.config.k {
+            self.table.explore(now, &self.config);
+            return self.postpone(now);
         }
+        self.maintain.backoff = self.config.bootstrap_backoff_min;
+        if self.maintain.join_at <= now {
+            // Our id moved meanwhile: this lookup was for the old one and settled nothing.
+            return;
+        }
+        let neighbours = self.table.neighbourhood(self.config.k);
+        let pause = self.maintain.settle(neighbours).min(self.config.self_lookup_interval);
+        if first || (pause >= SETTLED_MIN && self.table.is_hurried(&self.config)) {
+            self.table.explore(now, &self.config);
+        }
+        let at = now + self.with_jitter(pause);
+        self.maintain.join_at = self.maintain.join_at.min(at);
     }
 
     /// Contacts of an earlier run are asked again after an attempt in vain: we may have started
@@ -152,5 +189,37 @@ impl<A: Addr> Node<A> {
     fn with_jitter(&mut self, duration: Duration) -> Duration {
         let tenth = u64::try_from(duration.as_micros() / 10).unwrap_or(u64::MAX);
         duration + Duration::from_micros(self.jitter.below(tenth))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jumps_of_the_clock_start_joins_but_not_faster_than_failures_do() {
+        let config = Config::default();
+        let start = Instant::from_secs(100);
+        let mut maintain = Maintain::new(&config, start);
+        maintain.joined_at = start;
+        maintain.join_at = Instant::FAR_FUTURE;
+        let jump = start + Duration::from_secs(30);
+        maintain.rejoin(jump);
+        assert_eq!(maintain.join_at, jump);
+        maintain.join_at = Instant::FAR_FUTURE;
+        maintain.backoff = config.bootstrap_backoff_max;
+        maintain.rejoin(jump);
+        assert_eq!(maintain.join_at, start + config.bootstrap_backoff_max);
+        maintain.rejoin(jump + config.bootstrap_backoff_max);
+        assert_eq!(maintain.join_at, start + config.bootstrap_backoff_max, "never later");
+    }
+
+    #[test]
+    fn new_neighbours_are_looked_at_again_soon_and_old_ones_less_and_less() {
+        let mut maintain = Maintain::new(&Config::default(), Instant::ZERO);
+        let pauses = [1, 2, 2, 2, 3].map(|neighbours| maintain.settle(neighbours).as_secs());
+        assert_eq!(pauses, [2, 4, 15, 30, 60]);
+        maintain.settle_anew(Instant::ZERO);
+        assert_eq!(maintain.settle(4).as_secs(), 2);
     }
 }

@@ -136,7 +136,10 @@ impl<A: Addr> Candidates<A> {
 
     /// Lists a candidate, if there is a place for it or somebody of lower standing to replace.
     pub(super) fn admit(&mut self, new: Candidate<A>, own: NodeId, config: &Config) -> bool {
-        if new.standing == Standing::Unsolicited && self.is_full_for_strangers(config) {
+        if new.standing == Standing::Unsolicited
+            && self.is_full_for_strangers(config)
+            && !self.displace_stranger(&new, own)
+        {
             return false;
         }
         let rival = match self.rival(&new, own, config) {
@@ -152,6 +155,23 @@ impl<A: Addr> Candidates<A> {
         }
         self.unsolicited += usize::from(new.standing == Standing::Unsolicited);
         self.list.push(new);
+        true
+    }
+
+    /// Makes room for a stranger in place of the one farthest from us, if that is farther. Whether it
+    /// did.
+    fn displace_stranger(&mut self, new: &Candidate<A>, own: NodeId) -> bool {
+        if self.list.iter().any(|old| old.clashes(new)) {
+            return false;
+        }
+        let distance = |candidate: &Candidate<A>| candidate.id.map(|id| id.distance(own.target()));
+        let strangers =
+            self.list.iter().enumerate().filter(|(_, old)| old.standing == Standing::Unsolicited);
+        let farthest = strangers.max_by_key(|(_, old)| distance(old));
+        let Some((i, _)) = farthest.filter(|(_, old)| distance(new) < distance(old)) else {
+            return false;
+        };
+        self.remove_at(i);
         true
     }
 

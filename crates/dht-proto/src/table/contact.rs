@@ -18,6 +18,9 @@ const QUESTIONABLE_FAILS: u8 = 2;
 const VALID_ID: u8 = 1;
 /// A query of the contact took the place of one ping since the contact's last answer.
 const EXTENDED: u8 = 2;
+/// The contact asked us shortly before it first answered, and may have done so through the hole that
+/// its own query made in its firewall: others may not reach it.
+const DOUBTFUL: u8 = 4;
 
 const TICKS_PER_SEC: u32 = 10;
 
@@ -147,8 +150,17 @@ impl<A: Addr> Contact<A> {
         self.heard
     }
 
+    /// It may be reachable for us only: it is asked again when [`Config::verify_delay`] has passed
+    /// in silence.
+    pub(super) fn doubt(&mut self) {
+        self.flags |= DOUBTFUL;
+    }
+
     /// The contact answered.
-    pub(super) fn replied(&mut self, now: Ticks, rtt: u16) {
+    pub(super) fn replied(&mut self, now: Ticks, rtt: u16, config: &Config) {
+        if now >= self.heard.saturating_add(period(config.verify_delay)) {
+            self.flags &= !DOUBTFUL;
+        }
         self.heard = now;
         self.asked = 0;
         self.fails = 0;
@@ -180,7 +192,9 @@ impl<A: Addr> Contact<A> {
     /// A query was not answered.
     pub(super) fn failed(&mut self, now: Ticks) {
         self.asked(now);
-        self.fails = self.fails.saturating_add(1);
+        // Silence of a doubtful one is no lost datagram: it is not handed out any more.
+        let least = if self.flags & DOUBTFUL == 0 { 1 } else { QUESTIONABLE_FAILS };
+        self.fails = self.fails.saturating_add(1).max(least);
     }
 
     fn asked_at(&self) -> Ticks {
@@ -190,7 +204,9 @@ impl<A: Addr> Contact<A> {
     /// When the table should ping the contact.
     pub(super) fn due(&self, config: &Config) -> Ticks {
         if self.asked == 0 {
-            return self.heard.saturating_add(period(config.ping_after));
+            let doubtful = self.flags & DOUBTFUL != 0;
+            let pause = if doubtful { config.verify_delay } else { config.ping_after };
+            return self.heard.saturating_add(period(pause.min(config.ping_after)));
         }
         let asked_at = self.asked_at();
         asked_at.saturating_add(BACKOFF << self.fails.min(MAX_BACKOFF_SHIFT))

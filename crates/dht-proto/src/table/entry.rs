@@ -39,7 +39,7 @@ impl<A: Addr> Table<A> {
             // An echo of our own id comes from a reflector.
             return Verdict::Refused;
         }
-        self.candidates.remove(&compact);
+        let candidate = self.candidates.remove(&compact);
         if let Ok(i) = self.search(id) {
             // One of the two is lying, or the node has moved; who answers is believed.
             if self.contacts.get(i).is_some_and(|contact| contact.fails() == 0) {
@@ -47,7 +47,13 @@ impl<A: Addr> Table<A> {
             }
             self.drop_at(i, config);
         }
-        let newcomer = Contact::new(now, id, addr, millis(rtt));
+        let mut newcomer = Contact::new(now, id, addr, millis(rtt));
+        let asked_us = candidate.filter(|candidate| candidate.standing == Standing::Unsolicited);
+        if asked_us.is_some_and(|c| now < c.heard.saturating_add(period(config.verify_delay)))
+            && !is_local(addr)
+        {
+            newcomer.doubt();
+        }
         self.enter(now, newcomer, config)
     }
 
@@ -55,15 +61,20 @@ impl<A: Addr> Table<A> {
     pub fn heard_query(&mut self, now: Instant, id: NodeId, addr: A, config: &Config) {
         let now = ticks(now);
         let compact = addr.compact();
-        if let Ok(i) = self.search(id) {
-            if let Some(contact) = self.contacts.get_mut(i)
-                && *contact.compact() == compact
-            {
-                contact.queried(now);
+        let place = match self.search(id) {
+            Ok(i) => {
+                if let Some(contact) = self.contacts.get_mut(i)
+                    && *contact.compact() == compact
+                {
+                    contact.queried(now);
+                }
+                return;
             }
-            return;
-        }
-        if self.candidates.is_full_for_strangers(config) {
+            Err(place) => place,
+        };
+        // Lookups for what we should store end among our k nearest, so they are found out at once.
+        let is_near = place < config.k;
+        if !is_near && self.candidates.is_full_for_strangers(config) {
             return;
         }
         let bucket = bucket::index(self.own, id);
@@ -72,9 +83,8 @@ impl<A: Addr> Table<A> {
         }
         // Its query left a hole in its own firewall through which our ping would come; a node
         // that can be reached still can when the hole has closed. No firewall stands between us and
-        // a neighbour, and who knows hardly anybody cannot be choosy.
-        let trusting = is_local(addr) || self.contacts.len() < config.k;
-        let delay = if trusting { 0 } else { period(config.verify_delay) };
+        // a local network, and one of the nearest is asked now and once more.
+        let delay = if is_local(addr) || is_near { 0 } else { period(config.verify_delay) };
         let due = now.saturating_add(delay);
         let stranger = Candidate::unverified(now, Some(id), addr, Standing::Unsolicited, due);
         self.suggest(stranger, config);
@@ -163,7 +173,7 @@ impl<A: Addr> Table<A> {
     fn answered(&mut self, now: Ticks, i: usize, id: NodeId, rtt: u16, config: &Config) -> Verdict {
         match self.contacts.get_mut(i) {
             Some(contact) if contact.id() == id => {
-                contact.replied(now, rtt);
+                contact.replied(now, rtt, config);
                 Verdict::Updated
             }
             _ => {

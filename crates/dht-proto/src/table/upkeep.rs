@@ -1,7 +1,7 @@
 //! What the table wants done: pings and refreshes.
 
 use super::bucket::{self, BUCKETS};
-use super::candidates::{Candidate, Candidates, Standing};
+use super::candidates::{Candidates, Standing};
 use super::contact::{Contact, NEVER, Ticks, instant, period, same_ip, ticks};
 use super::{GROWTH, HURRIED_PING_INTERVAL, Limits, Table, is_local};
 use core::time::Duration;
@@ -25,7 +25,7 @@ impl<A: Addr> Table<A> {
         }
         let tick = ticks(now);
         self.forget_candidates(tick, config);
-        let urgent = self.urgent_candidates(config).map(|c| (c.due, c.compact)).min();
+        let urgent = self.urgent_candidate(tick, config);
         let contact = self.contacts.iter().enumerate().map(|(i, c)| (c.due(config), i)).min();
         let candidate = self.candidates.iter().map(|c| (c.due, c.compact)).min();
         let urgent_at = self.ping_time(urgent.map(|(due, _)| due), hurried_pause(config));
@@ -163,14 +163,20 @@ impl<A: Addr> Table<A> {
         self.last_ping.map_or(due, |last| due.max(last + pause))
     }
 
-    fn urgent_candidates(&self, config: &Config) -> impl Iterator<Item = &Candidate<A>> {
+    /// The candidate that the table needs most, and when it is due: of those due, one that would be
+    /// among our k nearest first.
+    fn urgent_candidate(&self, now: Ticks, config: &Config) -> Option<(Ticks, A::Compact)> {
         let everybody = self.is_hurried(config);
         let own = self.own.target();
         let reach =
             self.contacts.get(config.k.saturating_sub(1)).map(|contact| contact.id().distance(own));
-        self.candidates.iter().filter(move |candidate| {
-            everybody || candidate.id.is_some_and(|id| Some(id.distance(own)) < reach)
-        })
+        let is_near = |id: NodeId| reach.is_none_or(|reach| id.distance(own) < reach);
+        let rated = self.candidates.iter().filter_map(|candidate| {
+            let near = candidate.id.is_some_and(is_near);
+            let rank = (candidate.due > now, !near, candidate.due, candidate.compact);
+            (everybody || near).then_some(rank)
+        });
+        rated.min().map(|(_, _, due, compact)| (due, compact))
     }
 
     /// Forgets candidates that waited too long or would find no place any more.

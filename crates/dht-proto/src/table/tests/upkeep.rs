@@ -329,3 +329,68 @@ fn neighbours_are_verified_before_others() {
     assert!((0..5).all(|n| near.contains(&SocketAddrV4::nth(600 + n))), "{near:?}");
     assert!(near.len() <= 6, "the others wait their turn: {near:?}");
 }
+
+/// A stranger that would be one of our k nearest is asked at once, not when the hole in its firewall
+/// has closed; but then it is asked again after that, and one silence is enough.
+#[test]
+fn a_near_stranger_is_verified_at_once_and_doubted() {
+    let config = plain();
+    for silent in [false, true] {
+        let mut table = Table::<SocketAddrV4>::new(id(&[]));
+        for n in 0..8 {
+            let _ = table.replied(T0, id(&[0x40, n as u8]), Nth::nth(n), RTT, &config);
+        }
+        let (far, near) = (id(&[0x80]), id(&[0x20]));
+        let addr = SocketAddrV4::nth(50);
+        table.heard_query(T0, far, Nth::nth(51), &config);
+        assert_eq!(table.next_ping(T0, &config), None, "the far one waits");
+        table.heard_query(T0, near, addr, &config);
+        assert_eq!(table.next_ping(T0, &config), Some((Some(near), addr)));
+        assert_eq!(table.replied(T0, near, addr, RTT, &config), Verdict::Added);
+        table.check_invariants(&config);
+        assert!(table.get(near).is_some_and(Contact::is_good), "handed out from now on");
+        // Whatever it answers while its own query may have let us in proves nothing.
+        let soon = T0 + Duration::from_secs(5);
+        let _ = table.replied(soon, near, addr, RTT, &config);
+        let later = soon + config.verify_delay;
+        let mut pinged = Vec::new();
+        let mut now = T0;
+        while now <= later + Duration::from_secs(20) {
+            pinged.extend(table.next_ping(now, &config).filter(|ping| ping.0 == Some(near)));
+            now = now + Duration::from_secs(1);
+        }
+        assert_eq!(pinged, [(Some(near), addr)], "asked again, once");
+        if silent {
+            table.failed(now, Some(near), addr, false, &config);
+            assert!(!table.get(near).is_some_and(Contact::is_good), "not handed out any more");
+        } else {
+            let _ = table.replied(now, near, addr, RTT, &config);
+            table.failed(now, Some(near), addr, false, &config);
+            assert!(table.get(near).is_some_and(Contact::is_good), "a contact like others now");
+        }
+        table.check_invariants(&config);
+    }
+}
+
+/// However many strangers wait, one of our k nearest finds a place, and its turn comes first.
+#[test]
+fn near_strangers_take_the_places_of_far_ones() {
+    let config = plain();
+    let mut table = Table::<SocketAddrV4>::new(id(&[]));
+    for n in 0..8 {
+        let _ = table.replied(T0, id(&[0x40, n as u8]), Nth::nth(n), RTT, &config);
+    }
+    for n in 0..100 {
+        table.heard_query(T0, id(&[0x80, n as u8]), Nth::nth(100 + n), &config);
+    }
+    assert_eq!(table.candidates_len(), config.max_candidates / 2);
+    let near = id(&[0x20]);
+    table.heard_query(T0, near, Nth::nth(50), &config);
+    assert_eq!(table.candidates_len(), config.max_candidates / 2);
+    table.check_invariants(&config);
+    let later = T0 + config.verify_delay;
+    assert_eq!(table.next_ping(later, &config).and_then(|ping| ping.0), Some(near));
+    table.heard_query(T0, id(&[0x81]), Nth::nth(51), &config);
+    let listed: Vec<_> = table.unverified().filter_map(|(id, _)| id).collect();
+    assert!(listed.contains(&near) && !listed.contains(&id(&[0x81])), "far ones displace nobody");
+}
