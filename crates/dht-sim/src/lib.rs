@@ -10,6 +10,7 @@
 //! | [`world`] | hosts, virtual time, what users do |
 //! | [`population`] | a network in equilibrium, to start from |
 //! | [`oracle`] | who is truly closest |
+//! | [`profile`] | what an internet is like, under a name |
 //! | [`net`] | what becomes of a datagram between two hosts |
 //! | [`host`] | adversaries and other makes, as ordinary hosts |
 //! | [`check`] | what checkers see |
@@ -29,15 +30,18 @@
 pub mod address;
 pub mod check;
 pub mod choices;
+mod curve;
 pub mod host;
 pub mod net;
 pub mod oracle;
 mod packets;
 pub mod population;
+pub mod profile;
 pub mod queue;
 pub mod trace;
 pub mod world;
 
 pub use address::Range;
 pub use choices::{About, Choices, Ratio};
+pub use profile::Profile;
 pub use world::{Datagram, HostId, Setup, World};

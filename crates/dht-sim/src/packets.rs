@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::net::Damage;
+
 /// Where a datagram waits: an index into [`Packets`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PacketId(u32);
@@ -33,6 +35,12 @@ impl Packets {
         }
         self.places.push(Packet { from, to, bytes: bytes.to_vec() });
         PacketId(self.places.len() as u32 - 1)
+    }
+
+    pub(crate) fn damage(&mut self, id: PacketId, damage: Damage) {
+        if let Some(packet) = self.places.get_mut(id.0 as usize) {
+            damage.apply(&mut packet.bytes);
+        }
     }
 
     /// Takes a datagram out; give its buffer back with [`Packets::recycle`].

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use dht_proto::time::Instant;
 use dht_proto::{Dht, MAX_DATAGRAM};
 
+use super::book::At;
 use super::{Datagram, HostId, What, World};
 use crate::check::{Checker, Happening, Violation};
 use crate::choices::{About, Ratio};
 use crate::host::{Body, Stage};
+use crate::net::Damage;
 use crate::packets::PacketId;
 use crate::trace::{Record, Verb};
 
@@ -25,17 +27,40 @@ impl World {
         bytes: &[u8],
     ) {
         self.traffic.sent += 1;
+        let outside = match sender {
+            Some(host) => self.net.outgoing(self.now, host, from, to),
+            None => Some(from),
+        };
+        let Some(from) = outside else {
+            self.lose(from, to);
+            return;
+        };
         self.trace.add(&Record { at: self.now, verb: Verb::Sent, from, to, bytes });
         self.check(&Happening::Carried { from, to, bytes });
-        let receiver = self.book.host(to);
+        let receiver = self.receiver(to);
         let fates = self.net.carry(self.now, sender, receiver, bytes.len(), &mut self.choices);
         if fates.iter().all(Option::is_none) {
-            self.traffic.lost += 1;
-            self.trace.add(&Record { at: self.now, verb: Verb::Lost, from, to, bytes: &[] });
+            self.lose(from, to);
         }
         for delivery in fates.into_iter().flatten() {
             let packet = self.packets.insert(from, to, bytes);
+            if delivery.damage != Damage::None {
+                self.packets.damage(packet, delivery.damage);
+            }
             self.queue.push(self.now + delivery.after, What::Arrival(packet));
+        }
+    }
+
+    fn lose(&mut self, from: SocketAddr, to: SocketAddr) {
+        self.traffic.lost += 1;
+        self.trace.add(&Record { at: self.now, verb: Verb::Lost, from, to, bytes: &[] });
+    }
+
+    /// The host that a datagram to this address reaches, if whatever stands before it lets it in.
+    fn receiver(&self, to: SocketAddr) -> Option<HostId> {
+        match self.book.find(to)? {
+            At::Host(host) | At::Guard(host) => Some(host),
+            At::Site(site) => self.net.member(site, to.port()),
         }
     }
 
@@ -48,13 +73,17 @@ impl World {
 
     fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let now = self.now;
-        let Some(host) = self.book.host(to) else {
+        let Some(at) = self.book.find(to) else {
             if self.max_outside > self.outside.len() && !self.book.is_ours(to) {
                 self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes });
                 self.outside.push_back(Datagram { from, to, bytes: bytes.to_vec() });
             } else {
                 self.nobody_at(from, to);
             }
+            return;
+        };
+        let Some((host, to)) = self.let_in(at, from, to) else {
+            self.nobody_at(from, to);
             return;
         };
         let Some(entry) = self.hosts.get_mut(host.index()) else { return };
@@ -84,6 +113,17 @@ impl World {
         }
         self.buf = Some(buf);
         self.drive(host);
+    }
+
+    /// The host that a datagram is for and its own address, if whatever stands before it lets it in.
+    #[inline]
+    fn let_in(&mut self, at: At, from: SocketAddr, to: SocketAddr) -> Option<(HostId, SocketAddr)> {
+        let host = match at {
+            At::Host(host) => return Some((host, to)),
+            At::Guard(host) => host,
+            At::Site(site) => self.net.member(site, to.port())?,
+        };
+        Some((host, self.net.incoming(self.now, host, from, to)?))
     }
 
     fn nobody_at(&mut self, from: SocketAddr, to: SocketAddr) {

@@ -1,0 +1,97 @@
+//! What hosts are behind.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use dht_proto::Networks;
+use dht_proto::addr::Family;
+use dht_proto::config::{Config, Mode};
+
+use super::{HostId, World};
+use crate::profile::Nat;
+
+/// How a host takes part, as far as its access link decides it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "it says that it is read-only, or nothing")]
+pub enum Access {
+    /// As its configuration says.
+    Open,
+    /// It knows that nobody reaches it and is a client (BEP 43).
+    ReadOnly,
+}
+
+impl World {
+    /// Puts a host behind what the profile draws for it.
+    pub fn draw_access(&mut self, host: HostId) -> Access {
+        let (nat, is_read_only) = self.net.draw_nat(&mut self.choices);
+        if let Some(nat) = nat {
+            self.put_behind(host, &nat);
+        }
+        if is_read_only { Access::ReadOnly } else { Access::Open }
+    }
+
+    /// Puts a host behind a NAT or firewall that knows nothing of it yet. One that hosts share takes
+    /// the next free address for itself once for all of them; if none is left the host gets one of
+    /// its own.
+    pub fn put_behind(&mut self, host: HostId, nat: &Nat) {
+        let addrs = self.addrs(host);
+        let shares = nat.mapping.is_some() && nat.sharing > 1 && addrs.v4.is_some();
+        let site = if shares { self.site_for(nat) } else { None };
+        self.net.guard(host, addrs, nat, site);
+        self.book.enter(host, &addrs, true);
+    }
+
+    /// Takes away whatever stands before a host.
+    pub fn expose(&mut self, host: HostId) {
+        let addrs = self.addrs(host);
+        self.net.expose(host);
+        self.book.enter(host, &addrs, false);
+    }
+
+    fn site_for(&mut self, nat: &Nat) -> Option<u32> {
+        if let Some(site) = self.net.site_with_room(nat) {
+            return Some(site);
+        }
+        let number = self.book.next_number()?;
+        let IpAddr::V4(external) = self.book.plan().v4(number).ip() else { return None };
+        let site = self.net.add_site(nat, external);
+        self.book.enter_site(number, site);
+        Some(site)
+    }
+
+    /// The address under which others see a host.
+    #[must_use]
+    pub fn external(&self, host: HostId, family: Family) -> Option<IpAddr> {
+        self.net.external(host, &self.addrs(host), family)
+    }
+
+    /// Addresses that nobody had yet.
+    #[must_use]
+    pub const fn addresses_left(&self) -> u64 {
+        self.book.left()
+    }
+
+    /// The same configuration for a client; made once for nodes that share theirs.
+    pub(crate) fn read_only(&mut self, config: &Arc<Config>) -> Arc<Config> {
+        match &self.read_only {
+            Some((from, made)) if Arc::ptr_eq(from, config) => made.clone(),
+            Some(_) | None => {
+                let mut client = Config::clone(config);
+                client.mode = Mode::Client;
+                let made = Arc::new(client);
+                self.read_only = Some((config.clone(), made.clone()));
+                made
+            }
+        }
+    }
+
+    /// The networks that a host has addresses in.
+    pub(crate) fn networks(&self, host: HostId) -> Networks {
+        let addrs = self.addrs(host);
+        match (addrs.v4.is_some(), addrs.v6.is_some()) {
+            (true, true) => Networks::Both,
+            (false, true) => Networks::V6,
+            (_, false) => Networks::V4,
+        }
+    }
+}
