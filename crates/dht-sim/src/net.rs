@@ -46,6 +46,8 @@ const BAD: u8 = 2;
 const CLOGGED: u8 = 4;
 /// A middlebox stands before the host.
 const GUARDED: u8 = 8;
+/// Its nodes are clients.
+const READ_ONLY: u8 = 16;
 /// What asks for more than a delay.
 const SPECIAL: u8 = BURSTY | CLOGGED;
 
@@ -455,6 +457,16 @@ impl Network {
     #[must_use]
     pub fn nat(&self, host: HostId) -> Option<&Nat> {
         self.middlebox(host).map(Middlebox::nat)
+    }
+
+    /// Whether a host's nodes know that nobody reaches them.
+    #[must_use]
+    pub fn is_read_only(&self, host: HostId) -> bool {
+        self.links.get(host.index()).is_some_and(|link| link.flags & READ_ONLY != 0)
+    }
+
+    pub(crate) fn set_read_only(&mut self, host: HostId, is_read_only: bool) {
+        self.set_flag(host, READ_ONLY, is_read_only);
     }
 
     /// Whether strangers reach a host.

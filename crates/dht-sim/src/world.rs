@@ -26,7 +26,6 @@ mod access;
 mod book;
 mod drive;
 
-pub use access::Access;
 use book::Book;
 
 /// A host of a world: they are numbered in the order in which they were added.
@@ -209,10 +208,8 @@ impl World {
     ) -> HostId {
         let seed = self.choices.node_seed(self.hosts.len() as u64);
         let host = self.add_nobody(addrs);
-        let config = match self.draw_access(host) {
-            Access::Open => config.clone(),
-            Access::ReadOnly => self.read_only(config),
-        };
+        self.draw_access(host);
+        let config = self.config_for(host, config);
         self.install(host, Dht::new(config, networks, &seed, self.now));
         host
     }
@@ -306,11 +303,12 @@ impl World {
         life: u32,
     ) {
         let seed = self.choices.node_seed(u64::from(life) << 32 | u64::from(host.0));
+        let config = self.config_for(host, config);
         let Some(entry) = self.hosts.get_mut(host.index()) else { return };
         let local = entry.clock.local(self.now);
         let dht = match snapshot {
-            Some(snapshot) => Dht::restore(config.clone(), networks, &seed, local, snapshot),
-            None => Dht::new(config.clone(), networks, &seed, local),
+            Some(snapshot) => Dht::restore(config, networks, &seed, local, snapshot),
+            None => Dht::new(config, networks, &seed, local),
         };
         self.install(host, dht);
     }

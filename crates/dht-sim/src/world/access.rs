@@ -6,28 +6,20 @@ use std::sync::Arc;
 use dht_proto::Networks;
 use dht_proto::addr::Family;
 use dht_proto::config::{Config, Mode};
+use dht_proto::time::Instant;
 
 use super::{HostId, World};
 use crate::profile::Nat;
 
-/// How a host takes part, as far as its access link decides it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "it says that it is read-only, or nothing")]
-pub enum Access {
-    /// As its configuration says.
-    Open,
-    /// It knows that nobody reaches it and is a client (BEP 43).
-    ReadOnly,
-}
-
 impl World {
-    /// Puts a host behind what the profile draws for it.
-    pub fn draw_access(&mut self, host: HostId) -> Access {
+    /// Puts a host behind what the profile draws for it, and has its nodes be clients (BEP 43) if they
+    /// know that nobody reaches them.
+    pub fn draw_access(&mut self, host: HostId) {
         let (nat, is_read_only) = self.net.draw_nat(&mut self.choices);
         if let Some(nat) = nat {
             self.put_behind(host, &nat);
         }
-        if is_read_only { Access::ReadOnly } else { Access::Open }
+        self.net.set_read_only(host, is_read_only);
     }
 
     /// Puts a host behind a NAT or firewall that knows nothing of it yet. One that hosts share takes
@@ -72,7 +64,7 @@ impl World {
     }
 
     /// The same configuration for a client; made once for nodes that share theirs.
-    pub(crate) fn read_only(&mut self, config: &Arc<Config>) -> Arc<Config> {
+    fn read_only(&mut self, config: &Arc<Config>) -> Arc<Config> {
         match &self.read_only {
             Some((from, made)) if Arc::ptr_eq(from, config) => made.clone(),
             Some(_) | None => {
@@ -83,6 +75,17 @@ impl World {
                 made
             }
         }
+    }
+
+    /// A node's configuration at a host, which may know that nobody reaches it.
+    pub(crate) fn config_for(&mut self, host: HostId, config: &Arc<Config>) -> Arc<Config> {
+        if self.net.is_read_only(host) { self.read_only(config) } else { config.clone() }
+    }
+
+    /// The time on a host's clock.
+    #[must_use]
+    pub fn local_time(&self, host: HostId) -> Instant {
+        self.hosts.get(host.index()).map_or(self.now, |entry| entry.clock.local(self.now))
     }
 
     /// The networks that a host has addresses in.
