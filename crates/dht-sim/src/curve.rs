@@ -88,8 +88,9 @@ impl Quantiles {
         Self { edges: edges.map(|z| narrow(median * exp(sigma * z))).collect() }
     }
 
-    /// Of the Gamma distribution with this shape and scale 1, in units of 2^-20.
-    pub(crate) fn gamma(shape: f64) -> Self {
+    /// Of the Gamma distribution with this shape and scale 1, in units of 2^-20; and the value of the
+    /// Gamma function at `shape`.
+    pub(crate) fn gamma(shape: f64) -> (Self, f64) {
         const STEPS: u32 = 16_384;
         let width = 40.0 / f64::from(STEPS);
         let mut sums = Vec::with_capacity(STEPS as usize + 1);
@@ -115,7 +116,7 @@ impl Quantiles {
             let t = (f64::from(step as u32) + within) * width;
             edges.push(narrow(t * f64::from(1_u32 << 20)));
         }
-        Self { edges }
+        (Self { edges }, sum)
     }
 
     /// The value that a share of `draw / 2^16` of all values undercut.
@@ -185,7 +186,8 @@ mod tests {
             assert!((value / (1_000_000.0 * z.exp()) - 1.0).abs() < 0.01, "{share}: {value}");
         }
         // With shape 1 it is the exponential distribution.
-        let table = Quantiles::gamma(1.0);
+        let (table, one) = Quantiles::gamma(1.0);
+        assert!((one - 1.0).abs() < 1e-4 && (Quantiles::gamma(3.5).1 - 3.323_351).abs() < 1e-3);
         for share in [0.1_f64, 0.5, 0.9, 0.99] {
             let value = f64::from(table.at(round(share * 65_536.0) as u16)) / 1_048_576.0;
             assert!((value / -(1.0 - share).ln() - 1.0).abs() < 0.01, "{share}: {value}");

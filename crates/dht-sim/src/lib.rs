@@ -9,6 +9,8 @@
 //! | [`choices`] | where every choice comes from: a seed, a fuzzer's bytes, or all of them in turn |
 //! | [`world`] | hosts, virtual time, what users do |
 //! | [`population`] | a network in equilibrium, to start from |
+//! | [`churn`] | who comes and goes |
+//! | [`faults`] | what can go wrong with a host or between hosts, and how it is mended |
 //! | [`oracle`] | who is truly closest |
 //! | [`profile`] | what an internet is like, under a name |
 //! | [`net`] | what becomes of a datagram between two hosts |
@@ -30,7 +32,9 @@
 pub mod address;
 pub mod check;
 pub mod choices;
+pub mod churn;
 mod curve;
+pub mod faults;
 pub mod host;
 pub mod net;
 pub mod oracle;

@@ -111,6 +111,8 @@ impl Map {
 #[derive(Debug)]
 pub struct Network {
     profile: Profile,
+    /// The same as it was at first.
+    made_with: Profile,
     map: Option<Map>,
     lottery: Lottery,
     links: Vec<Link>,
@@ -131,6 +133,7 @@ impl Network {
         Self {
             map: profile.geography.as_ref().map(Map::new),
             lottery: Lottery::new(&profile),
+            made_with: profile.clone(),
             profile,
             links: Vec::new(),
             boxes: Vec::new(),
@@ -379,6 +382,12 @@ impl Network {
         for (host, _) in core::mem::take(&mut self.clogs) {
             self.set_flag(host, CLOGGED, false);
         }
+    }
+
+    /// Damages single datagrams as the profile that the network was made with does.
+    pub fn calm(&mut self) {
+        let made_with = self.made_with.clone();
+        self.set_damage(&made_with);
     }
 
     /// Damages single datagrams from now on as another profile does; delays stay.

@@ -590,3 +590,6 @@ impl World {
         self.shuffles_polls = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

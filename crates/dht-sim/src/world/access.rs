@@ -9,6 +9,7 @@ use dht_proto::config::{Config, Mode};
 use dht_proto::time::Instant;
 
 use super::{HostId, World};
+use crate::host::Clock;
 use crate::profile::Nat;
 
 impl World {
@@ -86,6 +87,12 @@ impl World {
     #[must_use]
     pub fn local_time(&self, host: HostId) -> Instant {
         self.hosts.get(host.index()).map_or(self.now, |entry| entry.clock.local(self.now))
+    }
+
+    /// A host's clock.
+    #[must_use]
+    pub fn clock(&self, host: HostId) -> Clock {
+        self.hosts.get(host.index()).map_or_else(Clock::default, |entry| entry.clock)
     }
 
     /// The networks that a host has addresses in.
