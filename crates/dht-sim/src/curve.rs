@@ -91,29 +91,29 @@ impl Quantiles {
     /// Of the Gamma distribution with this shape and scale 1, in units of 2^-20; and the value of the
     /// Gamma function at `shape`.
     pub(crate) fn gamma(shape: f64) -> (Self, f64) {
-        const STEPS: u32 = 16_384;
-        let width = 40.0 / f64::from(STEPS);
-        let mut sums = Vec::with_capacity(STEPS as usize + 1);
+        const PIECES: u32 = 16_384;
+        let width = 40.0 / f64::from(PIECES);
+        let mut totals = Vec::with_capacity(PIECES as usize + 1);
         // The first step in closed form: the density may be infinite at 0.
         let mut sum = pow(width, shape) / shape;
-        sums.extend([0.0, sum]);
-        for i in 1..STEPS {
+        totals.extend([0.0, sum]);
+        for i in 1..PIECES {
             let t = (f64::from(i) + 0.5) * width;
             sum += exp((shape - 1.0) * ln(t) - t) * width;
-            sums.push(sum);
+            totals.push(sum);
         }
         let mut edges = Vec::with_capacity(CELLS + 1);
-        let mut step = 0;
+        let mut piece = 0;
         let mut from = 0.0;
         for i in 0..=CELLS as u32 {
-            let share = (f64::from(i) / f64::from(1_u32 << CELL_BITS)).min(1.0 - END);
-            let goal = share * sum;
-            while let Some(next) = sums.get(step + 1).filter(|next| **next < goal) {
-                (step, from) = (step + 1, *next);
+            let part = (f64::from(i) / f64::from(1_u32 << CELL_BITS)).min(1.0 - END);
+            let goal = part * sum;
+            while let Some(next) = totals.get(piece + 1).filter(|next| **next < goal) {
+                (piece, from) = (piece + 1, *next);
             }
-            let to = sums.get(step + 1).copied().unwrap_or(sum);
-            let within = if to > from { (goal - from) / (to - from) } else { 0.0 };
-            let t = (f64::from(step as u32) + within) * width;
+            let until = totals.get(piece + 1).copied().unwrap_or(sum);
+            let within = if until > from { (goal - from) / (until - from) } else { 0.0 };
+            let t = (f64::from(piece as u32) + within) * width;
             edges.push(narrow(t * f64::from(1_u32 << 20)));
         }
         (Self { edges }, sum)

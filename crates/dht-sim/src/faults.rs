@@ -149,7 +149,7 @@ impl Fault {
             Kind::Amnesia => Self::Crash { host, keeps_snapshot: false },
             Kind::Suspend => Self::Suspend { host },
             Kind::Drift => {
-                let ppm = choices.below(About::Fault, 1_001) as i32 - 500;
+                let ppm = choices.below(About::Fault, 1_001).cast_signed() - 500;
                 Self::Clock { host, ppm, ahead: Duration::ZERO }
             }
             Kind::Jump => {

@@ -107,7 +107,8 @@ impl Clock {
     /// then on.
     #[must_use]
     pub fn changed(self, now: Instant, ppm: i32, ahead: core::time::Duration) -> Self {
-        let shown = i128::from(self.local(now).as_micros()) + ahead.as_micros() as i128;
+        let shown = i128::from(self.local(now).as_micros())
+            + i128::try_from(ahead.as_micros()).unwrap_or(i128::MAX / 2);
         let drift = i128::from(now.as_micros()) * i128::from(ppm) / 1_000_000;
         let offset = shown - i128::from(now.as_micros()) - drift;
         let bound = offset.clamp(i128::from(i64::MIN), i128::from(i64::MAX));

@@ -351,8 +351,7 @@ mod tests {
 
     #[test]
     fn who_is_behind_a_nat_looks_up_but_is_in_no_table() {
-        let mut setup = Setup::default();
-        setup.profile = crate::Profile::internet();
+        let setup = Setup::new(crate::Profile::internet());
         let mut world = World::new(setup, Choices::seeded(6));
         let census =
             Census { nodes: 600, dead: Ratio::percent(20), config: Arc::new(Config::default()) };

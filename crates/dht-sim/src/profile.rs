@@ -219,7 +219,7 @@ impl fmt::Display for UnknownProfile {
 impl core::error::Error for UnknownProfile {}
 
 const WORLDWIDE: Geography = Geography {
-    across: Duration::from_micros(114_000),
+    across: Duration::from_millis(114),
     last_mile: Duration::from_micros(13_900),
     last_mile_sigma: Ratio::percent(152),
     jitter: Ratio::percent(5),

@@ -81,9 +81,17 @@ pub struct Setup {
     pub outside: usize,
 }
 
+impl Setup {
+    /// Public addresses and nobody outside, with this network.
+    #[must_use]
+    pub const fn new(profile: Profile) -> Self {
+        Self { range: Range::Internet, port: 0, profile, outside: 0 }
+    }
+}
+
 impl Default for Setup {
     fn default() -> Self {
-        Self { range: Range::Internet, port: 0, profile: Profile::default(), outside: 0 }
+        Self::new(Profile::default())
     }
 }
 

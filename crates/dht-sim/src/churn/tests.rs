@@ -1,8 +1,8 @@
 use super::*;
+use crate::Range;
 use crate::population::{Census, settle_in};
 use crate::profile::Profile;
 use crate::world::Setup;
-use crate::{Range, population};
 use dht_proto::config::Mode;
 use dht_proto::request::Lookup;
 
@@ -91,7 +91,7 @@ fn as_many_come_as_go_and_the_oracle_knows_them() {
         assert!(world.node(*host).is_some());
     }
     churn.look_at_all(&world);
-    let truth = population::Oracles::look(&world);
+    let truth = Oracles::look(&world);
     assert_eq!(churn.oracles().v4.nodes(), truth.v4.nodes());
     // Lookups cope.
     let mut found = 0;
@@ -125,11 +125,10 @@ fn more_come_by_day() {
 
 #[test]
 fn addresses_are_given_out_again_when_there_are_no_others() {
-    let mut setup = Setup::default();
-    setup.range = Range::Network { base: [127, 0, 0, 0].into(), prefix: 26 };
-    let mut turnover = quick();
-    turnover.returning = Ratio::percent(10);
-    turnover.scale = Duration::from_secs(200);
+    let range = Range::Network { base: [127, 0, 0, 0].into(), prefix: 26 };
+    let setup = Setup { range, ..Setup::default() };
+    let (returning, scale) = (Ratio::percent(10), Duration::from_secs(200));
+    let turnover = Turnover { scale, returning, ..quick() };
     let (mut world, mut churn) = churning(setup, 40, &turnover);
     let end = world.now() + Duration::from_secs(3_600);
     churn.run_until(&mut world, end);

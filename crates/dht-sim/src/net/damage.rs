@@ -1,6 +1,6 @@
 //! What happens to single datagrams.
 
-use crate::choices::{About, Choices, Ratio};
+use crate::choices::{About, Choices};
 use crate::profile::Profile;
 
 /// What is wrong with a datagram when it arrives.
@@ -69,7 +69,7 @@ impl Lottery {
         let tickets = shares
             .iter()
             .filter(|(share, _)| !share.is_zero())
-            .try_fold(1, |all, (share, _)| least_common_multiple(all, share))
+            .try_fold(1, |all, (share, _)| least_common_multiple(all, share.den))
             .unwrap_or(Self::MOST) as u32;
         let mut next = tickets;
         let fates = shares.map(|(share, fate)| {
@@ -94,8 +94,8 @@ impl Lottery {
 }
 
 /// `None` if it is too large.
-fn least_common_multiple(all: u64, share: &Ratio) -> Option<u64> {
-    let den = u64::from(share.den.max(1));
+fn least_common_multiple(all: u64, den: u32) -> Option<u64> {
+    let den = u64::from(den.max(1));
     let (mut a, mut b) = (all, den);
     while b != 0 {
         (a, b) = (b, a % b);
@@ -106,15 +106,18 @@ fn least_common_multiple(all: u64, share: &Ratio) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::choices::Ratio;
 
     #[test]
     fn every_fate_comes_as_often_as_its_share_says() {
-        let mut profile = Profile::default();
-        profile.loss = Ratio::percent(10);
-        profile.duplicated = Ratio { num: 1, den: 7 };
-        profile.reordered = Ratio::per_mille(50);
-        profile.corrupted = Ratio { num: 1, den: 3 };
-        profile.truncated = Ratio::percent(2);
+        let profile = Profile {
+            loss: Ratio::percent(10),
+            duplicated: Ratio { num: 1, den: 7 },
+            reordered: Ratio::per_mille(50),
+            corrupted: Ratio { num: 1, den: 3 },
+            truncated: Ratio::percent(2),
+            ..Profile::default()
+        };
         let lottery = Lottery::new(&profile);
         let mut choices = Choices::seeded(2);
         let mut counts = [0_i32; 6];

@@ -62,7 +62,7 @@ fn a_mapping_that_expires_lets_nobody_in() {
     for (filtering, stranger_gets_in) in
         [(Filtering::AddressAndPort, false), (Filtering::Open, true)]
     {
-        let nat = Nat { timeout, filtering, ..Nat::home() };
+        let nat = Nat { filtering, timeout, ..Nat::home() };
         let (mut world, host, _) = with_newcomer(&nat, Networks::V4);
         world.run_for(Duration::from_secs(20));
         // A stranger on the simulated internet asks it.
@@ -171,8 +171,7 @@ fn a_host_that_moves_is_reached_at_its_new_address_alone() {
 
 #[test]
 fn the_profile_damages_what_nodes_send_and_they_live_with_it() {
-    let mut setup = Setup::default();
-    setup.profile = Profile::lossy();
+    let setup = Setup::new(Profile::lossy());
     let mut world = World::new(setup, Choices::seeded(12));
     let census = Census { nodes: 300, dead: Ratio::percent(20), config: server() };
     let oracle = settle(&mut world, &census);
@@ -195,8 +194,7 @@ fn the_profile_damages_what_nodes_send_and_they_live_with_it() {
 fn equal_seeds_give_equal_traces_whatever_the_profile() {
     for name in Profile::NAMES {
         let run = |seed| {
-            let mut setup = Setup::default();
-            setup.profile = Profile::named(name).unwrap();
+            let setup = Setup::new(Profile::named(name).unwrap());
             let mut world = World::new(setup, Choices::seeded(seed));
             let census = Census { nodes: 40, dead: Ratio::percent(10), config: server() };
             settle(&mut world, &census);
