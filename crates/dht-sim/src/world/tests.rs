@@ -117,7 +117,7 @@ fn hosts_behind_one_address_are_told_apart() {
     setup.outside = 100;
     let mut world = World::new(setup, Choices::seeded(5));
     let mut config = Config::default();
-    let outside: SocketAddr = "192.0.2.1:6881".parse().unwrap();
+    let outside: SocketAddr = "8.8.4.4:6881".parse().unwrap();
     config.bootstrap = vec![outside];
     let config = Arc::new(config);
     let hosts: Vec<_> = (0..6)
@@ -182,12 +182,12 @@ fn the_profile_damages_what_nodes_send_and_they_live_with_it() {
     let mut found = 0;
     for i in 0..20 {
         let (target, host) = oracle.nodes()[i * 5];
-        let from = HostId(if host == HostId(1) { 2 } else { 1 });
+        let from = HostId(if host.0 == i as u32 { 299 } else { i as u32 });
         if let Some((_, outcome)) = world.look_up(from, &Lookup::FindNode { target }) {
             found += u32::from(outcome.closest.iter().any(|c| c.id == target));
         }
     }
-    assert!(found >= 15, "{found} of 20");
+    assert!(found >= 12, "{found} of 20");
 }
 
 #[test]
