@@ -157,6 +157,8 @@ pub(crate) struct Host {
     pub(crate) armed: Instant,
     /// Frozen: it neither runs nor receives.
     pub(crate) suspended: bool,
+    /// A NAT or firewall stands before it.
+    pub(crate) guarded: bool,
     pub(crate) clock: Clock,
 }
 

@@ -283,7 +283,7 @@ impl World {
         assert!(self.book.enter(host, &addrs, false), "an address of {addrs:?} is taken");
         self.net.attach(&mut self.choices);
         let (armed, clock) = (Instant::FAR_FUTURE, Clock::default());
-        self.hosts.push(Host { body, addrs, armed, suspended: false, clock });
+        self.hosts.push(Host { body, addrs, armed, suspended: false, guarded: false, clock });
         host
     }
 

@@ -31,14 +31,19 @@ impl World {
         let shares = nat.mapping.is_some() && nat.sharing > 1 && addrs.v4.is_some();
         let site = if shares { self.site_for(nat) } else { None };
         self.net.guard(host, addrs, nat, site);
-        self.book.enter(host, &addrs, true);
+        self.set_guarded(host, true);
     }
 
     /// Takes away whatever stands before a host.
     pub fn expose(&mut self, host: HostId) {
-        let addrs = self.addrs(host);
         self.net.expose(host);
-        self.book.enter(host, &addrs, false);
+        self.set_guarded(host, false);
+    }
+
+    fn set_guarded(&mut self, host: HostId, is_guarded: bool) {
+        let Some(entry) = self.hosts.get_mut(host.index()) else { return };
+        entry.guarded = is_guarded;
+        self.book.enter(host, &entry.addrs, is_guarded);
     }
 
     fn site_for(&mut self, nat: &Nat) -> Option<u32> {

@@ -37,13 +37,19 @@ impl World {
         };
         self.trace.add(&Record { at: self.now, verb: Verb::Sent, from, to, bytes });
         self.check(&Happening::Carried { from, to, bytes });
-        let receiver = self.receiver(to);
+        let at = self.book.find(to);
+        let (receiver, hint) = match at {
+            Some(At::Host(host)) => (Some(host), Some(host)),
+            Some(At::Guard(host)) => (Some(host), None),
+            Some(At::Site(site)) => (self.net.member(site, to.port()), None),
+            None => (None, None),
+        };
         let fates = self.net.carry(self.now, sender, receiver, bytes.len(), &mut self.choices);
         if fates.iter().all(Option::is_none) {
             self.lose(from, to);
         }
         for delivery in fates.into_iter().flatten() {
-            let packet = self.packets.insert(from, to, bytes);
+            let packet = self.packets.insert(from, to, hint, bytes);
             if delivery.damage != Damage::None {
                 self.packets.damage(packet, delivery.damage);
             }
@@ -56,24 +62,25 @@ impl World {
         self.trace.add(&Record { at: self.now, verb: Verb::Lost, from, to, bytes: &[] });
     }
 
-    /// The host that a datagram to this address reaches, if whatever stands before it lets it in.
-    fn receiver(&self, to: SocketAddr) -> Option<HostId> {
-        match self.book.find(to)? {
-            At::Host(host) | At::Guard(host) => Some(host),
-            At::Site(site) => self.net.member(site, to.port()),
-        }
+    /// Whoever was at an address, if they still are: cheaper than to look it up again.
+    #[inline]
+    fn still_at(&self, to: SocketAddr, hint: Option<HostId>) -> Option<At> {
+        let host = hint?;
+        let entry = self.hosts.get(host.index())?;
+        let stays = !entry.guarded && entry.addrs.like(&to) == Some(to);
+        stays.then_some(At::Host(host))
     }
 
     /// A datagram reaches its destination.
     pub(super) fn arrive(&mut self, packet: PacketId) {
-        let Some((from, to, bytes)) = self.packets.take(packet) else { return };
-        self.deliver(from, to, &bytes);
-        self.packets.recycle(packet, bytes);
+        let Some(taken) = self.packets.take(packet) else { return };
+        self.deliver(taken.from, taken.to, taken.hint, &taken.bytes);
+        self.packets.recycle(packet, taken.bytes);
     }
 
-    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, hint: Option<HostId>, bytes: &[u8]) {
         let now = self.now;
-        let Some(at) = self.book.find(to) else {
+        let Some(at) = self.still_at(to, hint).or_else(|| self.book.find(to)) else {
             if self.max_outside > self.outside.len() && !self.book.is_ours(to) {
                 self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes });
                 self.outside.push_back(Datagram { from, to, bytes: bytes.to_vec() });
