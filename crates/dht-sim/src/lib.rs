@@ -9,7 +9,10 @@
 //! | [`choices`] | where every choice comes from: a seed, a fuzzer's bytes, or all of them in turn |
 //! | [`world`] | hosts, virtual time, what users do |
 //! | [`population`] | a network in equilibrium, to start from |
+//! | [`churn`] | who comes and goes |
+//! | [`faults`] | what can go wrong with a host or between hosts, and how it is mended |
 //! | [`oracle`] | who is truly closest |
+//! | [`profile`] | what an internet is like, under a name |
 //! | [`net`] | what becomes of a datagram between two hosts |
 //! | [`host`] | adversaries and other makes, as ordinary hosts |
 //! | [`check`] | what checkers see |
@@ -29,15 +32,20 @@
 pub mod address;
 pub mod check;
 pub mod choices;
+pub mod churn;
+mod curve;
+pub mod faults;
 pub mod host;
 pub mod net;
 pub mod oracle;
 mod packets;
 pub mod population;
+pub mod profile;
 pub mod queue;
 pub mod trace;
 pub mod world;
 
 pub use address::Range;
 pub use choices::{About, Choices, Ratio};
+pub use profile::Profile;
 pub use world::{Datagram, HostId, Setup, World};
