@@ -44,6 +44,17 @@ impl Network {
         Self { profile }
     }
 
+    /// What the network does to datagrams.
+    #[must_use]
+    pub const fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// The same, to change it.
+    pub const fn profile_mut(&mut self) -> &mut Profile {
+        &mut self.profile
+    }
+
     /// A host joins; hosts are numbered in order.
     pub fn attach(&mut self, _choices: &mut Choices) {}
 

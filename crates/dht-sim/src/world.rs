@@ -395,7 +395,7 @@ impl World {
         let Body::Node(dht) = &mut entry.body else { return None };
         let started = dht.start(local, lookup);
         if let Ok(id) = started {
-            self.check(&Happening::Started { host, id, lookup });
+            self.check(&Happening::Started { host, local, id, lookup });
         }
         self.drive(host);
         Some(started)
