@@ -272,6 +272,15 @@ impl World {
         Some(dht)
     }
 
+    /// Has whoever acts at a host leave for good.
+    pub fn retire(&mut self, host: HostId) {
+        if let Some(entry) = self.hosts.get_mut(host.index())
+            && let Body::Actor(_) = entry.body
+        {
+            entry.body = Body::Nobody;
+        }
+    }
+
     /// Starts a node where one was, from a snapshot if there is one, with the `life`-th seed of
     /// this host.
     pub fn restart(

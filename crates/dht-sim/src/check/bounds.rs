@@ -56,7 +56,10 @@ mod tests {
     fn more_than_a_bound_is_caught() {
         let (now, host) = (Instant::from_secs(1), HostId(0));
         let dht = server();
-        assert_eq!(Bounds::default().happened(now, &Happening::Drained { host, local: now, dht: &dht }), Ok(()));
+        assert_eq!(
+            Bounds::default().happened(now, &Happening::Drained { host, local: now, dht: &dht }),
+            Ok(())
+        );
         let mut config = Config::default();
         (config.mode, config.max_torrents, config.max_peers_per_torrent) = (Mode::Server, 1, 0);
         let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([7; 32]), now);

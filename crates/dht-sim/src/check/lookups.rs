@@ -147,9 +147,8 @@ fn check_outcome(outcome: &Outcome, target: Target, k: usize) -> Result<(), Stri
     for family in [Family::V4, Family::V6] {
         let nodes = outcome.closest.iter().filter(|node| Family::of(&node.addr) == family);
         demand(nodes.clone().count() <= k, || format!("more than {k} closest nodes"))?;
-        let sorted = nodes.is_sorted_by(|a, b| {
-            (a.id.distance(target), a.addr) < (b.id.distance(target), b.addr)
-        });
+        let sorted = nodes
+            .is_sorted_by(|a, b| (a.id.distance(target), a.addr) < (b.id.distance(target), b.addr));
         demand(sorted, || "the closest nodes are out of order, or one is there twice".to_owned())?;
     }
     demand(outcome.replies <= outcome.queries, || {

@@ -88,7 +88,11 @@ pub(super) fn compare(
             format!("event {index} was {expected:?}\n  and is now {step:?}")
         }
         None if comparison.at != Some(comparison.steps.len()) => {
-            format!("the second run ends after {:?} of {} events", comparison.at, comparison.steps.len())
+            format!(
+                "the second run ends after {:?} of {} events",
+                comparison.at,
+                comparison.steps.len()
+            )
         }
         None if one.hash != other.hash => "the trace hashes differ".to_owned(),
         None => return Ok(()),

@@ -287,10 +287,11 @@ mod tests {
     fn peers_that_never_came_or_are_gone_are_caught() {
         let info_hash = InfoHash::from_bytes([9; 20]);
         let mut test = Test::new();
-        let mut told = |test: &mut Test, secs| {
+        let told = |test: &mut Test, secs| {
             let values = b"6:\x01\x02\x03\x04\x00\x07";
             let list = [&b"l"[..], values, b"e"].concat();
-            let full = [&b"d1:rd2:id20:aaaaaaaaaaaaaaaaaaaa6:values"[..], &list, b"e1:t2:aa1:y1:re"];
+            let full =
+                [&b"d1:rd2:id20:aaaaaaaaaaaaaaaaaaaa6:values"[..], &list, b"e1:t2:aa1:y1:re"];
             let full = full.concat();
             let Body::Reply(read) = wire::decode(&full).unwrap().body else { unreachable!() };
             let method = Method::GetPeers { info_hash, noseed: false, scrape: false };
@@ -299,7 +300,8 @@ mod tests {
             node.latest = node.latest.max(Instant::from_secs(secs));
             let mut reply = Reply::new(NodeId::from_bytes([2; 20]));
             reply.values = values;
-            let query = Query { id: NodeId::from_bytes([1; 20]), want: wire::Want::default(), method };
+            let query =
+                Query { id: NodeId::from_bytes([1; 20]), want: wire::Want::default(), method };
             node.answered("9.9.9.9:9".parse().unwrap(), &query, &reply, &test.dht)
         };
         assert!(told(&mut test, 1).is_err(), "never announced");

@@ -9,18 +9,21 @@ use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Message, Method, Query, Reply, Want};
 use dht_proto::{Dht, Networks};
 
-/// A node that answers.
+/// A node that answers, and has nothing to do at once.
 pub(crate) fn server() -> Dht {
     let mut config = Config::default();
     config.mode = Mode::Server;
-    let seed = Seed::from_bytes([7; 32]);
-    Dht::new(Arc::new(config), Networks::V4, &seed, Instant::from_secs(1))
+    let (seed, now) = (Seed::from_bytes([7; 32]), Instant::from_secs(1));
+    let mut dht = Dht::new(Arc::new(config), Networks::V4, &seed, now);
+    // Nobody is known, so nothing is sent.
+    dht.handle_timeout(now);
+    while dht.poll_event().is_some() {}
+    dht
 }
 
 /// A message as bytes.
 pub(crate) fn encode(tid: &[u8], body: Body<'_>) -> Vec<u8> {
-    let message =
-        Message { tid, version: None, ip: None, read_only: false, unsorted: false, body };
+    let message = Message { tid, version: None, ip: None, read_only: false, unsorted: false, body };
     let mut out = [0; 1_400];
     let len = message.encode(&mut out).unwrap();
     out[..len].to_vec()

@@ -75,7 +75,8 @@ impl Checker for Traffic {
                 let node = self.nodes.of(*host);
                 node.turn(now);
                 node.sent += 1;
-                let (sent, limit) = (node.sent, UPKEEP + PER_LOOKUP * node.lookups.iter().sum::<u32>());
+                let (sent, limit) =
+                    (node.sent, UPKEEP + PER_LOOKUP * node.lookups.iter().sum::<u32>());
                 demand(sent <= limit, || format!("{sent} queries in a minute"))?;
                 self.count(now)
             }

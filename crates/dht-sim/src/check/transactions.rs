@@ -98,8 +98,8 @@ impl Node {
             return Ok(());
         }
         let before = core::mem::replace(&mut self.stats, dht.stats());
-        let taken = self.stats.replies_in + self.stats.errors_in
-            > before.replies_in + before.errors_in;
+        let taken =
+            self.stats.replies_in + self.stats.errors_in > before.replies_in + before.errors_in;
         let key = <[u8; 4]>::try_from(message.tid).map(|tid| (u32::from_be_bytes(tid), from));
         let live = key.ok().and_then(|key| self.live.remove(&key));
         demand(!taken || live.is_some(), || {
@@ -164,8 +164,7 @@ mod tests {
     fn handled(checker: &mut Transactions, dht: &Dht, tid: u32) -> Result<(), String> {
         let (host, from) = (HostId(0), "1.2.3.4:5".parse().unwrap());
         let bytes = pong(&tid.to_be_bytes());
-        let what =
-            Happening::Handled { host, local: NOW, from, bytes: &bytes, reply: None, dht };
+        let what = Happening::Handled { host, local: NOW, from, bytes: &bytes, reply: None, dht };
         checker.happened(NOW, &what)
     }
 
@@ -215,7 +214,8 @@ mod tests {
         let sent = dht.poll_transmit(NOW, &mut buf).unwrap();
         let (host, bytes) = (HostId(0), &buf[..sent.len]);
         checker.happened(NOW, &Happening::Asked { host, local: NOW, to: sent.to, bytes }).unwrap();
-        let drained = |at: u64| Happening::Drained { host, local: NOW + Duration::from_secs(at), dht: &dht };
+        let drained =
+            |at: u64| Happening::Drained { host, local: NOW + Duration::from_secs(at), dht: &dht };
         assert_eq!(checker.happened(NOW, &drained(9)), Ok(()));
         assert!(checker.happened(NOW, &drained(10)).is_err());
     }

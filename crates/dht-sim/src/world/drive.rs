@@ -78,14 +78,7 @@ impl World {
         self.traffic.delivered += 1;
         self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes });
         let reply = reply.map(|sent| (sent.to, buf.get(..sent.len).unwrap_or_default()));
-        self.check_node(host, |dht| Happening::Handled {
-            host,
-            local,
-            from,
-            bytes,
-            reply,
-            dht,
-        });
+        self.check_node(host, |dht| Happening::Handled { host, local, from, bytes, reply, dht });
         if let Some((to_peer, reply)) = reply {
             self.send(Some(host), to, to_peer, reply);
         }
