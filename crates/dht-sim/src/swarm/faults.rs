@@ -98,7 +98,7 @@ impl Swarm {
     }
 
     /// Ends all faults for good, and tells everybody where the first nodes are now: host names
-    /// outlive addresses.
+    /// outlive addresses. Clocks stay as wrong as they are.
     pub(super) fn heal(&mut self) {
         while let Some((_, undo)) = self.faults.undo.pop_first() {
             self.undo(undo);
@@ -111,8 +111,6 @@ impl Swarm {
         *self.world.net_mut().profile_mut() = profile;
         let start = self.bootstrap();
         for host in self.nodes.clone() {
-            let clock = self.faults.clocks.get(&host).copied().unwrap_or_default();
-            self.world.set_clock(host, Clock { ppm: 0, ..clock });
             for &addr in &start {
                 if self.world.host_at(addr) == Some(host) {
                     continue;
