@@ -17,8 +17,8 @@ use super::frontier::{Frontier, State, Storer};
 use super::harvest::Harvest;
 use super::{Ctx, Goal};
 
-/// Nodes taken from one reply. Eight are usual and bootstrap routers send sixteen; a whole table
-/// (bittorrent-dht) is more than helps.
+/// Nodes taken from one reply, if k is not more. Eight are usual and bootstrap routers send sixteen;
+/// a whole table (bittorrent-dht) is more than helps.
 pub(super) const MAX_NODES_PER_REPLY: usize = 16;
 /// Addresses of unknown id that one lookup may start from.
 pub(crate) const MAX_SEEDS: usize = 64;
@@ -76,6 +76,8 @@ pub(crate) struct Walk<A> {
     frontier: Frontier<A>,
     /// Addresses to ask whose ids we do not know, in turn: who was slow comes after all others.
     seeds: VecDeque<A>,
+    /// How often slow seeds may be asked again, all together.
+    retries: usize,
     /// Seeds for the case that no contact of ours answers.
     fallback: Vec<A>,
     asked: Vec<Asked<A>>,
@@ -105,6 +107,7 @@ impl<A: Addr> Walk<A> {
             stage: Stage::Walking,
             frontier: Frontier::new(target),
             seeds: VecDeque::new(),
+            retries: 0,
             fallback: Vec::new(),
             asked: Vec::new(),
             stores: Vec::new(),
@@ -124,6 +127,7 @@ impl<A: Addr> Walk<A> {
     pub(crate) fn add_seed(&mut self, addr: A) {
         if self.seeds.len() < MAX_SEEDS {
             self.seeds.push_back(addr);
+            self.retries += MAX_TRIES - 1;
         }
     }
 
@@ -233,8 +237,10 @@ impl<A: Addr> Walk<A> {
         } else if self.outcome.replies == 0 {
             // Nothing else leads into the network, so a lost datagram must not end the lookup.
             let tries = self.asked.iter().filter(|a| a.addr == addr).count();
-            if tries < MAX_TRIES {
-                self.add_seed(addr);
+            // Queries that were given up do not count among the tries, so these are counted apart.
+            if tries < MAX_TRIES && self.retries > 0 && self.seeds.len() < MAX_SEEDS {
+                self.retries -= 1;
+                self.seeds.push_back(addr);
             }
         }
     }
@@ -321,7 +327,9 @@ impl<A: Addr> Walk<A> {
 
     pub(crate) fn check_invariants(&self, config: &Config) {
         self.frontier.check_invariants(config.max_frontier);
-        assert!(self.in_flight() <= self.width(config).max(config.alpha), "too many in flight");
+        // The width of a store shrinks with each node that decides, also with those that had stalled.
+        let most = if self.stage == Stage::Storing { config.k } else { config.alpha };
+        assert!(self.in_flight() <= most, "too many in flight");
         assert!(self.stores.len() <= 2 * config.k, "too many nodes to store at");
         let addrs = self.seeds.capacity() + self.fallback.capacity() + self.stores.capacity();
         let heap = addrs * size_of::<A>() + self.asked.capacity() * size_of::<Asked<A>>();
@@ -385,7 +393,10 @@ impl<A: Addr> Walk<A> {
             crate::addr::Family::V4 => reply.nodes,
             crate::addr::Family::V6 => reply.nodes6,
         };
-        for (id, addr) in nodes::<A>(bytes.unwrap_or_default()).take(MAX_NODES_PER_REPLY) {
+        // All replies name the same nearest nodes first: with fewer than k of them the last of the k
+        // would never be heard of.
+        let limit = MAX_NODES_PER_REPLY.max(ctx.config.k);
+        for (id, addr) in nodes::<A>(bytes.unwrap_or_default()).take(limit) {
             if id != ctx.own_id && addr.is_credible_from(from) {
                 self.frontier.add(id, addr, depth.saturating_add(1), ctx.config.max_frontier);
             }

@@ -21,6 +21,9 @@ pub const NAME: &str = "I10 liveness";
 
 /// Seconds after the end of faults at which a network is looked at; the last one decides.
 const LOOKS: [u64; 8] = [60, 120, 240, 480, 960, 1_920, 3_840, 7_680];
+/// Nodes of each network that a reply has room for if both are asked for (BEP 32): of a greater k
+/// the last ones need not be heard of.
+const NAMED_ON_BOTH: usize = 12;
 /// Lookups made at each look.
 const SAMPLE: usize = 6;
 
@@ -147,7 +150,10 @@ fn check_lookup(world: &mut World, family: Family, census: &Census) -> Result<()
     // Ids of nodes are where lookups must be exact; others lie anywhere between.
     let target = if world.choices().below(About::Workload, 2) == 0 { near } else { far };
     let found = look_up(world, asker, &Lookup::FindNode { target })?;
-    let k = world.node(asker).and_then(Dht::config).map_or(0, |config| config.k);
+    let Some(dht) = world.node(asker) else { return Ok(()) };
+    let k = dht.config().map_or(0, |config| config.k);
+    let on_both = [Family::V4, Family::V6].iter().all(|family| dht.node_id(*family).is_some());
+    let k = if on_both { k.min(NAMED_ON_BOTH) } else { k };
     check_found(world, (asker, family), (target, k), census, &found)
 }
 
@@ -166,7 +172,7 @@ fn check_found(
         demand(real, || format!("node {asker} finds {:?}, who is not there", node.addr))?;
     }
     // Somebody who answers only on probation may take a place, and need not.
-    let farthest = found.last().filter(|_| found.len() >= k).map(|node| node.id);
+    let farthest = k.checked_sub(1).and_then(|last| found.get(last)).map(|node| node.id);
     let within = |id: NodeId| {
         farthest.is_none_or(|last| id.distance(target.target()) < last.distance(target.target()))
     };

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
+use dht_proto::addr::Family;
 use dht_proto::time::Instant;
 
 use super::{Checker, Happening, PerHost, demand};
 
-/// Queries a minute that nobody asked for: a node that joins with a table of hundreds of places
-/// pings ten candidates a second and refreshes every bucket.
-const UPKEEP: u32 = 1_500;
+/// Queries a minute that nobody asked for, on one network and for each contact of a bucket: a node
+/// that joins pings ten candidates a second and refreshes every bucket.
+const UPKEEP: u32 = 100;
 /// Queries that one lookup of a user may cost, on both networks, stores included.
 const PER_LOOKUP: u32 = 600;
 
@@ -25,6 +26,8 @@ const NOISE: u64 = 40;
 
 #[derive(Debug, Default)]
 struct Node {
+    /// Queries a minute that nobody need ask for.
+    upkeep: u32,
     minute: u64,
     sent: u32,
     /// Lookups of users in this minute and the two before.
@@ -62,9 +65,13 @@ impl Checker for Traffic {
                 node.lookups[0] += 1;
                 Ok(())
             }
-            Happening::Born { host, .. } => {
+            Happening::Born { host, dht } => {
                 self.disturbed = now;
                 self.nodes.reset(*host);
+                let families = [Family::V4, Family::V6].into_iter();
+                let families = families.filter(|family| dht.node_id(*family).is_some()).count();
+                let k = dht.config().map_or(0, |config| config.k);
+                self.nodes.of(*host).upkeep = UPKEEP * (families * k) as u32;
                 Ok(())
             }
             Happening::Died { .. } => {
@@ -76,7 +83,7 @@ impl Checker for Traffic {
                 node.turn(now);
                 node.sent += 1;
                 let (sent, limit) =
-                    (node.sent, UPKEEP + PER_LOOKUP * node.lookups.iter().sum::<u32>());
+                    (node.sent, node.upkeep + PER_LOOKUP * node.lookups.iter().sum::<u32>());
                 demand(sent <= limit, || format!("{sent} queries in a minute"))?;
                 self.count(now)
             }
@@ -128,7 +135,13 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::testing::server;
     use crate::world::HostId;
+
+    fn born(checker: &mut Traffic, host: u32) {
+        let (host, dht) = (HostId(host), &server());
+        checker.happened(Instant::ZERO, &Happening::Born { host, dht }).unwrap();
+    }
 
     fn asked(checker: &mut Traffic, host: u32, at: Instant) -> Result<(), String> {
         let (host, to) = (HostId(host), "1.2.3.4:5".parse().unwrap());
@@ -138,11 +151,13 @@ mod tests {
     #[test]
     fn a_node_that_floods_is_caught() {
         let (mut checker, at) = (Traffic::default(), Instant::from_secs(30));
-        let sent = (0..10 * UPKEEP).find(|_| asked(&mut checker, 0, at).is_err());
-        assert_eq!(sent, Some(UPKEEP));
+        born(&mut checker, 0);
+        let sent = (0..80 * UPKEEP).find(|_| asked(&mut checker, 0, at).is_err());
+        assert_eq!(sent, Some(8 * UPKEEP));
         let mut checker = Traffic::default();
+        born(&mut checker, 0);
         let spread = |i: u32| Instant::from_millis(u64::from(i) * 100);
-        assert!((0..10 * UPKEEP).all(|i| asked(&mut checker, 0, spread(i)).is_ok()));
+        assert!((0..80 * UPKEEP).all(|i| asked(&mut checker, 0, spread(i)).is_ok()));
     }
 
     #[test]
@@ -156,8 +171,10 @@ mod tests {
             })
         };
         let mut checker = Traffic::default();
+        (0..200).for_each(|host| born(&mut checker, host));
         assert!((0..10).all(|m| minute(&mut checker, hour + m * 60_000, 300)));
         let mut checker = Traffic::default();
+        (0..200).for_each(|host| born(&mut checker, host));
         assert!(!(0..10).all(|m| minute(&mut checker, hour + m * 60_000, 1)));
     }
 }
