@@ -112,7 +112,7 @@ impl Swarm {
             world.shuffle_polls();
         }
         world.trace_mut().set_recorder(watch.recorder);
-        let until = watch.until.unwrap_or(Duration::from_secs(u64::from(options.secs)));
+        let until = watch.until.unwrap_or_else(|| Duration::from_secs(u64::from(options.secs)));
         Self {
             nodes: Vec::new(),
             meddlers: Vec::new(),

@@ -9,6 +9,7 @@ use super::{Checker, Happening, demand};
 
 /// See the module.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Bounds {}
 
 impl Checker for Bounds {

@@ -158,7 +158,7 @@ impl Swarm {
     fn disturb_clock(&mut self, host: HostId) {
         let clock = self.faults.clocks.entry(host).or_default();
         match self.world.choices().below(About::Fault, 3) {
-            0 => clock.ppm = self.world.choices().below(About::Fault, 601) as i32 - 300,
+            0 => clock.ppm = self.world.choices().below(About::Fault, 601).cast_signed() - 300,
             1 => {
                 let secs = self.world.choices().between(About::Fault, 1, 3_600);
                 clock.offset += i64::from(secs) * 1_000_000;

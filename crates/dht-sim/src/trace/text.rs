@@ -1,6 +1,6 @@
 //! A trace as text: one event a line, in fixed columns.
 
-use core::fmt;
+use core::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,8 +35,8 @@ impl<W: Write> Text<W> {
     pub fn new(mut out: W) -> Self {
         let result = writeln!(
             out,
-            "{:>16} {:7} {:>21} {:>21} {:>5} {}",
-            "seconds", "what", "from", "to", "bytes", "message"
+            "{:>16} {:7} {:>21} {:>21} {:>5} message",
+            "seconds", "what", "from", "to", "bytes"
         );
         Self(Arc::new(Mutex::new(Sink { out, result })))
     }
@@ -88,13 +88,13 @@ fn summary(bytes: &[u8]) -> String {
     let words = match message.body {
         Body::Query(query) => match query.method {
             Method::Ping => "ping".to_owned(),
-            Method::FindNode { target } => format!("find_node {:?}", target),
+            Method::FindNode { target } => format!("find_node {target:?}"),
             Method::GetPeers { info_hash, .. } => format!("get_peers {info_hash}"),
             Method::AnnouncePeer { info_hash, .. } => format!("announce_peer {info_hash}"),
             Method::Get { target, .. } => format!("get {target}"),
             Method::Put(_) => "put".to_owned(),
             Method::SampleInfohashes { .. } => "sample_infohashes".to_owned(),
-            _ => "unknown".to_owned(),
+            Method::Unknown { .. } | _ => "unknown".to_owned(),
         },
         Body::Reply(reply) => {
             let nodes = reply.nodes.map_or(0, |nodes| nodes.len() / 26)
@@ -105,8 +105,12 @@ fn summary(bytes: &[u8]) -> String {
         }
         Body::Error(error) => format!("error {}", error.code),
     };
-    let tid: String = message.tid.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    format!("{tid} {words}")
+    let mut line = String::new();
+    for byte in message.tid.iter().take(8) {
+        // Writing to a string cannot fail.
+        let _ = write!(line, "{byte:02x}");
+    }
+    line + " " + &words
 }
 
 #[cfg(test)]
