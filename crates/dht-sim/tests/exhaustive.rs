@@ -25,7 +25,9 @@ fn live(choices: Choices) -> World {
     let mut setup = Setup::default();
     setup.profile.delay = (Duration::from_millis(40), Duration::from_millis(40));
     let mut world = World::new(setup, choices);
-    check::all().into_iter().for_each(|checker| world.watch(checker));
+    for checker in check::all() {
+        world.watch(checker);
+    }
     let mut config = Config::default();
     config.mode = Mode::Server;
     let mut start: Vec<SocketAddr> = Vec::new();
