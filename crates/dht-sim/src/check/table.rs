@@ -17,8 +17,10 @@ use dht_proto::time::Instant;
 
 use super::{Checker, Happening, PerHost, demand};
 
-/// A node is looked at whenever the number of its contacts changed, and after this much other work.
-const EVERY: u32 = 64;
+/// A node is looked at after this much work, sooner if the number of its contacts changed: looking
+/// takes time that grows with the square of a table.
+const EVERY: u32 = 256;
+const EVERY_CHANGE: u32 = 16;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -36,7 +38,8 @@ impl Checker for Tables {
         let (contacts, since) = self.seen.of(*host);
         let now = dht.stats().contacts;
         *since += 1;
-        if now == *contacts && *since < EVERY {
+        let pause = if now == *contacts { EVERY } else { EVERY_CHANGE };
+        if *since < pause {
             return Ok(());
         }
         (*contacts, *since) = (now, 0);
