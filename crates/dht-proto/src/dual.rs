@@ -15,7 +15,7 @@ use crate::id::NodeId;
 use crate::item::Item;
 use crate::lookup::WalkRef;
 use crate::node::{Node, Sibling};
-use crate::request::{AnnouncePort, Event, Lookup, LookupId, Outcome, StartError};
+use crate::request::{AnnouncePort, Event, Lookup, LookupId, NodeInfo, Outcome, StartError};
 use crate::seed::{Domain, Seed};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
@@ -365,6 +365,23 @@ impl Dht {
             Family::V4 => self.v4.as_ref().map(|node| node.own_id()),
             Family::V6 => self.v6.as_ref().map(|node| node.own_id()),
         }
+    }
+
+    /// What the node runs with.
+    #[must_use]
+    pub fn config(&self) -> Option<&Config> {
+        let v4 = self.v4.as_ref().map(|node| node.config());
+        v4.or_else(|| self.v6.as_ref().map(|node| node.config()))
+    }
+
+    /// The verified contacts on a network, nearest to our own id first.
+    #[must_use]
+    pub fn contacts(&self, family: Family) -> Vec<NodeInfo> {
+        match family {
+            Family::V4 => self.v4.as_ref().map(|node| node.contacts()),
+            Family::V6 => self.v6.as_ref().map(|node| node.contacts()),
+        }
+        .unwrap_or_default()
     }
 
     /// What a restart needs.

@@ -334,6 +334,15 @@ impl<A: Addr> Node<A> {
         self.table.own_id()
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn contacts(&self) -> Vec<NodeInfo> {
+        let contacts = self.table.contacts().iter();
+        contacts.map(|c| NodeInfo { id: c.id(), addr: c.addr().socket_addr() }).collect()
+    }
+
     pub(crate) fn report(&mut self, now: Instant, trouble: Option<Trouble>) {
         self.tick(now);
         self.link.trouble = trouble;

@@ -15,7 +15,9 @@
 //! | [`profile`] | what an internet is like, under a name |
 //! | [`net`] | what becomes of a datagram between two hosts |
 //! | [`host`] | adversaries and other makes, as ordinary hosts |
-//! | [`check`] | what checkers see |
+//! | [`check`] | the invariants that every simulated test is watched for |
+//! | [`swarm`], [`options`] | runs in which each seed draws what goes wrong and what users do |
+//! | [`shrink`] | the smallest run that still breaks the same invariant |
 //! | [`trace`] | the hash over a run, and recordings of it |
 //! | [`address`], [`queue`] | addresses without a hash map; a calendar queue |
 
@@ -37,11 +39,14 @@ mod curve;
 pub mod faults;
 pub mod host;
 pub mod net;
+pub mod options;
 pub mod oracle;
 mod packets;
 pub mod population;
 pub mod profile;
 pub mod queue;
+pub mod shrink;
+pub mod swarm;
 pub mod trace;
 pub mod world;
 

@@ -151,6 +151,12 @@ impl Network {
         &self.profile
     }
 
+    /// Changes what the network does to datagrams from now on; where hosts are stays as it is.
+    pub fn adjust(&mut self, change: impl FnOnce(&mut Profile)) {
+        change(&mut self.profile);
+        self.lottery = Lottery::new(&self.profile);
+    }
+
     /// A host joins; hosts are numbered in order.
     pub(crate) fn attach(&mut self, choices: &mut Choices) {
         let mut link = self.outside();

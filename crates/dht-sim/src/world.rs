@@ -300,6 +300,15 @@ impl World {
         Some(dht)
     }
 
+    /// Has whoever acts at a host leave for good.
+    pub fn retire(&mut self, host: HostId) {
+        if let Some(entry) = self.hosts.get_mut(host.index())
+            && let Body::Actor(_) = entry.body
+        {
+            entry.body = Body::Nobody;
+        }
+    }
+
     /// Starts a node where one was, from a snapshot if there is one, with the `life`-th seed of
     /// this host.
     pub fn restart(
@@ -430,7 +439,7 @@ impl World {
         let Body::Node(dht) = &mut entry.body else { return None };
         let started = dht.start(local, lookup);
         if let Ok(id) = started {
-            self.check(&Happening::Started { host, id, lookup });
+            self.check(&Happening::Started { host, local, id, lookup });
         }
         self.drive(host);
         Some(started)

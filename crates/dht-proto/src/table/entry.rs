@@ -174,6 +174,9 @@ impl<A: Addr> Table<A> {
         match self.contacts.get_mut(i) {
             Some(contact) if contact.id() == id => {
                 contact.replied(now, rtt, config);
+                // A doubtful one that had failed is due sooner than if it had gone on failing.
+                let due = contact.due(config);
+                self.ping_by(due);
                 Verdict::Updated
             }
             _ => {

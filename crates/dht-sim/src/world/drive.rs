@@ -114,7 +114,7 @@ impl World {
         self.traffic.delivered += 1;
         self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes });
         let reply = reply.map(|sent| (sent.to, buf.get(..sent.len).unwrap_or_default()));
-        self.check_node(host, |dht| Happening::Handled { host, from, bytes, reply, dht });
+        self.check_node(host, |dht| Happening::Handled { host, local, from, bytes, reply, dht });
         if let Some((to_peer, reply)) = reply {
             self.send(Some(host), to, to_peer, reply);
         }
@@ -174,7 +174,10 @@ impl World {
         }
         let local = entry.clock.local(self.now);
         for _ in 0..MAX_ROUNDS {
-            self.drain(host, local);
+            let Some(dht) = self.node_mut(host) else { return };
+            let promised = dht.poll_timeout();
+            let yielded = self.drain(host, local);
+            self.check(&Happening::Polled { host, local, promised, yielded });
             let Some(dht) = self.node_mut(host) else { return };
             match dht.poll_timeout() {
                 Some(due) if due <= local => dht.handle_timeout(local),
@@ -186,15 +189,16 @@ impl World {
             }
         }
         self.violate(
-            "progress rule",
+            crate::check::drain::NAME,
             Some(host),
             "a drained node always has more to do".to_owned(),
         );
     }
 
-    /// Takes all events and queries of a node.
-    fn drain(&mut self, host: HostId, local: Instant) {
+    /// Takes all events and queries of a node; whether there were any.
+    fn drain(&mut self, host: HostId, local: Instant) -> bool {
         let mut buf = self.take_buf();
+        let mut yielded = false;
         loop {
             let shuffled =
                 self.shuffles_polls && self.choices.chance(About::Order, Ratio { num: 1, den: 2 });
@@ -202,6 +206,7 @@ impl World {
             let Body::Node(dht) = &mut entry.body else { break };
             let event = if shuffled { None } else { dht.poll_event() };
             if let Some(event) = event {
+                yielded = true;
                 self.check(&Happening::Told { host, event: &event });
                 self.events.push_back((host, event));
                 continue;
@@ -212,14 +217,16 @@ impl World {
                 }
                 break;
             };
+            yielded = true;
             let from = entry.addrs.like(&sent.to);
             let query = buf.get(..sent.len).unwrap_or_default();
-            self.check(&Happening::Asked { host, to: sent.to, bytes: query });
+            self.check(&Happening::Asked { host, local, to: sent.to, bytes: query });
             if let Some(from) = from {
                 self.send(Some(host), from, sent.to, query);
             }
         }
         self.buf = Some(buf);
+        yielded
     }
 
     /// Sets a host's timer. The queue gets a new entry only if it is earlier than the one it has:
