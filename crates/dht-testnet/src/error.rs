@@ -57,8 +57,8 @@ impl Error {
                 "use another port, or 0.0.0.0:0 to have the system pick one".to_owned()
             }
             Self::Bind(..) => "use 0.0.0.0:PORT".to_owned(),
-            Self::NotLocal(range, _) => by_hand(range),
-            Self::NoNamespace(_) | Self::Command(..) => by_hand(&Cidr::BENCHMARK),
+            Self::NotLocal(range, _) => by_hand(*range),
+            Self::NoNamespace(_) | Self::Command(..) => by_hand(Cidr::BENCHMARK),
             Self::System(_) => "see the system's limits".to_owned(),
             Self::Ended => "this is a bug".to_owned(),
         }
@@ -66,8 +66,8 @@ impl Error {
 }
 
 /// How to make a network in which a range is local, without our help.
-fn by_hand(range: &Cidr) -> String {
-    let [first, second, third] = namespace::commands(*range);
+fn by_hand(range: Cidr) -> String {
+    let [first, second, third] = namespace::commands(range);
     format!(
         "as root, run these three commands, and then dht testnet --range {range}:\n  {first}\n  \
          {second}\n  {third}"

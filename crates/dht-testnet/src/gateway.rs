@@ -83,7 +83,7 @@ impl Gateway {
         let socket = UdpSocket::bind(bind, Calls::Best).map_err(|e| Error::Bind(bind, e))?;
         let addr = socket.local_addr().map_err(Error::System)?;
         let shared = Arc::new(Shared::default());
-        let (ready, built) = mpsc::channel();
+        let (ready, world_built) = mpsc::channel();
         let work = {
             let shared = Arc::clone(&shared);
             move || {
@@ -98,7 +98,7 @@ impl Gateway {
         let thread = thread::Builder::new().name("gateway".to_owned()).spawn(work);
         let thread = Some(thread.map_err(Error::System)?);
         let gateway = Self { addr, shared, thread };
-        let rest = built.recv().map_err(|_| Error::Ended)?;
+        let rest = world_built.recv().map_err(|_| Error::Ended)?;
         Ok((gateway, rest))
     }
 

@@ -41,7 +41,7 @@ pub(crate) struct Pump {
     incoming: Box<[Incoming; RECV_BATCH]>,
     /// Datagrams on their way out of the process, and their bytes.
     outgoing: Vec<Outgoing>,
-    bytes: Box<[[u8; MAX_DATAGRAM]; SEND_BATCH]>,
+    bytes: Vec<[u8; MAX_DATAGRAM]>,
     /// The worst lateness of this period, and when the period ends.
     late: Duration,
     period_ends: Instant,
@@ -56,6 +56,9 @@ impl Pump {
         world: World,
         shared: Arc<Shared>,
     ) -> Self {
+        let Ok(buffers) = vec![[0; RECV_LEN]; RECV_BATCH].try_into() else {
+            unreachable!("the vector has the length of the array")
+        };
         let origin = world.now();
         Self {
             socket,
@@ -64,10 +67,10 @@ impl Pump {
             world,
             origin,
             started: Clock::now(),
-            buffers: Box::new([[0; RECV_LEN]; RECV_BATCH]),
+            buffers,
             incoming: Box::new([Incoming::EMPTY; RECV_BATCH]),
             outgoing: Vec::with_capacity(SEND_BATCH),
-            bytes: Box::new([[0; MAX_DATAGRAM]; SEND_BATCH]),
+            bytes: vec![[0; MAX_DATAGRAM]; SEND_BATCH],
             late: Duration::ZERO,
             period_ends: origin + PERIOD,
             shared,
