@@ -8,7 +8,8 @@ use std::net::UdpSocket;
 
 use dht_testnet::{Cidr, Error, Spec, Testnet};
 
-const PING: &[u8] = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping1:t2:aa1:y1:qe";
+/// Read-only (BEP 43), so that no node asks back.
+const PING: &[u8] = b"d1:ad2:id20:abcdefghij0123456789e1:q4:ping2:roi1e1:t2:aa1:y1:qe";
 
 fn client(ip: [u8; 4]) -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::from(ip), 0)).unwrap();
