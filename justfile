@@ -31,7 +31,11 @@ interop-setup:
 
 # Other implementations as servers, clients, and strangers who meet through our nodes.
 interop: interop-setup
-    cargo test -p dht-tests --test interop -- --include-ignored
+    cargo test -p dht-tests --test interop --test testnet -- --include-ignored
+
+# A simulated network on real sockets, for any client; for example: just testnet --nodes 100000
+testnet *FLAGS:
+    cargo run --release -p dht-cli -- testnet {{FLAGS}}
 
 # Replay the committed fuzz corpora through the target bodies.
 fuzz-replay:

@@ -40,7 +40,8 @@ fn crates_depend_downwards_only() {
         ("dht-mio", &["dht-proto", "dht-driver", "dht-net"]),
         ("dht-sim", &["dht-proto"]),
         ("dht-smol", &["dht-proto", "dht-driver", "dht-net"]),
-        ("dht-cli", &["dht-proto", "dht-mio"]),
+        ("dht-testnet", &["dht-proto", "dht-driver", "dht-net", "dht-sim"]),
+        ("dht-cli", &["dht-proto", "dht-mio", "dht-testnet"]),
     ];
     for entry in fs::read_dir(root().join("crates")).unwrap() {
         let path = entry.unwrap().path();

@@ -12,6 +12,8 @@ mod ping;
 mod put_immutable;
 mod put_mutable;
 mod sample;
+mod signals;
+mod testnet;
 
 use dht_mio::proto::request::Outcome;
 use dht_mio::proto::wire::code;
@@ -40,6 +42,7 @@ pub(crate) fn run(cli: &Cli, out: &Output) -> Ended {
         Command::Get(args) => get::run(args, global, out),
         Command::Sample(args) => sample::run(args, global, out),
         Command::Inspect(args) => inspect::run(args, out),
+        Command::Testnet(args) => testnet::run(args, global, out),
     }
 }
 

@@ -130,6 +130,12 @@ impl Output {
 pub(crate) enum Line<'a> {
     /// The node answers at this address.
     Listening { addr: SocketAddr, id: String },
+    /// A simulated network answers.
+    #[serde(rename = "listening")]
+    Testnet(Testnet<'a>),
+    /// How the simulated network is doing.
+    #[serde(rename = "status")]
+    TestnetStatus(TestnetStatus),
     /// Something happened to the node.
     Notice { message: String },
     /// How the node is doing.
@@ -162,6 +168,35 @@ pub(crate) struct Status {
     pub(crate) datagrams_in: u64,
     pub(crate) replies_out: u64,
     pub(crate) problems: Vec<String>,
+}
+
+/// A simulated network.
+#[derive(Debug, Serialize)]
+pub(crate) struct Testnet<'a> {
+    /// Of the one socket that stands for all nodes.
+    pub(crate) addr: SocketAddr,
+    pub(crate) range: &'a str,
+    pub(crate) nodes: u32,
+    pub(crate) profile: &'a str,
+    pub(crate) seed: u64,
+    /// Nodes to start from.
+    pub(crate) bootstrap: &'a [SocketAddr],
+    pub(crate) pid: u32,
+    pub(crate) netns: bool,
+    /// How long it took to build.
+    pub(crate) duration_ms: f64,
+}
+
+/// How a simulated network is doing.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct TestnetStatus {
+    pub(crate) datagrams_in: u64,
+    pub(crate) datagrams_out: u64,
+    pub(crate) dropped: u64,
+    /// Datagrams within the network.
+    pub(crate) simulated: u64,
+    pub(crate) lateness_ms: f64,
+    pub(crate) max_lateness_ms: f64,
 }
 
 /// An item, for programs.

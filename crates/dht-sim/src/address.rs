@@ -53,6 +53,8 @@ pub struct Plan {
     /// The port of every host, or 0: each has its own, which follows from its number.
     port: u16,
     size: u64,
+    /// Addresses at the start of a network that are nobody's.
+    reserved: u32,
     /// Half the bits that number `size` addresses, rounded up.
     half_bits: u32,
 }
@@ -66,8 +68,19 @@ impl Plan {
             // The network's own address and the broadcast address are nobody's.
             Range::Network { prefix, .. } => (1 << (32 - u32::from(prefix.clamp(1, 30)))) - 2,
         };
-        let bits = u64::BITS - (size - 1).leading_zeros();
-        Self { range, key, port, size, half_bits: bits.div_ceil(2) }
+        Self { range, key, port, size, reserved: 0, half_bits: half_bits(size) }
+    }
+
+    /// The same without the first addresses of a network, but for one at least: they are for
+    /// programs outside the simulation.
+    #[must_use]
+    pub fn reserving(mut self, addresses: u32) -> Self {
+        if let Range::Network { .. } = self.range {
+            self.reserved = u64::from(addresses).min(self.size - 1) as u32;
+            self.size -= u64::from(self.reserved);
+            self.half_bits = half_bits(self.size);
+        }
+        self
     }
 
     /// How many addresses there are.
@@ -143,7 +156,7 @@ impl Plan {
             }
             Range::Network { base, prefix } => {
                 let mask = !0u32 << (32 - u32::from(prefix.clamp(1, 30)));
-                Ipv4Addr::from((u32::from(base) & mask) + place as u32 + 1)
+                Ipv4Addr::from((u32::from(base) & mask) + self.reserved + place as u32 + 1)
             }
         }
     }
@@ -159,7 +172,7 @@ impl Plan {
             Range::Network { base, prefix } => {
                 let mask = !0u32 << (32 - u32::from(prefix.clamp(1, 30)));
                 let ip = u32::from(ip);
-                let place = u64::from(ip & !mask).checked_sub(1)?;
+                let place = u64::from(ip & !mask).checked_sub(u64::from(self.reserved) + 1)?;
                 (ip & mask == u32::from(base) & mask && place < self.size).then_some(place)
             }
         }
@@ -197,6 +210,11 @@ impl Plan {
     fn round(&self, round: u64, half: u64) -> u64 {
         mix(half ^ self.key.wrapping_add(round.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
+}
+
+/// Half the bits that number `size` things, rounded up.
+const fn half_bits(size: u64) -> u32 {
+    (u64::BITS - (size - 1).leading_zeros()).div_ceil(2)
 }
 
 /// Spreads a word over all its bits (the finaliser of SplitMix64).
@@ -248,6 +266,24 @@ mod tests {
         assert_eq!(plan.number("127.9.0.0:1".parse().unwrap()), None);
         assert_eq!(plan.number("127.9.0.255:1".parse().unwrap()), None);
         assert_eq!(plan.number("127.8.0.5:1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn reserved_addresses_are_nobodys() {
+        let base = Ipv4Addr::new(127, 9, 0, 0);
+        let plan = Plan::new(Range::Network { base, prefix: 24 }, 1, 9).reserving(4);
+        assert_eq!(plan.size(), 250);
+        let last: BTreeSet<_> = (0..250)
+            .map(|number| match plan.v4(number).ip() {
+                IpAddr::V4(ip) => ip.octets()[3],
+                IpAddr::V6(_) => unreachable!(),
+            })
+            .collect();
+        assert_eq!(last, (5..255).collect());
+        assert!((0..250).all(|number| plan.number(plan.v4(number)) == Some(number)));
+        assert_eq!(plan.number("127.9.0.4:1".parse().unwrap()), None);
+        let tiny = Plan::new(Range::Network { base, prefix: 30 }, 1, 9).reserving(99);
+        assert_eq!((tiny.size(), tiny.number(tiny.v4(0))), (1, Some(0)));
     }
 
     #[test]

@@ -72,6 +72,9 @@ pub struct Datagram {
 pub struct Setup {
     /// Which addresses hosts get.
     pub range: Range,
+    /// How many addresses at the start of a network no host gets: programs outside the simulation
+    /// have them.
+    pub reserved: u32,
     /// The port of every host; 0 gives each its own.
     pub port: u16,
     /// What the network does to datagrams.
@@ -85,7 +88,7 @@ impl Setup {
     /// Public addresses and nobody outside, with this network.
     #[must_use]
     pub const fn new(profile: Profile) -> Self {
-        Self { range: Range::Internet, port: 0, profile, outside: 0 }
+        Self { range: Range::Internet, reserved: 0, port: 0, profile, outside: 0 }
     }
 }
 
@@ -158,7 +161,7 @@ impl World {
     /// An empty world, one second after the origin of time.
     #[must_use]
     pub fn new(setup: Setup, choices: Choices) -> Self {
-        let plan = Plan::new(setup.range, setup.port, choices.seed());
+        let plan = Plan::new(setup.range, setup.port, choices.seed()).reserving(setup.reserved);
         Self {
             now: Instant::from_secs(1),
             queue: Queue::new(),

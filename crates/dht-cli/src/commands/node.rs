@@ -15,7 +15,7 @@ use dht_mio::proto::health::{FamilyHealth, Problem};
 use dht_mio::{Builder, Dht, ErrorKind, Notice};
 
 use crate::args::{Global, NodeArgs};
-use crate::commands::Ended;
+use crate::commands::{Ended, signals};
 use crate::failure::Failure;
 use crate::metrics::MetricsServer;
 use crate::output::{Done, Line, Output, Status};
@@ -31,7 +31,8 @@ const SAVE_PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn run(args: &NodeArgs, global: &Global, out: &Output) -> Ended {
     let (sender, wakes) = mpsc::sync_channel(MAX_WAITING);
-    signals::forward(sender.clone())?;
+    let stop = sender.clone();
+    signals::forward(move || stop.send(Wake::Stop).is_ok())?;
     let metrics = args.metrics.map(MetricsServer::bind).transpose()?;
     let wanted = port::wanted(args, global);
     let dht = builder(args, global, wanted, sender)?.spawn()?;
@@ -206,47 +207,4 @@ fn tell(out: &Output, family: &FamilyHealth, problem: Problem, may_be_alone: boo
     let message = format!("{}: {problem}", family.family);
     out.warn(format_args!("warning: {message}"));
     out.json(&Line::Notice { message });
-}
-
-#[cfg(unix)]
-mod signals {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    use signal_hook::iterator::Signals;
-    use std::sync::mpsc::SyncSender;
-    use std::thread;
-
-    use super::Wake;
-    use crate::failure::Failure;
-
-    /// Turns the signals that end a daemon into a [`Wake::Stop`]; a second one ends it at once.
-    pub(super) fn forward(sender: SyncSender<Wake>) -> Result<(), Failure> {
-        let cannot = |error: std::io::Error| {
-            Failure::input(format!("cannot watch for signals: {error}"), "see the system's limits")
-        };
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(cannot)?;
-        let watch = move || {
-            let mut signals = signals.forever();
-            if signals.next().is_some() && sender.send(Wake::Stop).is_ok() {
-                // Whoever asks twice does not want to wait for the last save.
-                for signal in signals {
-                    drop(signal_hook::low_level::emulate_default_handler(signal));
-                }
-            }
-        };
-        thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(cannot)?;
-        Ok(())
-    }
-}
-
-#[cfg(not(unix))]
-mod signals {
-    use std::sync::mpsc::SyncSender;
-
-    use super::Wake;
-    use crate::failure::Failure;
-
-    /// Without Unix signals the system ends the program itself; the last save is a minute old.
-    pub(super) fn forward(_sender: SyncSender<Wake>) -> Result<(), Failure> {
-        Ok(())
-    }
 }

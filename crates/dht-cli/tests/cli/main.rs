@@ -6,3 +6,5 @@ mod daemon;
 mod network;
 mod offline;
 mod support;
+#[cfg(target_os = "linux")]
+mod testnet;

@@ -79,7 +79,8 @@ pub(crate) fn dht_with_input(args: &[&str], input: &[u8]) -> Run {
     }
 }
 
-fn command(args: &[&str]) -> Command {
+/// The command, ready to be started.
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dht"));
     command.args(args);
     command

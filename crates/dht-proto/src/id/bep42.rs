@@ -16,12 +16,15 @@ const BOUND: u32 = 0xffff_f800;
 
 /// A fresh node id for a node that others see at `ip`.
 ///
-/// An address that cannot be reached from the internet binds nothing, but the id is valid for it
-/// all the same.
+/// The address of a local network binds nothing: nodes there get random ids. Bound ones would not be
+/// spread evenly, because the checksum is linear and such addresses have few bits that differ.
 #[must_use]
 pub fn derive(ip: IpAddr, stream: &mut Stream) -> NodeId {
     let mut bytes = [0; ID_LEN];
     rand_core::Rng::fill_bytes(stream, &mut bytes);
+    if is_exempt(ip) {
+        return NodeId::from_bytes(bytes);
+    }
     // The last byte of the id tells others which three bits went into the checksum.
     let [a, b, c, d, .., rand] = bytes;
     let free = u32::from_be_bytes([a, b, c, d]) & !BOUND;
@@ -74,6 +77,19 @@ fn is_exempt(ip: IpAddr) -> bool {
 mod tests {
     use super::*;
     use crate::seed::{Domain, Seed};
+
+    #[test]
+    fn ids_in_a_local_network_are_spread_evenly() {
+        let mut stream = Seed::from_bytes([5; 32]).stream(Domain::NodeId);
+        // The first 14 bits: all of them occur, also of addresses that differ in 20 bits only.
+        let mut seen = alloc::vec![false; 1 << 14];
+        for i in 0..200_000_u32 {
+            let ip = IpAddr::from((0x7f00_0000 | (i * 5)).to_be_bytes());
+            let [a, b, ..] = *derive(ip, &mut stream).as_bytes();
+            seen[usize::from(u16::from_be_bytes([a, b]) >> 2)] = true;
+        }
+        assert!(seen.into_iter().all(|seen| seen));
+    }
 
     /// Address, rand, id, checksum: BEP 42 "Test vectors", and one for IPv6 that other
     /// implementations test with.

@@ -25,11 +25,15 @@ impl<A: Addr> Node<A> {
             let addr = A::from_socket_addr(contact.addr).filter(|addr| is_possible(*addr))?;
             Some((contact.id, addr, contact.rtt, contact.heard))
         });
-        self.table.settle(id, known, &self.config);
+        let jitter = &mut self.jitter;
+        let mut part_of = |period: Duration| {
+            let micros = u64::try_from(period.as_micros()).unwrap_or(u64::MAX);
+            Duration::from_micros(jitter.below(micros))
+        };
+        let at = now + part_of(self.config.self_lookup_interval);
+        let refreshed = now - part_of(self.config.refresh_after);
+        self.table.settle(id, known, refreshed, &self.config);
         self.role.on_joined(now);
-        let period = self.config.self_lookup_interval;
-        let micros = u64::try_from(period.as_micros()).unwrap_or(u64::MAX);
-        let at = now + Duration::from_micros(self.jitter.below(micros));
         self.maintain.settled(at, &self.config);
     }
 }

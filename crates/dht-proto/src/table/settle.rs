@@ -13,12 +13,13 @@ use crate::time::Instant;
 
 impl<A: Addr> Table<A> {
     /// Replaces everything by these contacts, as if each had answered at its time, and counts their
-    /// buckets as refreshed then. What does not fit its bucket is left out; limits per network are
-    /// not looked at.
+    /// buckets as refreshed then, those without contacts at `refreshed`. What does not fit its bucket
+    /// is left out; limits per network are not looked at.
     pub fn settle(
         &mut self,
         own: NodeId,
         known: impl Iterator<Item = (NodeId, A, Duration, Instant)>,
+        refreshed: Instant,
         config: &Config,
     ) {
         // A million tables may stand in one process: no byte more than it takes.
@@ -43,6 +44,9 @@ impl<A: Addr> Table<A> {
             }
             fits
         });
+        for news in news.iter_mut().filter(|news| **news == 0) {
+            *news = ticks(refreshed);
+        }
         *self = Self::new(own);
         (self.contacts, self.news) = (contacts, news);
         let due = self.contacts.iter().map(|contact| contact.due(config)).min();

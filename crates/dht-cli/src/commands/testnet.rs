@@ -1,0 +1,21 @@
+//! `dht testnet`: a simulated network on real sockets.
+
+use crate::args::{Global, TestnetArgs};
+use crate::commands::Ended;
+use crate::output::Output;
+
+#[cfg(target_os = "linux")]
+mod linux;
+
+#[cfg(target_os = "linux")]
+pub(super) fn run(args: &TestnetArgs, global: &Global, out: &Output) -> Ended {
+    linux::run(args, global, out)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn run(_args: &TestnetArgs, _global: &Global, _out: &Output) -> Ended {
+    Err(crate::failure::Failure::input(
+        "dht testnet needs Linux, where one socket can stand for a whole range of addresses",
+        "run it in a Linux container or virtual machine",
+    ))
+}

@@ -1,0 +1,185 @@
+//! `dht testnet` and its clients, every one a process of its own.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::UdpSocket;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::{TempDir, command, dht};
+
+const HASH: &str = "9a0364b9e99bb480dd25e1f0284c8555d2a2ab03";
+
+/// A running `dht testnet`; killed when dropped.
+struct Testnet {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    ready: Value,
+}
+
+impl Testnet {
+    /// Starts one and waits until it is ready, or returns how it failed.
+    fn start(args: &[&str]) -> Result<Self, (Option<i32>, String)> {
+        let all = [&["testnet", "--json", "--bind", "0.0.0.0:0"], args].concat();
+        let mut child = command(&all)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap_or_default();
+        if ready["type"] != "listening" {
+            let output = child.wait_with_output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            return Err((output.status.code(), stderr));
+        }
+        Ok(Self { child, stdout, ready })
+    }
+
+    fn bootstrap(&self) -> Vec<String> {
+        let addrs = self.ready["bootstrap"].as_array().unwrap();
+        addrs.iter().map(|addr| addr.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Sends a signal and waits for the end.
+    fn stop(mut self, signal: &str) -> (Option<i32>, String, String) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let status = self.child.wait().unwrap();
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (status.code(), stdout, stderr)
+    }
+}
+
+impl Drop for Testnet {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+#[test]
+fn every_command_works_through_a_simulated_network() {
+    let testnet =
+        Testnet::start(&["--nodes", "500", "--seed", "3"]).unwrap_or_else(|e| panic!("{e:?}"));
+    assert_eq!((&testnet.ready["nodes"], &testnet.ready["seed"]), (&500.into(), &3.into()));
+    let nodes = testnet.bootstrap();
+    let run = |args: &[&str], through: usize, bind: &str| {
+        dht(&[args, &["--json", "--bootstrap", &nodes[through], "--bind", bind]].concat())
+    };
+    assert_eq!(dht(&["ping", &nodes[0], "--json"]).expect(0).of_type("node")[0]["addr"], nodes[0]);
+    run(&["announce", HASH, "--port", "6881"], 1, "127.0.0.2:0").expect(0);
+    let found = run(&["get-peers", HASH], 2, "127.0.0.3:0").expect(0);
+    assert_eq!(found.of_type("peer")[0]["addr"], "127.0.0.2:6881");
+    assert!(found.done()["depth"].as_u64().unwrap() >= 2, "{found:?}");
+    let target = run(&["put-immutable", "Hello World!"], 3, "127.0.0.2:0").expect(0).done();
+    let target = target["target"].as_str().unwrap().to_owned();
+    let item = run(&["get", &target], 4, "127.0.0.3:0").expect(0);
+    assert_eq!(item.of_type("item")[0]["value"], "Hello World!");
+    let dir = TempDir::new();
+    let key = dir.file("key");
+    dht(&["keygen", &key]).expect(0);
+    let put = run(&["put-mutable", "--key", &key, "signed"], 5, "127.0.0.2:0").expect(0).done();
+    let public_key = put["public_key"].as_str().unwrap();
+    let item = run(&["get", "--public-key", public_key], 6, "127.0.0.3:0").expect(0);
+    assert_eq!(item.of_type("item")[0]["value"], "signed");
+    let (status, stdout, stderr) = testnet.stop("-TERM");
+    assert_eq!(
+        (status, stdout.as_str()),
+        (Some(0), "{\"type\":\"done\",\"ok\":true}\n"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn the_network_ends_with_its_time_or_by_a_signal() {
+    let run =
+        dht(&["testnet", "--nodes", "20", "--bind", "0.0.0.0:0", "--duration", "0.2"]).expect(0);
+    assert!(run.stdout.starts_with("listening: 20 nodes in 127.0.0.0/8"), "{run:?}");
+    assert!(run.stdout.contains("dht get-peers ") && run.stdout.ends_with("stopped\n"), "{run:?}");
+    let testnet = Testnet::start(&["--nodes", "20", "-v"]).unwrap_or_else(|e| panic!("{e:?}"));
+    let (status, stdout, stderr) = testnet.stop("-INT");
+    assert_eq!(status, Some(0), "{stderr}");
+    assert!(
+        stdout.contains("\"lateness_ms\"") && stderr.contains("datagrams in"),
+        "{stdout}{stderr}"
+    );
+}
+
+#[test]
+fn the_same_seed_makes_the_same_network() {
+    let addrs = |seed: &str| {
+        let testnet = Testnet::start(&["--nodes", "50", "--seed", seed]);
+        let testnet = testnet.unwrap_or_else(|e| panic!("{e:?}"));
+        let without_port = |addr: String| addr.split(':').next().unwrap().to_owned();
+        testnet.bootstrap().into_iter().map(without_port).collect::<Vec<_>>()
+    };
+    assert_eq!(addrs("9"), addrs("9"));
+    assert_ne!(addrs("9"), addrs("10"));
+}
+
+#[test]
+fn a_namespace_is_made_or_how_to_make_one_is_told() {
+    match Testnet::start(&["--nodes", "300", "--profile", "lan", "--netns"]) {
+        Ok(testnet) => {
+            let node = testnet.bootstrap()[0].clone();
+            assert!(node.starts_with("198.18.") || node.starts_with("198.19."), "{node}");
+            assert_eq!(dht(&["ping", &node, "--timeout", "0.5"]).status, 1, "it is not out here");
+            let pid = testnet.child.id().to_string();
+            let inside = |args: &[&str]| {
+                let dht = env!("CARGO_BIN_EXE_dht");
+                let output = Command::new("nsenter")
+                    .args(
+                        [&["-t", &pid, "-n", dht], args, &["--json", "--bootstrap", &node]]
+                            .concat(),
+                    )
+                    .output()
+                    .unwrap();
+                (output.status.code(), String::from_utf8(output.stdout).unwrap())
+            };
+            // No --bind: a client with its default settings.
+            let (status, stdout) = inside(&["announce", HASH, "--port", "6881"]);
+            assert_eq!(status, Some(0), "{stdout}");
+            let (status, stdout) = inside(&["get-peers", HASH]);
+            assert!(status == Some(0) && stdout.contains("198.18.0.1:6881"), "{stdout}");
+        }
+        Err((status, stderr)) => {
+            assert_eq!(status, Some(2), "{stderr}");
+            for words in ["unshare --net", "lo up", "198.18.0.1/15 dev lo"] {
+                assert!(stderr.contains(words), "{stderr}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_makes_no_network_is_refused() {
+    let holder = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    for (args, words) in [
+        (&["--profile", "moon"][..], "internet, lan"),
+        (&["--seed", "x"], "--seed"),
+        (&["--nodes", "0"], "--nodes"),
+        (&["--nodes", "many"], "--nodes"),
+        (&["--nodes", "1000", "--range", "127.9.0.0/24"], "253 addresses"),
+        (&["--range", "127.9.0.1/24"], "127.0.0.0/8"),
+        (&["--range", "192.0.2.0/24", "--nodes", "9"], "ip link set lo up"),
+        (&["--bind", "127.0.0.1:0"], "0.0.0.0:0"),
+        (&["--bind", "[::]:0"], "--range"),
+        (&["--bind", &taken], "in use"),
+        (&["--duration", "soon"], "seconds"),
+        (&["--bootstrap", "127.0.0.1:1"], "--bootstrap"),
+    ] {
+        let run = dht(&[&["testnet"], args].concat()).expect(2);
+        assert!(run.stderr.contains(words), "{args:?}: no {words:?} in {run:?}");
+        assert_eq!(run.stdout, "", "{args:?}");
+        let json = dht(&[&["testnet", "--json"], args].concat()).expect(2);
+        assert_eq!(json.of_type("error")[0]["code"], 2, "{json:?}");
+    }
+}
