@@ -87,14 +87,14 @@ pub struct Server<A: Addr> {
 }
 
 /// One query and the circumstances of its answer.
-struct Call<'c, 'q, A> {
+struct Call<'c, 'q, 'x, A> {
     now: Instant,
     from: A,
     network: Network,
     level: Level,
     want: Want,
     envelope: Envelope<'q, A>,
-    ctx: Context<'c>,
+    ctx: &'c mut Context<'x>,
 }
 
 /// A get_peers query (BEP 5, BEP 33).
@@ -133,7 +133,7 @@ impl<A: Addr> Server<A> {
         from: A,
         tid: &[u8],
         query: &Query<'_>,
-        ctx: Context<'_>,
+        ctx: &mut Context<'_>,
         stats: &mut Stats,
         out: &mut [u8],
     ) -> Option<usize> {
@@ -279,7 +279,7 @@ impl<A: Addr> Server<A> {
 
     fn dispatch(
         &mut self,
-        call: &mut Call<'_, '_, A>,
+        call: &mut Call<'_, '_, '_, A>,
         method: &Method<'_>,
         stats: &mut Stats,
         out: &mut [u8],
@@ -312,7 +312,7 @@ impl<A: Addr> Server<A> {
 
     fn get_peers(
         &mut self,
-        call: &mut Call<'_, '_, A>,
+        call: &mut Call<'_, '_, '_, A>,
         query: GetPeers,
         out: &mut [u8],
     ) -> Option<usize> {
@@ -348,7 +348,7 @@ impl<A: Addr> Server<A> {
 
     fn announce(
         &mut self,
-        call: &Call<'_, '_, A>,
+        call: &Call<'_, '_, '_, A>,
         announce: Announce<A>,
         token: &[u8],
         stats: &mut Stats,
@@ -367,7 +367,7 @@ impl<A: Addr> Server<A> {
 
     fn get(
         &self,
-        call: &mut Call<'_, '_, A>,
+        call: &mut Call<'_, '_, '_, A>,
         id: ItemId,
         known_seq: Option<i64>,
         out: &mut [u8],
@@ -394,7 +394,7 @@ impl<A: Addr> Server<A> {
     /// Checks cheapest first, the signature last.
     fn put(
         &mut self,
-        call: &Call<'_, '_, A>,
+        call: &Call<'_, '_, '_, A>,
         put: &Put<'_>,
         stats: &mut Stats,
     ) -> Result<(), Refusal> {
@@ -428,7 +428,7 @@ impl<A: Addr> Server<A> {
 
     fn sample_infohashes(
         &mut self,
-        call: &mut Call<'_, '_, A>,
+        call: &mut Call<'_, '_, '_, A>,
         target: Target,
         out: &mut [u8],
     ) -> Option<usize> {
@@ -455,7 +455,7 @@ impl<A: Addr> Server<A> {
 
     fn check_token(
         &self,
-        call: &Call<'_, '_, A>,
+        call: &Call<'_, '_, '_, A>,
         target: Target,
         token: &[u8],
         stats: &mut Stats,
@@ -473,7 +473,7 @@ impl<A: Addr> Server<A> {
     }
 }
 
-impl<A: Addr> Call<'_, '_, A> {
+impl<A: Addr> Call<'_, '_, '_, A> {
     fn period(&self) -> Period {
         Period::at(self.now, self.ctx.config.token_rotation)
     }

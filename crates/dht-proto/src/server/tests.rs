@@ -44,13 +44,13 @@ impl<A: Addr> Bench<A> {
         let mut out = [0xaa; MAX_DATAGRAM];
         let query = Query { id: NodeId::from_bytes([0x22; 20]), want: self.want, method };
         let mut closest = closest;
-        let ctx = Context { own_id: OWN_ID, config: &self.config, closest: &mut closest };
+        let mut ctx = Context { own_id: OWN_ID, config: &self.config, closest: &mut closest };
         let len = self.server.answer(
             self.now,
             from,
             &self.tid,
             &query,
-            ctx,
+            &mut ctx,
             &mut self.stats,
             &mut out,
         )?;
