@@ -202,15 +202,16 @@ impl<A: Addr> Table<A> {
     /// as many as `out` has room for. Returns the number of bytes.
     pub fn closest_compact(&self, target: Target, n: usize, out: &mut [u8]) -> usize {
         let room = out.len().min(n * A::NODE_LEN);
-        let mut rest = out.get_mut(..room).unwrap_or_default();
+        let out = out.get_mut(..room).unwrap_or_default();
+        let mut len = 0;
         self.closest(target, |contact| {
-            let all = core::mem::take(&mut rest);
-            let Some((record, tail)) = all.split_at_mut_checked(A::NODE_LEN) else { return false };
+            let end = len + A::NODE_LEN;
+            let Some(record) = out.get_mut(len..end) else { return false };
             contact.write_node(record);
-            rest = tail;
-            rest.len() >= A::NODE_LEN
+            len = end;
+            len < room
         });
-        (room - rest.len()) / A::NODE_LEN * A::NODE_LEN
+        len
     }
 
     fn bucket_of(&self, contact: &Contact<A>) -> usize {
