@@ -68,7 +68,6 @@ pub(crate) struct Node<A: Addr> {
     role: Role,
     was_server: bool,
     voter: Voter<A>,
-    external: Option<IpAddr>,
     outbox: Outbox,
     bootstrap: Vec<A>,
     /// Contacts of an earlier run, until the node has joined.
@@ -77,8 +76,8 @@ pub(crate) struct Node<A: Addr> {
     restored_asked: usize,
     maintain: Maintain,
     link: Link,
-    ids: Stream,
-    targets: Stream,
+    /// Random points of the key space (ids to move to, targets of refreshes), and jitter.
+    points: Stream,
     stats: Stats,
     last_now: Instant,
 }
@@ -86,12 +85,7 @@ pub(crate) struct Node<A: Addr> {
 impl<A: Addr> Node<A> {
     pub(crate) fn new(config: Arc<Config>, seed: &Seed, now: Instant) -> Self {
         let mut ids = seed.stream(Domain::NodeId);
-        let external = config
-            .public_ips
-            .iter()
-            .copied()
-            .find(|ip| A::from_socket_addr((*ip, 0).into()).is_some());
-        let own_id = match external {
+        let own_id = match configured_ip::<A>(&config) {
             Some(ip) => bep42::derive(ip, &mut ids),
             None => random_id(&mut ids),
         };
@@ -104,15 +98,13 @@ impl<A: Addr> Node<A> {
             was_server: role.is_server(),
             role,
             voter: Voter::new(),
-            external,
             outbox: Outbox::new(),
             bootstrap: config.bootstrap.iter().copied().filter_map(A::from_socket_addr).collect(),
             restored: Vec::new(),
             restored_asked: 0,
             maintain: Maintain::new(&config, now),
             link: Link::new(),
-            ids,
-            targets: seed.stream(Domain::RefreshTarget),
+            points: seed.stream(Domain::RefreshTarget),
             stats: Stats::default(),
             last_now: now,
             config,
@@ -122,7 +114,7 @@ impl<A: Addr> Node<A> {
     /// Takes over the id, contacts and items of an earlier run. Contacts are asked before anybody
     /// is told about them.
     pub(crate) fn restore(&mut self, now: Instant, snapshot: &FamilySnapshot<A>) {
-        if self.external.is_none_or(|ip| bep42::is_valid(snapshot.id, ip)) {
+        if self.external().is_none_or(|ip| bep42::is_valid(snapshot.id, ip)) {
             self.table.set_own_id(now, snapshot.id, &self.config);
         }
         let possible = |(_, addr): &&(NodeId, A)| is_possible(*addr);
@@ -323,7 +315,7 @@ impl<A: Addr> Node<A> {
             family: A::FAMILY,
             contacts,
             network_size: self.network_size(),
-            external: self.external,
+            external: self.external(),
             answers: self.role.answers(),
             server: self.role.is_server(),
             problem: if contacts == 0 {
@@ -542,20 +534,24 @@ impl<A: Addr> Node<A> {
 
     /// BEP 42: enough nodes see us at this address. Our id follows it.
     fn vote(&mut self, now: Instant, voter: A, seen_as: IpAddr) {
-        if self.config.public_ips.iter().any(|ip| A::from_socket_addr((*ip, 0).into()).is_some()) {
+        if configured_ip::<A>(&self.config).is_some() {
             return;
         }
         let Some(ip) = self.voter.vote(now, voter, seen_as) else { return };
-        self.external = Some(ip);
         self.outbox.push_event(Event::ExternalAddress(ip));
         if !bep42::is_valid(self.table.own_id(), ip) {
-            let id = bep42::derive(ip, &mut self.ids);
+            let id = bep42::derive(ip, &mut self.points);
             self.table.set_own_id(now, id, &self.config);
             self.maintain.hurry(now);
         }
     }
 
     // Odds and ends.
+
+    /// Our address as others see it, as far as we know.
+    fn external(&self) -> Option<IpAddr> {
+        configured_ip::<A>(&self.config).or_else(|| self.voter.agreed())
+    }
 
     /// Every input passes through here: time that goes backwards stands still, and a long pause is
     /// looked into before anybody is blamed for it.
@@ -680,6 +676,12 @@ impl<A: Addr> Sibling for Option<Box<Node<A>>> {
 /// Whether a node can be at this address at all.
 fn is_possible<A: Addr>(addr: A) -> bool {
     addr.port() != 0 && addr.scope() != Scope::Invalid
+}
+
+/// Our address, if the configuration names it.
+fn configured_ip<A: Addr>(config: &Config) -> Option<IpAddr> {
+    let ours = |ip: &IpAddr| A::from_socket_addr((*ip, 0).into()).is_some();
+    config.public_ips.iter().copied().find(ours)
 }
 
 fn random_id(stream: &mut Stream) -> NodeId {

@@ -41,7 +41,7 @@ use crate::bloom::Filter;
 use crate::config::Config;
 use crate::id::{ID_LEN, InfoHash, ItemId, NodeId, Target};
 use crate::item::Item;
-use crate::seed::{Domain, PrfKey, Seed, Stream};
+use crate::seed::{Domain, Seed, Stream};
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::wire::{Method, Put, Query, Reply, Values, Want, code, value_len};
@@ -80,7 +80,6 @@ pub struct Server<A: Addr> {
     tokens: Tokens,
     throttle: Throttle,
     random: Stream,
-    announcers_key: PrfKey,
     peers: Option<Box<PeerStore<A>>>,
     items: Option<Box<ItemStore<A>>>,
     samples: Option<Box<Samples>>,
@@ -113,7 +112,6 @@ impl<A: Addr> Server<A> {
             tokens: Tokens::new(seed),
             throttle: Throttle::new(seed),
             random: seed.stream(Domain::Sample),
-            announcers_key: seed.key(Domain::Table),
             peers: None,
             items: None,
             samples: None,
@@ -175,6 +173,7 @@ impl<A: Addr> Server<A> {
 
     /// Forgets a bounded number of expired peers and items.
     pub fn handle_timeout(&mut self, now: Instant, config: &Config) {
+        self.throttle.handle_timeout(now);
         if let Some(peers) = &mut self.peers {
             peers.handle_timeout(now, config);
         }
@@ -189,12 +188,12 @@ impl<A: Addr> Server<A> {
         self.items_mut().restore(now, item, left, config);
     }
 
-    /// When [`Server::handle_timeout`] is due; never if nothing is stored.
+    /// When [`Server::handle_timeout`] is due; never if there is nothing to give back.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let peers = self.peers.as_ref().and_then(|peers| peers.poll_timeout());
         let items = self.items.as_ref().and_then(|items| items.poll_timeout());
-        peers.into_iter().chain(items).min()
+        peers.into_iter().chain(items).chain(self.throttle.poll_timeout()).min()
     }
 
     /// The stored items with their expiry, for a snapshot.
@@ -468,7 +467,7 @@ impl<A: Addr> Server<A> {
     }
 
     fn items_mut(&mut self) -> &mut ItemStore<A> {
-        let key = self.announcers_key;
+        let key = self.throttle.key();
         self.items.get_or_insert_with(|| Box::new(ItemStore::new(key)))
     }
 }

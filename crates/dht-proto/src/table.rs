@@ -30,7 +30,7 @@ mod settle;
 mod upkeep;
 
 /// Capacity for contacts is added in steps of this: a process may hold a million tables.
-const GROWTH: usize = 8;
+const GROWTH: usize = 2;
 
 /// Pause between pings while the table has room for anybody. A fresh network grows in seconds.
 const HURRIED_PING_INTERVAL: Duration = Duration::from_millis(100);

@@ -172,12 +172,14 @@ impl<A: Addr, P: Copy> Transactions<A, P> {
     /// Keeps the two queues short: answered ids go when they are in front or the majority. An idle
     /// node keeps no room for queries.
     fn forget_answered(&mut self) {
-        let by_tid = &self.by_tid;
-        if by_tid.is_empty() {
+        if self.by_tid.is_empty() {
+            // A tree keeps its last node when it gets empty, and that is large.
+            self.by_tid = BTreeMap::new();
             self.stalling = VecDeque::new();
             self.expiring = VecDeque::new();
             return;
         }
+        let by_tid = &self.by_tid;
         for queue in [&mut self.stalling, &mut self.expiring] {
             while queue.front().is_some_and(|(_, tid)| !by_tid.contains_key(tid)) {
                 queue.pop_front();

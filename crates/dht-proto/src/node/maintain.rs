@@ -78,7 +78,7 @@ impl<A: Addr> Node<A> {
             self.join(now);
         }
         while self.refresh_due().is_some_and(|due| due <= now) {
-            let Some(target) = self.table.stale_bucket(now, &mut self.targets, &self.config) else {
+            let Some(target) = self.table.stale_bucket(now, &mut self.points, &self.config) else {
                 break;
             };
             self.maintain.refreshes += 1;
@@ -151,6 +151,6 @@ impl<A: Addr> Node<A> {
     /// Up to a tenth more, so that nodes started together do not stay in step.
     fn with_jitter(&mut self, duration: Duration) -> Duration {
         let tenth = u64::try_from(duration.as_micros() / 10).unwrap_or(u64::MAX);
-        duration + Duration::from_micros(self.targets.below(tenth))
+        duration + Duration::from_micros(self.points.below(tenth))
     }
 }

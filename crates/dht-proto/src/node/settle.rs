@@ -20,7 +20,9 @@ impl<A: Addr> Node<A> {
         contacts: &[Acquaintance],
     ) {
         let now = self.tick(now);
-        self.external = external.or(self.external);
+        if let Some(ip) = external {
+            self.voter.settle(ip);
+        }
         let known = contacts.iter().filter_map(|contact| {
             let addr = A::from_socket_addr(contact.addr).filter(|addr| is_possible(*addr))?;
             Some((contact.id, addr, contact.rtt, contact.heard))
@@ -29,7 +31,7 @@ impl<A: Addr> Node<A> {
         self.role.on_joined(now);
         let period = self.config.self_lookup_interval;
         let micros = u64::try_from(period.as_micros()).unwrap_or(u64::MAX);
-        let at = now + Duration::from_micros(self.targets.below(micros));
+        let at = now + Duration::from_micros(self.points.below(micros));
         self.maintain.settled(at, &self.config);
     }
 }

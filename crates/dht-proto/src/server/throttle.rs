@@ -12,7 +12,7 @@ use crate::seed::{Domain, PrfKey, Seed};
 use crate::time::Instant;
 
 /// Slots of the first, smallest table.
-const FIRST_SLOTS: usize = 16;
+const FIRST_SLOTS: usize = 4;
 
 /// How generous a reply may be. Ordered from generous to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +46,8 @@ pub(super) struct Throttle {
     slots: Vec<Bucket>,
     total: Bucket,
     verifications: Bucket,
+    /// When all debts are paid, as a [`Bucket`] counts.
+    settled: u64,
 }
 
 impl Throttle {
@@ -55,7 +57,27 @@ impl Throttle {
             slots: Vec::new(),
             total: Bucket::FULL,
             verifications: Bucket::FULL,
+            settled: 0,
         }
+    }
+
+    /// The key that places in tables are hashed with.
+    pub(super) const fn key(&self) -> PrfKey {
+        self.key
+    }
+
+    /// Gives back the memory of a table that grew under load, once nobody is in debt.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.slots.len() > FIRST_SLOTS && self.settled <= nanos(now) {
+            self.slots.truncate(FIRST_SLOTS);
+            self.slots.shrink_to_fit();
+        }
+    }
+
+    /// When [`Throttle::handle_timeout`] has something to give back.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let settled = Instant::from_micros(self.settled.div_ceil(1_000));
+        (self.slots.len() > FIRST_SLOTS).then_some(settled)
     }
 
     /// The network of `from`, as the table knows it.
@@ -89,9 +111,11 @@ impl Throttle {
         let time = time_for(bytes, config.subnet_bytes_per_sec);
         if let Some(slot) = self.slots.get_mut(first) {
             slot.charge(now, time);
+            self.settled = self.settled.max(slot.0);
         }
         if let Some(slot) = self.slots.get_mut(second).filter(|_| first != second) {
             slot.charge(now, time);
+            self.settled = self.settled.max(slot.0);
         }
     }
 
