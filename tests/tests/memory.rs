@@ -1,6 +1,7 @@
 //! Rules 6 and 12: memory is bounded, and an idle node is small.
 
 #![allow(
+    clippy::print_stdout,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -98,7 +98,10 @@ impl<A: Addr> Voter<A> {
             round.count(seen.compact());
         }
         let enough = if self.agreed.is_none() { ENOUGH_FIRST_VOTES } else { ENOUGH_VOTES };
-        let winner = round.end(now, enough)?;
+        if !round.is_over(now, enough) {
+            return None;
+        }
+        let winner = round.winner();
         self.round = None;
         if winner.is_none() || winner == self.agreed {
             return None;
@@ -139,14 +142,11 @@ impl<A: Addr> Round<A> {
         self.votes.push((seen, 1));
     }
 
-    /// What the round decided, be it nothing; `None` if it goes on.
-    fn end(&self, now: Instant, enough: usize) -> Option<Option<IpAddr>> {
-        if self.sources.len() < enough && now.since(self.since) < ROUND {
-            return None;
-        }
-        let winner = self.winner();
-        // Without a majority more votes may bring one.
-        (winner.is_some() || self.sources.len() >= MAX_VOTES).then_some(winner)
+    /// Whether it is time to decide. Without a majority more votes may bring one.
+    fn is_over(&self, now: Instant, enough: usize) -> bool {
+        let votes = self.sources.len();
+        (votes >= enough || now.since(self.since) >= ROUND)
+            && (votes >= MAX_VOTES || self.winner().is_some())
     }
 
     /// The address with a clear majority: the second has less than two thirds of its votes.

@@ -232,9 +232,10 @@ fn write_error<S: Sink>(w: &mut Writer<S>, error: &ErrorReply<'_>) -> Option<()>
 fn write_ip<S: Sink>(w: &mut Writer<S>, ip: IpAddr, port: Option<u16>) -> Option<()> {
     match (ip, port) {
         (IpAddr::V4(ip), Some(port)) => {
-            let [a, b, c, d] = ip.octets();
-            let [high, low] = port.to_be_bytes();
-            w.raw(&[b'2', b':', b'i', b'p', b'6', b':', a, b, c, d, high, low])
+            let mut entry = *b"2:ip6:......";
+            let (_, compact) = entry.split_at_mut(6);
+            compact.copy_from_slice(&SocketAddrV4::new(ip, port).compact());
+            w.raw(&entry)
         }
         (IpAddr::V4(ip), None) => {
             w.raw(b"2:ip4:")?;
