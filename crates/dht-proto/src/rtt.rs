@@ -7,17 +7,17 @@ use crate::config::Config;
 /// Bins of the histogram: two per octave from 1 ms, so the last one begins at about 11.6 s.
 const BINS: usize = 28;
 /// Counts are halved when they add up to this, so that old samples fade.
-const FULL: u32 = 256;
+const FULL: u32 = u8::MAX as u32;
 /// Fewer samples than this say nothing about a distribution.
 const ENOUGH: u32 = 8;
 /// The tenth percentile may jitter by this much before a query counts as stalled; mldht found that
 /// less misses answers of nearby nodes.
 const JITTER_ALLOWANCE: Duration = Duration::from_millis(100);
 
-/// A fading histogram of round-trip times on a logarithmic scale, 56 bytes.
+/// A fading histogram of round-trip times on a logarithmic scale, 28 bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct RttHistogram {
-    bins: [u16; BINS],
+    bins: [u8; BINS],
 }
 
 impl RttHistogram {

@@ -1,7 +1,6 @@
 //! A node that starts where hours of running would have brought it.
 
 use core::net::IpAddr;
-use core::time::Duration;
 
 use super::{Node, is_possible};
 use crate::addr::Addr;
@@ -20,16 +19,16 @@ impl<A: Addr> Node<A> {
         contacts: &[Acquaintance],
     ) {
         let now = self.tick(now);
-        self.external = external.or(self.external);
+        if let Some(ip) = external {
+            self.voter.settle(ip);
+        }
         let known = contacts.iter().filter_map(|contact| {
             let addr = A::from_socket_addr(contact.addr).filter(|addr| is_possible(*addr))?;
             Some((contact.id, addr, contact.rtt, contact.heard))
         });
         self.table.settle(id, known, &self.config);
-        self.role.on_joined(now);
-        let period = self.config.self_lookup_interval;
-        let micros = u64::try_from(period.as_micros()).unwrap_or(u64::MAX);
-        let at = now + Duration::from_micros(self.jitter.below(micros));
+        self.role.on_joined(now, &self.seed);
+        let at = now + self.jitter(self.config.self_lookup_interval);
         self.maintain.settled(at, &self.config);
     }
 }
