@@ -45,9 +45,9 @@ fuzz TARGET SECONDS="60":
 bench-core:
     cargo bench -p dht-tests --bench core
 
-# Queries answered per second over loopback UDP, against a bare echo of the same sizes.
-bench-serve:
-    cargo run --release -p dht-mio --example serve_ratio
+# Queries answered per second over loopback UDP, against a bare echo; --any: bound to the wildcard.
+bench-serve *FLAGS:
+    cargo run --release -p dht-mio --example serve_ratio -- {{FLAGS}}
 
 # Bytes of an idle node, and the ceiling of a busy one.
 bench-memory:

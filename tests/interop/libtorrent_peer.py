@@ -32,7 +32,7 @@ TRACE = "INTEROP_TRACE" in os.environ
 
 def endpoint(text):
     host, port = text.rsplit(":", 1)
-    return host, int(port)
+    return host.strip("[]"), int(port)
 
 
 def settings(addr, read_only):
@@ -162,7 +162,7 @@ def get_peers(node, request):
     def read(alert):
         if isinstance(alert, lt.dht_get_peers_reply_alert):
             if alert.info_hash.to_bytes() == raw:
-                return ["%s:%d" % peer for peer in alert.peers()]
+                return [("[%s]:%d" if ":" in peer[0] else "%s:%d") % peer for peer in alert.peers()]
         return None
 
     replies = node.subscribe(read)
@@ -271,6 +271,8 @@ def get_mutable(node, request):
 
 def sample(node, request):
     server = endpoint(request["addr"])
+    if ":" in server[0]:
+        return {"unsupported": "libtorrent sends no sample_infohashes over IPv6"}
     target = lt.sha1_hash(bytes.fromhex(request["target"]))
 
     def read(alert):

@@ -10,6 +10,7 @@ pub mod limits;
 pub mod report;
 pub mod scenario;
 
+mod command;
 mod lab;
 mod mainline;
 mod ours;
@@ -18,7 +19,7 @@ mod worker;
 
 use core::fmt;
 use std::collections::BTreeSet;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 use dht_proto::id::{InfoHash, ItemId, Target};
 use ed25519_dalek::SigningKey;
@@ -37,11 +38,18 @@ pub enum Kind {
     Mainline,
     /// `dht-mio`, in this process.
     Ours,
+    /// The command `dht`: a daemon as server, one process per operation as client.
+    Command,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Libtorrent, Self::BittorrentDht, Self::Mainline, Self::Ours];
+    pub const ALL: [Self; 5] =
+        [Self::Libtorrent, Self::BittorrentDht, Self::Mainline, Self::Ours, Self::Command];
+
+    /// Those that know IPv6 (BEP 32). `bittorrent-dht` opens only a `udp4` socket, and `mainline`
+    /// has no type for an IPv6 address.
+    pub const IPV6: [Self; 3] = [Self::Libtorrent, Self::Ours, Self::Command];
 
     /// The name used in tables and in `docs/INTEROP.md`.
     #[must_use]
@@ -51,7 +59,14 @@ impl Kind {
             Self::BittorrentDht => "bittorrent-dht",
             Self::Mainline => "mainline",
             Self::Ours => "ours",
+            Self::Command => "dht",
         }
+    }
+
+    /// Whether it is our own code.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::Command)
     }
 
     /// Whether it runs in a process of its own, which `tests/interop/setup.sh` must have installed.
@@ -159,7 +174,7 @@ pub trait Peer: fmt::Debug + Send + Sync {
     fn kind(&self) -> Kind;
 
     /// Where it answers.
-    fn addr(&self) -> SocketAddrV4;
+    fn addr(&self) -> SocketAddr;
 
     /// How many nodes its routing table holds.
     ///
@@ -171,7 +186,7 @@ pub trait Peer: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If the peer is gone, or takes contacts only at its start.
-    fn add_node(&self, addr: SocketAddrV4) -> Result<()>;
+    fn add_node(&self, addr: SocketAddr) -> Result<()>;
 
     /// Announces that it shares a torrent, as a seed (BEP 33) or not. Some peers return before
     /// the announce has been stored anywhere.
@@ -184,7 +199,7 @@ pub trait Peer: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If the lookup failed; finding nobody is no error.
-    fn get_peers(&self, info_hash: InfoHash) -> Result<BTreeSet<SocketAddrV4>>;
+    fn get_peers(&self, info_hash: InfoHash) -> Result<BTreeSet<SocketAddr>>;
 
     /// Estimates how many seeds a torrent has (BEP 33).
     ///
@@ -220,5 +235,5 @@ pub trait Peer: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// If it does not answer.
-    fn sample(&self, server: SocketAddrV4, target: Target) -> Result<Samples>;
+    fn sample(&self, server: SocketAddr, target: Target) -> Result<Samples>;
 }

@@ -15,3 +15,8 @@ pub mod interop;
 pub mod populate;
 pub mod script;
 pub mod world;
+
+/// The examples of the README run as doctests, so that they stay true.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

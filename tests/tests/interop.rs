@@ -11,6 +11,7 @@
 use std::fs;
 use std::path::Path;
 
+use dht_tests::interop::address::Network;
 use dht_tests::interop::krpc::Probe;
 use dht_tests::interop::limits::REASONS;
 use dht_tests::interop::report::Report;
@@ -20,8 +21,8 @@ use ed25519_dalek::SigningKey;
 
 /// Runs every pair of `strangers` through a swarm, prints the table, and compares each cell with
 /// the known limits and the table with the one in the documentation.
-fn check(swarm: Kind, strangers: &[Kind]) {
-    let cells = scenario::run(&Lab::default(), swarm, strangers).unwrap();
+fn check(network: Network, swarm: Kind, strangers: &[Kind]) {
+    let cells = scenario::run(&Lab::default(), network, swarm, strangers).unwrap();
     let report = Report::new(&cells);
     println!("through a swarm of {swarm}:\n{report}");
     for cell in &cells {
@@ -32,7 +33,7 @@ fn check(swarm: Kind, strangers: &[Kind]) {
     }
     let surprises: Vec<_> = report.surprises().collect();
     assert!(surprises.is_empty(), "otherwise than docs/INTEROP.md says: {surprises:#?}");
-    if strangers == Kind::ALL {
+    if strangers == Kind::ALL || strangers == Kind::IPV6 {
         let table = report.to_string();
         assert!(documentation().contains(&table), "not the table of docs/INTEROP.md:\n{table}");
     }
@@ -54,8 +55,8 @@ fn every_limit_is_explained_in_the_documentation() {
 /// Servers by themselves, asked without any client in between.
 fn check_refusals(kind: Kind) {
     let lab = Lab::default();
-    let swarm = Swarm::start(&lab, kind).unwrap();
-    let probe = Probe::new().unwrap();
+    let swarm = Swarm::start(&lab, Network::V4, kind).unwrap();
+    let probe = Probe::new(Network::V4).unwrap();
     let item = |seq, cas| Mutable {
         key: SigningKey::from_bytes(&[9; 32]),
         salt: b"probe".to_vec(),
@@ -98,34 +99,68 @@ fn bittorrent_dht_servers_refuse_by_code() {
 
 #[test]
 fn mainline_and_we_meet_in_a_mainline_swarm() {
-    check(Kind::Mainline, &[Kind::Mainline, Kind::Ours]);
+    check(Network::V4, Kind::Mainline, &[Kind::Mainline, Kind::Ours]);
 }
 
 #[test]
 fn mainline_and_we_meet_in_our_swarm() {
-    check(Kind::Ours, &[Kind::Mainline, Kind::Ours]);
+    check(Network::V4, Kind::Ours, &[Kind::Mainline, Kind::Ours]);
 }
 
 #[test]
 #[ignore = "needs tests/interop/setup.sh"]
 fn strangers_meet_in_a_libtorrent_swarm() {
-    check(Kind::Libtorrent, &Kind::ALL);
+    check(Network::V4, Kind::Libtorrent, &Kind::ALL);
 }
 
 #[test]
 #[ignore = "needs tests/interop/setup.sh"]
 fn strangers_meet_in_a_bittorrent_dht_swarm() {
-    check(Kind::BittorrentDht, &Kind::ALL);
+    check(Network::V4, Kind::BittorrentDht, &Kind::ALL);
 }
 
 #[test]
 #[ignore = "needs tests/interop/setup.sh"]
 fn strangers_meet_in_a_mainline_swarm() {
-    check(Kind::Mainline, &Kind::ALL);
+    check(Network::V4, Kind::Mainline, &Kind::ALL);
 }
 
 #[test]
 #[ignore = "needs tests/interop/setup.sh"]
 fn strangers_meet_in_our_swarm() {
-    check(Kind::Ours, &Kind::ALL);
+    check(Network::V4, Kind::Ours, &Kind::ALL);
+}
+
+#[test]
+fn mainline_and_we_meet_in_a_swarm_of_daemons() {
+    check(Network::V4, Kind::Command, &[Kind::Mainline, Kind::Ours, Kind::Command]);
+}
+
+#[test]
+#[ignore = "needs tests/interop/setup.sh"]
+fn strangers_meet_in_a_swarm_of_daemons() {
+    check(Network::V4, Kind::Command, &Kind::ALL);
+}
+
+#[test]
+fn our_daemons_refuse_by_code() {
+    check_refusals(Kind::Command);
+}
+
+#[test]
+#[ignore = "needs tests/interop/setup.sh"]
+fn strangers_meet_over_ipv6_in_our_swarm() {
+    check(Network::V6, Kind::Ours, &Kind::IPV6);
+}
+
+#[test]
+#[ignore = "needs tests/interop/setup.sh"]
+fn strangers_meet_over_ipv6_in_a_libtorrent_swarm() {
+    check(Network::V6, Kind::Libtorrent, &Kind::IPV6);
+}
+
+#[test]
+#[ignore = "needs tests/interop/setup.sh"]
+fn strangers_meet_over_ipv6_in_a_swarm_of_daemons() {
+    check(Network::V6, Kind::Command, &Kind::IPV6);
 }

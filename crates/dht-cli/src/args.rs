@@ -110,8 +110,9 @@ pub(crate) struct DemoArgs {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 Once ready, the node prints a line for every address that it listens on, with its node id. Without
---bind, the system picks a port, and another one after a restart. SIGINT and SIGTERM save the state
-and end the node with status 0.
+--bind, it listens on every address, on port 6881. If that is in use it takes another one, says so
+and, with --data-dir, prefers that one from then on. SIGINT and SIGTERM save the state and end the
+node with status 0; after a crash, what was stored up to two seconds before is still there.
 
 The config file is TOML. Every long flag is a key, and the command line wins:
   data-dir = \"/var/lib/dht\"
@@ -130,7 +131,7 @@ pub(crate) struct NodeArgs {
     /// Keep ids, contacts and stored items here, so that a restart is warm
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// Save them this often, in seconds: what a crash can lose
+    /// Save contacts this often, in seconds; items are saved within two seconds of a change
     #[arg(long, value_name = "SECS", default_value = "60", value_parser = parse::seconds)]
     pub(crate) save_interval: Duration,
     /// Whether to answer queries

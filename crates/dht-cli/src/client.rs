@@ -4,13 +4,12 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::net::ToSocketAddrs as _;
 use std::sync::mpsc;
-use std::time::Instant;
 
 use dht_mio::proto::addr::Family;
 use dht_mio::proto::config::{Config, Mode};
 use dht_mio::proto::health::Problem;
 use dht_mio::proto::request::{Ended, Event, Lookup, Outcome};
-use dht_mio::{Builder, DEFAULT_BOOTSTRAP, Dht, Notice};
+use dht_mio::{Builder, Dht, Notice};
 
 use crate::args::Global;
 use crate::failure::Failure;
@@ -24,6 +23,7 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Client<'a> {
     dht: Dht,
+    notices: mpsc::Receiver<Notice>,
     out: &'a Output,
 }
 
@@ -36,19 +36,30 @@ impl<'a> Client<'a> {
                 "give --bootstrap HOST:PORT of a node that you know",
             ));
         }
-        let (told, hears) = mpsc::channel();
-        let mut builder = builder(global).on_notice(move |notice| drop(told.send(notice)));
+        let mut builder = builder(global);
         for host in &global.bootstrap {
             builder = builder.bootstrap(host);
         }
-        let client = Self { dht: spawn(builder, global)?, out };
-        client.wait_for_names(global, &hears)?;
-        Ok(client)
+        Self::spawn(builder, global, out)
     }
 
     /// A client that asks nobody but those it is told to.
     pub(crate) fn alone(global: &Global, out: &'a Output) -> Result<Self, Failure> {
-        Ok(Self { dht: spawn(builder(global).no_bootstrap(), global)?, out })
+        Self::spawn(builder(global).no_bootstrap(), global, out)
+    }
+
+    fn spawn(builder: Builder, global: &Global, out: &'a Output) -> Result<Self, Failure> {
+        let (told, notices) = mpsc::channel();
+        // Nobody listens any more once the command has ended.
+        let builder = builder.on_notice(move |notice| drop(told.send(notice)));
+        let dht = builder.spawn()?.with_timeout(global.timeout + GRACE);
+        Ok(Self { dht, notices, out })
+    }
+
+    fn tell_notices(&self) {
+        for notice in self.notices.try_iter() {
+            self.out.verbose(&notice);
+        }
     }
 
     /// Runs a lookup to its end, passing on what it finds.
@@ -63,6 +74,7 @@ impl<'a> Client<'a> {
         for event in &mut handle {
             found(event)?;
         }
+        self.tell_notices();
         Ok(handle.outcome()?)
     }
 
@@ -77,6 +89,7 @@ impl<'a> Client<'a> {
         for peer in &mut peers {
             found(peer)?;
         }
+        self.tell_notices();
         Ok(peers.outcome()?)
     }
 
@@ -101,7 +114,14 @@ impl<'a> Client<'a> {
     /// Says why, as far as the node knows.
     fn nobody_answered(&self) -> Failure {
         let mut why = Vec::new();
-        if let Ok(health) = self.dht.health() {
+        if let (Ok(health), Ok(stats)) = (self.dht.health(), self.dht.stats()) {
+            if stats.node.queries_out == 0 && !health.problems.is_empty() {
+                return Failure::no_contact(
+                    format!("nobody was asked: {}", health.problems.join("; ")),
+                    "check the name, DNS and the network, \
+                     or give --bootstrap ADDR:PORT of a node that you know",
+                );
+            }
             for family in [&health.node.v4, &health.node.v6].into_iter().flatten() {
                 match family.problem {
                     // The other family has somebody to ask.
@@ -164,44 +184,6 @@ impl<'a> Client<'a> {
             )
         })
     }
-
-    /// A lookup with nobody to ask ends at once, so the first name has to have an address before.
-    fn wait_for_names(
-        &self,
-        global: &Global,
-        hears: &mpsc::Receiver<Notice>,
-    ) -> Result<(), Failure> {
-        let hosts = match global.bootstrap.as_slice() {
-            [] => DEFAULT_BOOTSTRAP.map(str::to_owned).to_vec(),
-            hosts => hosts.to_vec(),
-        };
-        if hosts.iter().any(|host| host.parse::<SocketAddr>().is_ok()) {
-            return Ok(());
-        }
-        let _progress = Progress::start(self.out.screen(), "resolving names", String::new);
-        let deadline = Instant::now() + global.timeout;
-        let mut failed = Vec::new();
-        while failed.len() < hosts.len() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let Ok(notice) = hears.recv_timeout(left) else { break };
-            self.out.verbose(&notice);
-            match notice {
-                Notice::Resolved { .. } => return Ok(()),
-                Notice::NotResolved { host, error, .. } => failed.push(format!("{host} ({error})")),
-                Notice::ExternalAddress(_)
-                | Notice::Serving { .. }
-                | Notice::StateDamaged { .. }
-                | Notice::StateNotSaved { .. }
-                | Notice::NoIpv6 { .. }
-                | _ => {}
-            }
-        }
-        let which = if failed.is_empty() { hosts.join(", ") } else { failed.join(", ") };
-        Err(Failure::no_contact(
-            format!("no bootstrap host has an address: {which}"),
-            "check the network, or give --bootstrap ADDR:PORT of a node that you know",
-        ))
-    }
 }
 
 fn builder(global: &Global) -> Builder {
@@ -212,8 +194,4 @@ fn builder(global: &Global) -> Builder {
         builder = builder.bind(*addr);
     }
     builder
-}
-
-fn spawn(builder: Builder, global: &Global) -> Result<Dht, Failure> {
-    Ok(builder.spawn()?.with_timeout(global.timeout + GRACE))
 }

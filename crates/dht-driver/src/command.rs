@@ -88,8 +88,8 @@ pub enum Command<S> {
     },
     /// Adds addresses to ask when no contacts are known.
     AddBootstrap(Vec<SocketAddr>),
-    /// Whether every bootstrap host that has a name is without addresses; for the health report.
-    Unresolved(bool),
+    /// How far the names of bootstrap hosts have been resolved.
+    Names(Names),
     /// Runs a function between two steps of the loop: counters, health, snapshots.
     Inspect(Box<dyn FnOnce(View<'_>) + Send>),
     /// Ends the loop.
@@ -103,11 +103,25 @@ impl<S> fmt::Debug for Command<S> {
             Self::Cancel(_) => "Cancel",
             Self::AddContact { .. } => "AddContact",
             Self::AddBootstrap(_) => "AddBootstrap",
-            Self::Unresolved(_) => "Unresolved",
+            Self::Names(_) => "Names",
             Self::Inspect(_) => "Inspect",
             Self::Shutdown => "Shutdown",
         })
     }
+}
+
+/// How far the names of bootstrap hosts have been resolved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "every case needs its own reaction")]
+pub enum Names {
+    /// There are none, or one has addresses.
+    #[default]
+    Known,
+    /// The first answer has not come: lookups wait for it if nobody else is known to ask. It must
+    /// be followed by [`Command::AddBootstrap`] or by [`Names::Failed`].
+    Pending,
+    /// None of them has an address.
+    Failed,
 }
 
 /// Why a command was not taken.

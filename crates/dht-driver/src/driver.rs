@@ -6,13 +6,15 @@ use std::collections::VecDeque;
 
 use dht_proto::addr::Family;
 use dht_proto::health::Trouble;
-use dht_proto::request::{Event, LookupId};
+use dht_proto::request::{Event, Lookup, LookupId, StartError};
 use dht_proto::time::Instant;
 use dht_proto::{Dht, MAX_DATAGRAM};
 
 use crate::clock::ClockWatch;
-use crate::command::{Command, CommandQueue, Delivery, External, Subscriber, View};
-use crate::io::{Fault, Incoming, Io, RECV_BATCH, RECV_LEN, RecvBuffers};
+use crate::command::{
+    Command, CommandQueue, Delivery, External, MAX_COMMANDS, Names, Subscriber, Ticket, View,
+};
+use crate::io::{Fault, Incoming, Io, Outgoing, RECV_BATCH, RECV_LEN, RecvBuffers};
 use crate::lookups::Lookups;
 use crate::outbound::{Outbound, SEND_BUDGET};
 use crate::stats::IoStats;
@@ -45,7 +47,9 @@ pub struct Driver<I, S> {
     notices: VecDeque<Event>,
     external: External,
     recv: Recv,
-    unresolved: bool,
+    names: Names,
+    /// Lookups that wait for the first name to have an address; at most [`MAX_COMMANDS`].
+    waiting: VecDeque<(Ticket, Lookup, S)>,
     /// What the state machine was last told of each family.
     troubles: [Option<Trouble>; 2],
     shut_down: bool,
@@ -96,7 +100,8 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
             notices: VecDeque::with_capacity(MAX_NOTICES),
             external: External::default(),
             recv: Recv::Ready,
-            unresolved: false,
+            names: Names::Known,
+            waiting: VecDeque::new(),
             troubles: [None; 2],
             shut_down: false,
         }
@@ -111,6 +116,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
         let reading = self.io.now();
         let now = self.clock.begin(reading, &mut self.stats);
         let commands_left = self.carry_out(now);
+        self.start_waiting(now);
         self.deliver_events();
         if !self.shut_down {
             self.flush(now);
@@ -175,6 +181,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
         self.outbound.iter().for_each(Outbound::check_invariants);
         self.lookups.check_invariants();
         assert!(self.notices.len() <= MAX_NOTICES, "notices are bounded");
+        assert!(self.waiting.len() <= MAX_COMMANDS, "waiting lookups are bounded");
     }
 
     /// Returns whether commands may be left.
@@ -183,23 +190,26 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
             let Some(command) = self.commands.next() else { return false };
             match command {
                 Command::Start { ticket, lookup, subscriber } => {
-                    match self.dht.start(now, &lookup) {
-                        Ok(id) => self.lookups.insert(id, ticket, subscriber),
-                        Err(error) => subscriber.finish(Err(error)),
+                    if needs_contacts(&lookup) && self.waits_for_names() {
+                        self.park(ticket, lookup, subscriber);
+                    } else {
+                        self.start(now, ticket, &lookup, subscriber);
                     }
                 }
                 Command::Cancel(ticket) => {
                     if let Some(id) = self.lookups.remove(ticket) {
                         self.dht.cancel(id);
                     }
+                    self.waiting.retain(|(waits, ..)| *waits != ticket);
                 }
                 Command::AddContact { addr, id } => self.dht.add_contact(now, addr, id),
                 Command::AddBootstrap(addrs) => {
                     for addr in addrs {
                         self.dht.add_bootstrap(now, addr);
                     }
+                    self.names = Names::Known;
                 }
-                Command::Unresolved(unresolved) => self.unresolved = unresolved,
+                Command::Names(names) => self.names = names,
                 Command::Inspect(look) => {
                     look(View { dht: &mut self.dht, now, io: self.stats, external: self.external });
                 }
@@ -207,11 +217,43 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
                     self.shut_down = true;
                     // Dropping the subscribers tells them that nothing more will come.
                     self.lookups.clear();
+                    self.waiting.clear();
                     return false;
                 }
             }
         }
         true
+    }
+
+    fn start(&mut self, now: Instant, ticket: Ticket, lookup: &Lookup, subscriber: S) {
+        match self.dht.start(now, lookup) {
+            Ok(id) => self.lookups.insert(id, ticket, subscriber),
+            Err(error) => subscriber.finish(Err(error)),
+        }
+    }
+
+    /// Whether a lookup that starts now would find nobody to ask, only because it comes too early.
+    fn waits_for_names(&self) -> bool {
+        let stats = self.dht.stats();
+        self.names == Names::Pending && stats.contacts + stats.candidates == 0
+    }
+
+    fn park(&mut self, ticket: Ticket, lookup: Lookup, subscriber: S) {
+        if self.waiting.len() < MAX_COMMANDS {
+            self.waiting.push_back((ticket, lookup, subscriber));
+        } else {
+            subscriber.finish(Err(StartError::AtCapacity));
+        }
+    }
+
+    /// Starts the lookups that waited, once there is somebody to ask or no hope of it.
+    fn start_waiting(&mut self, now: Instant) {
+        if self.waiting.is_empty() || self.waits_for_names() {
+            return;
+        }
+        for (ticket, lookup, subscriber) in core::mem::take(&mut self.waiting) {
+            self.start(now, ticket, &lookup, subscriber);
+        }
     }
 
     fn receive(&mut self, now: Instant) {
@@ -221,10 +263,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
             Recv::Failed(_) | Recv::Ready => {}
         }
         let mut incoming = [Incoming::EMPTY; RECV_BATCH];
-        let count = match self.io.recv_batch(&mut self.buffers, &mut incoming) {
-            Ok(count) => count,
-            Err(fault) => return self.recv_failed(now, fault),
-        };
+        let Some(count) = self.receive_batch(now, &mut incoming) else { return };
         // An Io that claims success without a datagram would make the loop spin.
         self.recv = if count == 0 { Recv::Drained } else { Recv::Ready };
         self.stats.received += count.min(RECV_BATCH) as u64;
@@ -237,7 +276,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
             let outbound = lane(&mut self.outbound, Family::of(&datagram.from));
             if let Some(slot) = outbound.slot() {
                 if let Some(reply) = self.dht.handle_datagram(now, datagram.from, bytes, slot) {
-                    outbound.push(reply);
+                    outbound.push(Outgoing { local: datagram.local, ..reply.into() });
                 }
             } else {
                 // The socket is full. What the datagram says still counts; whoever asked asks again.
@@ -247,6 +286,26 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
                 }
             }
         }
+    }
+
+    /// Receives one batch; `None` if there is none to be had now.
+    ///
+    /// ICMP messages come one per call, so that a batch's worth of them is taken at a time.
+    fn receive_batch(
+        &mut self,
+        now: Instant,
+        incoming: &mut [Incoming; RECV_BATCH],
+    ) -> Option<usize> {
+        for _ in 0..RECV_BATCH {
+            match self.io.recv_batch(&mut self.buffers, incoming) {
+                Ok(count) => return Some(count),
+                Err(fault) => self.recv_failed(now, fault),
+            }
+            if self.recv != Recv::Ready {
+                return None;
+            }
+        }
+        None
     }
 
     fn recv_failed(&mut self, now: Instant, fault: Fault) {
@@ -281,7 +340,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
             for _ in 0..SEND_BUDGET {
                 let Some(slot) = outbound.slot() else { break };
                 let Some(transmit) = self.dht.poll_transmit_on(now, family, slot) else { break };
-                outbound.push(transmit);
+                outbound.push(transmit.into());
             }
         }
         self.flush(now);
@@ -301,7 +360,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
             let trouble = if outbound.is_failing() {
                 Some(Trouble::Socket)
             } else {
-                self.unresolved.then_some(Trouble::Unresolved)
+                (self.names == Names::Failed).then_some(Trouble::Unresolved)
             };
             if *told != trouble {
                 *told = trouble;
@@ -375,6 +434,11 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
             deadline,
         }
     }
+}
+
+/// Whether a lookup depends on whom we know; a ping names whom to ask.
+const fn needs_contacts(lookup: &Lookup) -> bool {
+    !matches!(lookup, Lookup::Ping { .. } | Lookup::Sample { .. })
 }
 
 /// The send side of a network.

@@ -1,6 +1,6 @@
 //! What a runtime supplies: a clock and batches of datagrams.
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use std::io;
 
 use dht_proto::time::Instant;
@@ -23,6 +23,8 @@ pub type RecvBuffers = [[u8; RECV_LEN]; RECV_BATCH];
 pub struct Incoming {
     /// Who sent it.
     pub from: SocketAddr,
+    /// Which address of ours it was sent to, if the socket has several and tells.
+    pub local: Option<IpAddr>,
     /// How many bytes of the buffer it fills; [`RECV_LEN`] if it was cut.
     pub len: usize,
 }
@@ -31,6 +33,7 @@ impl Incoming {
     /// An entry that no datagram has filled yet.
     pub const EMPTY: Self = Self {
         from: SocketAddr::V4(core::net::SocketAddrV4::new(core::net::Ipv4Addr::UNSPECIFIED, 0)),
+        local: None,
         len: 0,
     };
 
@@ -38,6 +41,26 @@ impl Incoming {
     #[must_use]
     pub const fn is_truncated(&self) -> bool {
         self.len >= RECV_LEN
+    }
+}
+
+/// A datagram to be sent: its bytes are the first `len` of the buffer of the same index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "read by whoever implements Io")]
+pub struct Outgoing {
+    /// Where it goes.
+    pub to: SocketAddr,
+    /// Which address of ours it shall come from; `None` leaves that to the system.
+    ///
+    /// A reply that comes from another address than the one asked matches no query.
+    pub local: Option<IpAddr>,
+    /// How many bytes of the buffer it fills.
+    pub len: usize,
+}
+
+impl From<Transmit> for Outgoing {
+    fn from(Transmit { to, len }: Transmit) -> Self {
+        Self { to, local: None, len }
     }
 }
 
@@ -74,8 +97,8 @@ pub trait Io {
     /// Sends datagrams, all to one address family, in order, stopping at the first that is not
     /// taken.
     ///
-    /// Both slices have the same length; the bytes of a datagram are the first `len` of its buffer.
-    fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], transmits: &[Transmit]) -> Sent;
+    /// Both slices have the same length.
+    fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], outgoing: &[Outgoing]) -> Sent;
 }
 
 /// The ways in which a socket call fails, sorted by what to do about it.

@@ -7,6 +7,7 @@
 //! One [`pass`](Driver::pass) is bounded work. The rules for errors of the system stand beside the
 //! code: [`Fault`] sorts them.
 
+mod channel;
 mod clock;
 mod command;
 mod driver;
@@ -15,12 +16,13 @@ mod lookups;
 mod outbound;
 mod stats;
 
+pub use channel::{MAX_WAITING, Next, Receiver, Sender, channel};
 pub use clock::JUMP;
 pub use command::{
-    Command, CommandQueue, Commands, Delivery, External, MAX_COMMANDS, Rejected, Subscriber,
+    Command, CommandQueue, Commands, Delivery, External, MAX_COMMANDS, Names, Rejected, Subscriber,
     Ticket, View, commands,
 };
 pub use driver::{Driver, Wait};
-pub use io::{Fault, Incoming, Io, RECV_BATCH, RECV_LEN, RecvBuffers, Sent};
+pub use io::{Fault, Incoming, Io, Outgoing, RECV_BATCH, RECV_LEN, RecvBuffers, Sent};
 pub use outbound::SEND_BUDGET;
 pub use stats::IoStats;

@@ -7,10 +7,10 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
+use dht_proto::MAX_DATAGRAM;
 use dht_proto::time::Instant;
-use dht_proto::{MAX_DATAGRAM, Transmit};
 
-use crate::io::{Fault, Io, RECV_BATCH};
+use crate::io::{Fault, Io, Outgoing, RECV_BATCH};
 use crate::stats::IoStats;
 
 /// Queries and maintenance built per pass and network, at most.
@@ -34,7 +34,7 @@ const FAILURES: u32 = 8;
 #[derive(Debug)]
 pub(crate) struct Outbound {
     buffers: Box<[[u8; MAX_DATAGRAM]]>,
-    transmits: Vec<Transmit>,
+    outgoing: Vec<Outgoing>,
     /// The first slot that is still to be sent; those before it are free only after the last.
     head: usize,
     pause: Pause,
@@ -60,7 +60,7 @@ impl Outbound {
         let slots = if has_socket { SLOTS } else { 0 };
         Self {
             buffers: vec![[0; MAX_DATAGRAM]; slots].into_boxed_slice(),
-            transmits: Vec::with_capacity(slots),
+            outgoing: Vec::with_capacity(slots),
             head: 0,
             pause: Pause::No,
             no_buffers_tries: 0,
@@ -70,13 +70,13 @@ impl Outbound {
 
     /// A free buffer, to be claimed with [`Outbound::push`].
     pub(crate) fn slot(&mut self) -> Option<&mut [u8; MAX_DATAGRAM]> {
-        self.buffers.get_mut(self.transmits.len())
+        self.buffers.get_mut(self.outgoing.len())
     }
 
     /// Puts the datagram that was written to the free buffer in line.
-    pub(crate) fn push(&mut self, transmit: Transmit) {
-        debug_assert!(self.transmits.len() < SLOTS, "push follows slot");
-        self.transmits.push(transmit);
+    pub(crate) fn push(&mut self, outgoing: Outgoing) {
+        debug_assert!(self.outgoing.len() < SLOTS, "push follows slot");
+        self.outgoing.push(outgoing);
     }
 
     /// The socket reported room.
@@ -127,21 +127,20 @@ impl Outbound {
         mut unreachable: impl FnMut(SocketAddr),
     ) {
         let mut repeats = 0;
-        while self.head < self.transmits.len() && self.is_open(now) {
-            let (Some(buffers), Some(transmits)) = (
-                self.buffers.get(self.head..self.transmits.len()),
-                self.transmits.get(self.head..),
-            ) else {
-                unreachable!("head and the number of transmits stay within the arena")
+        while self.head < self.outgoing.len() && self.is_open(now) {
+            let (Some(buffers), Some(outgoing)) =
+                (self.buffers.get(self.head..self.outgoing.len()), self.outgoing.get(self.head..))
+            else {
+                unreachable!("head and the number of datagrams stay within the arena")
             };
-            let sent = io.send_batch(buffers, transmits);
-            let taken = sent.taken.min(transmits.len());
+            let sent = io.send_batch(buffers, outgoing);
+            let taken = sent.taken.min(outgoing.len());
             if taken > 0 {
                 self.succeeded(taken);
                 stats.sent += taken as u64;
                 repeats = 0;
             }
-            let Some(&stuck) = self.transmits.get(self.head) else { break };
+            let Some(&stuck) = self.outgoing.get(self.head) else { break };
             match sent.fault {
                 // A short send names no reason: the next round learns it.
                 None if taken > 0 => {}
@@ -174,9 +173,9 @@ impl Outbound {
                 }
             }
         }
-        if self.head >= self.transmits.len() {
+        if self.head >= self.outgoing.len() {
             self.head = 0;
-            self.transmits.clear();
+            self.outgoing.clear();
         }
         self.check_invariants();
     }
@@ -212,8 +211,8 @@ impl Outbound {
     }
 
     pub(crate) fn check_invariants(&self) {
-        debug_assert!(self.transmits.len() <= SLOTS, "the arena is bounded");
-        debug_assert!(self.head <= self.transmits.len(), "only datagrams in line are sent");
+        debug_assert!(self.outgoing.len() <= SLOTS, "the arena is bounded");
+        debug_assert!(self.head <= self.outgoing.len(), "only datagrams in line are sent");
         debug_assert!(self.no_buffers_tries < NO_BUFFERS_TRIES, "a hopeless datagram is dropped");
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! ```text
 //! cargo run --release -p dht-mio --example serve_ratio
+//! cargo run --release -p dht-mio --example serve_ratio -- --any
 //! ```
+//!
+//! With `--any` the node is bound to the wildcard, where it answers from the address that was asked;
+//! the echo is not.
 //!
 //! The server has core 0, the generator core 1. Half of the queries are find_node, half are
 //! get_peers for hashes with fifty peers; the routing table is full. The echo receives and sends in
@@ -57,7 +61,8 @@ mod linux {
     const CONTACTS: usize = 300;
 
     pub(super) fn main() -> Anyhow<()> {
-        let server = Server::node()?;
+        let any = std::env::args().any(|arg| arg == "--any");
+        let server = Server::node(if any { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST })?;
         let contacts = fill_table(&server)?;
         fill_peers(server.addr)?;
         let queries = queries();
@@ -141,7 +146,7 @@ mod linux {
     }
 
     impl Server {
-        fn node() -> Anyhow<Self> {
+        fn node(ip: Ipv4Addr) -> Anyhow<Self> {
             let mut config = Config::default();
             config.subnet_bytes_per_sec = u32::MAX;
             config.subnet_burst_bytes = u32::MAX;
@@ -151,9 +156,10 @@ mod linux {
             config.ping_interval = Duration::from_millis(1);
             config.verify_delay = Duration::ZERO;
             let builder = Builder::new().config(config).mode(Mode::Server).no_bootstrap();
-            let mut event_loop = builder.bind((Ipv4Addr::LOCALHOST, 0).into()).build()?;
+            let mut event_loop = builder.bind((ip, 0).into()).build()?;
             let dht = event_loop.handle();
-            let addr = dht.local_addrs().first().copied().ok_or("no address")?;
+            let port = dht.local_addrs().first().ok_or("no address")?.port();
+            let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             let server = Self::spawn(addr, Some(dht), move |_| {
                 while matches!(event_loop.turn(Duration::from_secs(1)), Ok(true)) {}
             });

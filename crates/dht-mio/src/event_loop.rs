@@ -1,27 +1,23 @@
 //! [`EventLoop`]: the node itself, run by its own thread or by the caller's.
 
-use core::net::SocketAddr;
 use core::time::Duration;
-use std::path::Path;
+use std::io;
 use std::sync::Arc;
+use std::thread;
 
-use dht_driver::{Driver, commands};
-use dht_proto::Networks;
-use dht_proto::config::Config;
-use dht_proto::request::Event;
-use dht_proto::seed::Seed;
-use dht_proto::snapshot::Snapshot;
+use dht_driver::{Driver, Fault, Sender};
+use dht_net::{Error, ErrorKind, Node, Notices, Runtime, SaveTimes, Sockets, Watch, after};
+use dht_proto::addr::Family;
 use dht_proto::time::Instant;
-use mio::{Events, Poll, Token, Waker};
+use mio::net::UdpSocket;
+use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::channel::Sender;
-use crate::error::{Error, ErrorKind};
+use crate::background::{ResolverThread, SaverThread};
 use crate::handle::{Dht, Exit, Inner};
-use crate::notice::{Notice, Notices};
-use crate::resolver::{self, Host, Resolver};
-use crate::socket::{self, Sockets};
-use crate::state::{Saver, StateFile};
 
+/// The events of a socket.
+const TOKEN_V4: Token = Token(4);
+const TOKEN_V6: Token = Token(6);
 /// Wakes the loop when a command is waiting.
 const TOKEN_WAKER: Token = Token(0);
 /// Longest uninterrupted wait.
@@ -47,56 +43,41 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// ```
 #[derive(Debug)]
 pub struct EventLoop {
-    driver: Driver<Sockets, Sender>,
+    driver: Driver<Sockets<Watcher>, Sender>,
     poll: Poll,
     events: Events,
     /// When the next pass is due at the latest.
     deadline: Option<Instant>,
     notices: Notices,
     exit: Arc<Exit>,
-    saver: Option<Saver>,
-    save_interval: Duration,
-    next_save: Instant,
+    saver: Option<SaverThread>,
+    save_times: SaveTimes,
     /// Keeps the command queue open while the caller runs the loop; `None` once the handles alone
     /// decide.
     inner: Option<Arc<Inner>>,
-    _resolver: Option<Resolver>,
+    _resolver: Option<ResolverThread>,
 }
 
 impl EventLoop {
-    pub(crate) fn new(
-        mut config: Config,
-        seed: &Seed,
-        mut sockets: Sockets,
-        hosts: Vec<Host>,
-        state_file: Option<&Path>,
-        save_interval: Duration,
-        notices: Notices,
-    ) -> Result<Self, Error> {
-        let poll = Poll::new().map_err(|error| Error::system("wait for sockets", error))?;
-        sockets
-            .register(poll.registry())
-            .map_err(|error| Error::system("wait for sockets", error))?;
+    fn new(node: Node<Watcher>) -> Result<Self, Error> {
+        let Node { dht, mut sockets, saver, save_times, commands, queue, resolver, notices } = node;
+        let waiting = |error| Error::system("wait for sockets", error);
+        let poll = Poll::new().map_err(waiting)?;
+        for socket in sockets.watched() {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let token = if socket.family == Family::V4 { TOKEN_V4 } else { TOKEN_V6 };
+            poll.registry().register(&mut socket.watch.0, token, interest).map_err(waiting)?;
+        }
         let waker = Waker::new(poll.registry(), TOKEN_WAKER)
             .map_err(|error| Error::system("make a waker", error))?;
-        let (sender, queue) = commands();
         let exit = Arc::new(Exit::default());
         let addrs = sockets.local_addrs();
-        // An announce with `implied_port` also names a port, for nodes that ignore the flag.
-        config.port = addrs.first().map_or(config.port, SocketAddr::port);
-        let inner = Arc::new(Inner::new(sender, waker, addrs, notices.clone(), Arc::clone(&exit)));
+        let inner =
+            Arc::new(Inner::new(commands, waker, addrs, notices.clone(), Arc::clone(&exit)));
+        let resolver = resolver
+            .map(|resolver| ResolverThread::spawn(resolver, Arc::downgrade(&inner)))
+            .transpose()?;
         let now = sockets.time();
-        let Some(networks) = sockets.networks() else {
-            unreachable!("binding leaves at least one socket")
-        };
-        let (dht, saver) = start(config, networks, seed, now, state_file, &notices)?;
-        let names = hosts.iter().any(|host| matches!(host, Host::Name { .. }));
-        let resolver = if names {
-            let to = Arc::downgrade(&inner);
-            Some(Resolver::spawn(hosts, to, notices.clone(), Box::new(resolver::system))?)
-        } else {
-            None
-        };
         Ok(Self {
             driver: Driver::new(dht, sockets, queue),
             poll,
@@ -104,9 +85,8 @@ impl EventLoop {
             deadline: Some(now),
             notices,
             exit,
-            saver,
-            save_interval,
-            next_save: now + save_interval,
+            saver: saver.map(SaverThread::spawn).transpose()?,
+            save_times,
             inner: Some(inner),
             _resolver: resolver,
         })
@@ -138,7 +118,7 @@ impl EventLoop {
     /// # Errors
     /// See [`EventLoop::run`].
     pub fn run_for(&mut self, duration: Duration) -> Result<bool, Error> {
-        let end = crate::clock::after(std::time::Instant::now(), duration);
+        let end = after(std::time::Instant::now(), duration);
         loop {
             let left = end.saturating_duration_since(std::time::Instant::now());
             if !self.turn(left)? {
@@ -166,6 +146,11 @@ impl EventLoop {
         result
     }
 
+    #[cfg(test)]
+    pub(crate) const fn take_saver(&mut self) -> Option<SaverThread> {
+        self.saver.take()
+    }
+
     /// Leaves it to the handles how long the node runs.
     pub(crate) fn release(&mut self) {
         self.inner = None;
@@ -175,7 +160,7 @@ impl EventLoop {
         self.wait_for_work(max_wait)?;
         self.deadline = self.driver.pass().deadline;
         while let Some(event) = self.driver.poll_notice() {
-            self.tell(&event);
+            self.notices.tell_event(&event);
         }
         if self.driver.is_shut_down() {
             let result = self.save_and_end();
@@ -189,49 +174,45 @@ impl EventLoop {
     fn wait_for_work(&mut self, max_wait: Duration) -> Result<(), Error> {
         let now = self.driver.io_mut().time();
         let due = self.deadline.map_or(MAX_WAIT, |deadline| deadline.since(now));
-        let save = self.saver.as_ref().map_or(MAX_WAIT, |_| self.next_save.since(now));
+        let save = self.saver.as_ref().map_or(MAX_WAIT, |_| self.save_times.next().since(now));
         let timeout = due.min(save).min(max_wait).min(MAX_WAIT);
         match self.poll.poll(&mut self.events, Some(timeout)) {
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
                 return Err(Error::system("wait for sockets", error));
             }
             Ok(()) | Err(_) => {}
         }
         for event in &self.events {
-            if event.token() == TOKEN_WAKER {
-                continue;
-            }
+            let family = match event.token() {
+                TOKEN_V4 => Family::V4,
+                TOKEN_V6 => Family::V6,
+                _ => continue,
+            };
             if event.is_readable() || event.is_error() {
-                self.driver.io_mut().set_readable(event.token());
+                let sockets = self.driver.io_mut().watched();
+                for socket in sockets.filter(|socket| socket.family == family) {
+                    *socket.readable = true;
+                }
                 self.driver.set_readable();
             }
             if event.is_writable() {
-                self.driver.set_writable(socket::family(event.token()));
+                self.driver.set_writable(family);
             }
         }
         Ok(())
     }
 
-    fn tell(&self, event: &Event) {
-        match *event {
-            Event::ExternalAddress(ip) => self.notices.tell(Notice::ExternalAddress(ip)),
-            Event::Serving { family, serving } => {
-                self.notices.tell(Notice::Serving { family, serving });
-            }
-            Event::Peers { .. }
-            | Event::Item { .. }
-            | Event::Samples { .. }
-            | Event::Done { .. }
-            | _ => {}
-        }
-    }
-
     fn save_if_due(&mut self) {
         let Some(saver) = &self.saver else { return };
         let now = self.driver.io_mut().time();
-        if now >= self.next_save {
-            self.next_save = now + self.save_interval;
-            saver.offer(self.driver.dht().snapshot().to_bytes());
+        let items = self.driver.dht().stats().items_stored;
+        if !self.save_times.is_due(now, items) {
+            return;
+        }
+        if saver.offer(self.driver.dht().snapshot().to_bytes()) {
+            self.save_times.begun(now, items);
+        } else {
+            self.save_times.busy(now);
         }
     }
 
@@ -252,44 +233,62 @@ impl Drop for EventLoop {
     }
 }
 
-/// Makes the state machine, from the restored state if there is one.
-fn start(
-    config: Config,
-    networks: Networks,
-    seed: &Seed,
-    now: Instant,
-    state_file: Option<&Path>,
-    notices: &Notices,
-) -> Result<(dht_proto::Dht, Option<Saver>), Error> {
-    let verify = config.verify;
-    let config = Arc::new(config);
-    let Some(path) = state_file else {
-        return Ok((dht_proto::Dht::new(config, networks, seed, now), None));
-    };
-    let file = StateFile::open(path)?;
-    let restored = match file.load()?.map(|bytes| Snapshot::from_bytes(&bytes, verify)) {
-        Some(Ok(restored)) => Some(restored),
-        Some(Err(error)) => {
-            let kept_as = file.set_aside()?;
-            notices.tell(Notice::StateDamaged { kept_as, error: error.to_string() });
-            None
-        }
-        None => None,
-    };
-    let saver = Saver::spawn(file, notices.clone())?;
-    let dht = if let Some(restored) = restored {
-        dht_proto::Dht::restore(config, networks, seed, now, &restored)
-    } else {
-        let dht = dht_proto::Dht::new(config, networks, seed, now);
-        // A new id lasts from the start, however soon the machine dies.
-        saver.offer(dht.snapshot().to_bytes());
-        dht
-    };
-    Ok((dht, Some(saver)))
+/// Nodes on [mio](::mio), with threads.
+///
+/// Only a name for [`Builder`](crate::Builder) to build on.
+#[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "there is no value of it")]
+pub enum Mio {}
+
+impl Runtime for Mio {
+    type Watch = Watcher;
+    type Built = EventLoop;
+    type Spawned = Dht;
+
+    fn build(node: Node<Watcher>) -> Result<EventLoop, Error> {
+        EventLoop::new(node)
+    }
+
+    fn spawn(node: Node<Watcher>) -> Result<Dht, Error> {
+        let mut event_loop = EventLoop::new(node)?;
+        let dht = event_loop.handle();
+        // The thread lives as long as the handles do.
+        event_loop.release();
+        let thread = thread::Builder::new()
+            .name("dht".to_owned())
+            .spawn(move || {
+                // Whoever shuts the node down is told the result.
+                drop(event_loop.run());
+            })
+            .map_err(|error| Error::system("start the thread of the node", error))?;
+        dht.set_thread(thread);
+        Ok(dht)
+    }
+}
+
+/// A socket that is registered with the poll of its loop.
+#[derive(Debug)]
+pub struct Watcher(UdpSocket);
+
+impl Watch for Watcher {
+    fn watch(socket: std::net::UdpSocket) -> io::Result<Self> {
+        Ok(Self(UdpSocket::from_std(socket)))
+    }
+
+    fn call<T>(&self, call: impl FnOnce() -> Result<T, Fault>) -> Result<T, Fault> {
+        let tried = self.0.try_io(|| match call() {
+            Err(Fault::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            other => Ok(other),
+        });
+        tried.unwrap_or_else(|error| Err(Fault::of(&error)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use dht_proto::config::Config;
+    use dht_proto::snapshot::Snapshot;
+
     use crate::Builder;
 
     use super::*;
@@ -300,13 +299,12 @@ mod tests {
         drop(std::fs::remove_dir_all(&dir));
         std::fs::create_dir(&dir).unwrap();
         let file = dir.join("state");
-        let builder = Builder::new().bind("127.0.0.1:0".parse().unwrap()).no_bootstrap();
-        let mut event_loop = builder.state_file(&file).build().unwrap();
+        let local = || Builder::new().bind("127.0.0.1:0".parse().unwrap()).no_bootstrap();
+        drop(local().state_file(&file).build().unwrap());
+        let mut event_loop = local().state_file(&file).build().unwrap();
+        std::fs::remove_file(&file).unwrap();
+        event_loop.save_times = SaveTimes::new(Instant::ZERO, Duration::ZERO);
         assert!(event_loop.turn(Duration::ZERO).unwrap());
-        assert!(event_loop.next_save > event_loop.driver.io_mut().time());
-        event_loop.next_save = Instant::ZERO;
-        assert!(event_loop.turn(Duration::ZERO).unwrap());
-        assert!(event_loop.next_save > Instant::ZERO, "the next save is a while away");
         // Dropping the loop saves nothing more, but waits for what was under way.
         drop(event_loop);
         let bytes = std::fs::read(&file).unwrap();

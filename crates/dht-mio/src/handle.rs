@@ -9,20 +9,16 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use dht_driver::{Command, Commands, Rejected, Ticket, View};
+use dht_driver::{Command, Commands, Rejected, Sender, Ticket, View, channel};
+use dht_net::{Error, ErrorKind, ExternalAddr, Health, Notices, Sample, Stats, after};
 use dht_proto::addr::Family;
 use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
 use dht_proto::item::Item;
-use dht_proto::request::{AnnouncePort, Event, Lookup, NodeInfo, Outcome};
+use dht_proto::request::{AnnouncePort, Lookup, Outcome};
 use dht_proto::snapshot::Snapshot;
 
-use crate::builder::Builder;
-use crate::channel::{Sender, channel};
-use crate::clock;
-use crate::error::{Error, ErrorKind};
-use crate::health::{ExternalAddr, Health, Stats};
+use crate::Builder;
 use crate::lookup::{LookupHandle, Peers};
-use crate::notice::Notices;
 
 /// How long a call waits unless [`Dht::with_timeout`] says otherwise, in seconds.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -77,22 +73,6 @@ pub(crate) struct Inner {
     exit: Arc<Exit>,
     /// The loop's thread, if it is ours.
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// A sample of a node's infohashes (BEP 51).
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Sample {
-    /// The infohashes.
-    pub samples: Vec<InfoHash>,
-    /// How many the node stores in all, if it said so.
-    pub total: Option<u64>,
-    /// When another sample makes sense, if it said so.
-    pub interval: Option<Duration>,
-    /// Nodes near the target, to ask next; nobody has heard from them yet.
-    pub nodes: Vec<NodeInfo>,
-    /// How it went.
-    pub outcome: Outcome,
 }
 
 impl Dht {
@@ -198,9 +178,7 @@ impl Dht {
         let mut lookup = self.start(Lookup::Sample { addr, target })?;
         let mut sample = Sample::default();
         for event in &mut lookup {
-            if let Event::Samples { samples, total, interval, nodes, .. } = event {
-                sample = Sample { samples, total, interval, nodes, ..sample };
-            }
+            sample.note(event);
         }
         sample.outcome = lookup.outcome()?;
         Ok(sample)
@@ -232,7 +210,7 @@ impl Dht {
     /// # Errors
     /// If the node has stopped, or the loop does not answer in time.
     pub fn stats(&self) -> Result<Stats, Error> {
-        self.ask(|view| Stats { node: view.dht.stats(), io: view.io })
+        self.ask(|view| Stats::from(&view))
     }
 
     /// How the node is doing, in words.
@@ -241,7 +219,7 @@ impl Dht {
     /// If the node has stopped, or the loop does not answer in time.
     pub fn health(&self) -> Result<Health, Error> {
         let (node, io) = self.ask(|view| (view.dht.health(view.now), view.io))?;
-        Ok(Health::new(node, &io, self.inner.notices.problems()))
+        Ok(Health::new(node, &io, &self.inner.notices))
     }
 
     /// What a restart needs: ids, contacts and stored items. [`Builder::state_file`] keeps it
@@ -314,12 +292,12 @@ impl Dht {
 
     /// Sends a command if there is room for it.
     pub(crate) fn post(&self, command: Command<Sender>) {
-        self.inner.post(command);
+        drop(self.inner.offer(command));
     }
 
     /// Sends a command, waiting for room if the queue is full.
     fn send(&self, command: Command<Sender>) -> Result<(), Error> {
-        let deadline = clock::after(Instant::now(), self.timeout);
+        let deadline = after(Instant::now(), self.timeout);
         let mut command = command;
         loop {
             match self.inner.offer(command) {
@@ -373,12 +351,11 @@ impl Inner {
         }
     }
 
-    /// Sends a command if there is room for it; returns whether there was.
-    pub(crate) fn post(&self, command: Command<Sender>) -> bool {
-        self.offer(command).is_ok()
-    }
-
-    fn offer(&self, command: Command<Sender>) -> Result<(), (Rejected, Command<Sender>)> {
+    /// Sends a command if there is room for it.
+    pub(crate) fn offer(
+        &self,
+        command: Command<Sender>,
+    ) -> Result<(), (Rejected, Command<Sender>)> {
         match &self.commands {
             Some(commands) => commands.send(command)?,
             None => return Err((Rejected::Closed, command)),

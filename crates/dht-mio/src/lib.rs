@@ -7,31 +7,24 @@
 //! The protocol itself is `dht_proto`, re-exported as [`proto`]; this crate adds sockets, waiting,
 //! the names of bootstrap hosts and the state file.
 
-mod builder;
-mod channel;
-mod clock;
-mod error;
+mod background;
 mod event_loop;
 mod handle;
-mod health;
 mod lookup;
-mod notice;
-mod resolver;
-mod socket;
-mod state;
+mod park;
 
 pub use dht_driver::IoStats;
+pub use dht_net::{
+    Calls, DEFAULT_BOOTSTRAP, Error, ErrorKind, ExternalAddr, Health, Notice, Sample, Stats,
+};
 pub use dht_proto as proto;
 
-pub use builder::{Builder, DEFAULT_BOOTSTRAP};
-pub use error::{Error, ErrorKind};
-pub use event_loop::EventLoop;
-pub use handle::{DEFAULT_TIMEOUT, Dht, Sample};
-pub use health::{ExternalAddr, Health, Stats};
+pub use event_loop::{EventLoop, Mio, Watcher};
+pub use handle::{DEFAULT_TIMEOUT, Dht};
 pub use lookup::{LookupHandle, Peers};
-pub use notice::Notice;
 
-/// The examples of the README run as doctests, so that they stay true.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
+/// Sets a node up: sockets, bootstrap hosts, state file, and the configuration of the protocol.
+///
+/// `spawn` starts the node on a thread of its own and returns its [`Dht`] handle; `build` returns
+/// an [`EventLoop`], for a thread of yours.
+pub type Builder = dht_net::Builder<Mio>;

@@ -2,18 +2,14 @@
 
 use core::net::SocketAddr;
 use core::time::Duration;
-use std::collections::BTreeSet;
 use std::time::Instant;
 
-use dht_driver::{Command, Ticket};
-use dht_proto::request::{Ended, Event, Outcome};
+use dht_driver::{Command, Next, Receiver, Ticket};
+use dht_net::{Error, Tally, after};
+use dht_proto::request::{Event, Outcome};
 
-use crate::channel::{Next, Receiver};
-use crate::error::Error;
 use crate::handle::Dht;
-
-/// Peers that one lookup remembers in order not to repeat them, at most.
-const MAX_REMEMBERED: usize = 100_000;
+use crate::park;
 
 /// A running lookup: an iterator over what it finds. Dropping it cancels the lookup.
 ///
@@ -24,32 +20,16 @@ pub struct LookupHandle {
     dht: Dht,
     ticket: Ticket,
     receiver: Receiver,
-    started: Instant,
     deadline: Instant,
     end: Option<Result<Outcome, Error>>,
-    /// What is known if the time is up before the lookup has ended.
-    partial: Outcome,
-    /// Bounded by [`MAX_REMEMBERED`].
-    seen: BTreeSet<SocketAddr>,
-    /// Those peers of the last event that were new, in reverse order.
-    fresh: Vec<SocketAddr>,
+    tally: Tally,
 }
 
 impl LookupHandle {
     pub(crate) fn new(dht: Dht, ticket: Ticket, receiver: Receiver, timeout: Duration) -> Self {
-        let started = Instant::now();
-        let deadline = crate::clock::after(started, timeout);
-        Self {
-            dht,
-            ticket,
-            receiver,
-            started,
-            deadline,
-            end: None,
-            partial: Outcome::default(),
-            seen: BTreeSet::new(),
-            fresh: Vec::new(),
-        }
+        let tally = Tally::new();
+        let deadline = after(tally.started(), timeout);
+        Self { dht, ticket, receiver, deadline, end: None, tally }
     }
 
     /// Waits for the end, skipping what has not been read.
@@ -73,35 +53,6 @@ impl LookupHandle {
 
     /// Stops the lookup. The same as dropping it.
     pub fn cancel(self) {}
-
-    /// Notes what is new, and what the outcome should hold if the time runs out.
-    fn note(&mut self, event: &Event) {
-        match event {
-            Event::Peers { peers, .. } => {
-                self.fresh.clear();
-                for peer in peers {
-                    // Beyond the bound, what was forgotten may repeat.
-                    let full = self.seen.len() >= MAX_REMEMBERED;
-                    if if full { !self.seen.contains(peer) } else { self.seen.insert(*peer) } {
-                        self.fresh.push(*peer);
-                    }
-                }
-                self.fresh.reverse();
-                self.partial.peers = self.seen.len() as u32;
-            }
-            Event::Item { item, .. } => self.partial.item = Some(item.clone()),
-            Event::Samples { .. } | _ => {}
-        }
-        self.partial.first_value.get_or_insert_with(|| self.started.elapsed());
-    }
-
-    fn time_up(&mut self) -> Outcome {
-        self.dht.post(Command::Cancel(self.ticket));
-        let mut outcome = core::mem::take(&mut self.partial);
-        outcome.ended = Ended::TimedOut;
-        outcome.duration = self.started.elapsed();
-        outcome
-    }
 }
 
 impl Iterator for LookupHandle {
@@ -111,15 +62,18 @@ impl Iterator for LookupHandle {
         if self.end.is_some() {
             return None;
         }
-        let end = match self.receiver.next(self.deadline) {
-            Next::Event(event) => {
-                self.note(&event);
+        let end = match park::until(self.deadline, |cx| self.receiver.poll_next(cx)) {
+            Some(Next::Event(event)) => {
+                self.tally.note(&event);
                 return Some(event);
             }
-            Next::Finished(Ok(outcome)) => Ok(*outcome),
-            Next::Finished(Err(error)) => Err(error.into()),
-            Next::Stopped => Err(Error::stopped()),
-            Next::TimedOut => Ok(self.time_up()),
+            Some(Next::Finished(Ok(outcome))) => Ok(*outcome),
+            Some(Next::Finished(Err(error))) => Err(error.into()),
+            Some(Next::Stopped) => Err(Error::stopped()),
+            None => {
+                self.dht.post(Command::Cancel(self.ticket));
+                Ok(self.tally.time_up())
+            }
         };
         self.end = Some(end);
         None
@@ -156,7 +110,7 @@ impl Iterator for Peers {
 
     fn next(&mut self) -> Option<SocketAddr> {
         loop {
-            if let Some(peer) = self.lookup.fresh.pop() {
+            if let Some(peer) = self.lookup.tally.fresh_peer() {
                 return Some(peer);
             }
             self.lookup.next()?;

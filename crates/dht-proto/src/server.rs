@@ -423,6 +423,7 @@ impl<A: Addr> Server<A> {
         let dice = self.eviction_dice(call.ctx.seed);
         let admission = self.items_mut(call.ctx.seed).admit(put, id, dice, terms)?;
         if admission == Admission::Renewed {
+            stats.items_stored += 1;
             return Ok(());
         }
         if put.mutable.is_some() {
@@ -435,6 +436,7 @@ impl<A: Addr> Server<A> {
             self.throttle.charge(now, call.network, FORGERY_BYTES, config);
         })?;
         self.items_mut(call.ctx.seed).store(item, admission, terms);
+        stats.items_stored += 1;
         Ok(())
     }
 

@@ -58,6 +58,8 @@ pub struct Stats {
     pub errors_out: u64,
     /// Signatures checked for puts.
     pub verifications: u64,
+    /// Puts taken: items stored, replaced or renewed.
+    pub items_stored: u64,
 
     /// Replies received that matched a query.
     pub replies_in: u64,
@@ -123,6 +125,7 @@ impl core::ops::Add for Stats {
             bad_tokens: self.bad_tokens + other.bad_tokens,
             errors_out: self.errors_out + other.errors_out,
             verifications: self.verifications + other.verifications,
+            items_stored: self.items_stored + other.items_stored,
             replies_in: self.replies_in + other.replies_in,
             errors_in: self.errors_in + other.errors_in,
             timeouts: self.timeouts + other.timeouts,

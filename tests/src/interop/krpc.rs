@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
@@ -19,6 +19,7 @@ use dht_proto::id::{InfoHash, ItemId, Target};
 use dht_proto::item::{Signable, bencode_bytes};
 use ed25519_dalek::Signer as _;
 
+use super::address::Network;
 use super::patience::wait_until;
 use super::{Mutable, PeerError, Result, Samples, Version, address};
 
@@ -49,7 +50,7 @@ pub enum Answer {
 #[expect(clippy::exhaustive_structs, reason = "tests take it apart")]
 pub struct PeersAnswer {
     /// The peers of `values`.
-    pub peers: BTreeSet<SocketAddrV4>,
+    pub peers: BTreeSet<SocketAddr>,
     /// The estimated number of seeds by `BFsd`, if the answer has one (BEP 33).
     pub seeds: Option<f64>,
     /// The estimated number of downloaders by `BFpe`, if the answer has one (BEP 33).
@@ -65,7 +66,7 @@ pub struct Probe {
 }
 
 /// Who waits for an answer, by whom was asked and the transaction id.
-type Waiting = BTreeMap<(SocketAddrV4, Vec<u8>), mpsc::Sender<Answer>>;
+type Waiting = BTreeMap<(SocketAddr, Vec<u8>), mpsc::Sender<Answer>>;
 
 #[derive(Debug)]
 struct Shared {
@@ -82,15 +83,15 @@ impl Probe {
     ///
     /// # Errors
     /// If it cannot be bound.
-    pub fn new() -> Result<Self> {
-        Self::at(address::next()?)
+    pub fn new(network: Network) -> Result<Self> {
+        Self::at(address::next(network)?)
     }
 
     /// A probe at a certain address: that of a node which left, so that nobody waits for it.
     ///
     /// # Errors
     /// If it cannot be bound for a while.
-    pub fn at(addr: SocketAddrV4) -> Result<Self> {
+    pub fn at(addr: SocketAddr) -> Result<Self> {
         let io = |error: std::io::Error| failed(addr, &error.to_string());
         let mut bound = UdpSocket::bind(addr);
         wait_until(TIMEOUT, || {
@@ -118,12 +119,7 @@ impl Probe {
     ///
     /// # Errors
     /// If nothing readable comes back in time.
-    pub fn ask(
-        &self,
-        server: SocketAddrV4,
-        method: &'static str,
-        mut args: Dict,
-    ) -> Result<Answer> {
+    pub fn ask(&self, server: SocketAddr, method: &'static str, mut args: Dict) -> Result<Answer> {
         // Four bytes, because the `mainline` crate answers nothing else.
         let transaction = self.next_transaction.fetch_add(1, Ordering::Relaxed).to_be_bytes();
         args.insert(b"id".into(), bytes(&self.shared.id));
@@ -153,7 +149,7 @@ impl Probe {
     /// If the node does not answer as it should.
     pub fn get_peers(
         &self,
-        server: SocketAddrV4,
+        server: SocketAddr,
         info_hash: InfoHash,
         scrape: bool,
     ) -> Result<PeersAnswer> {
@@ -178,7 +174,7 @@ impl Probe {
     ///
     /// # Errors
     /// If the node does not answer as it should.
-    pub fn get(&self, server: SocketAddrV4, id: ItemId) -> Result<Option<Version>> {
+    pub fn get(&self, server: SocketAddr, id: ItemId) -> Result<Option<Version>> {
         let response = self.response(server, "get", dict([("target", bytes(id.as_bytes()))]))?;
         let value = string(&response, "v").map(<[u8]>::to_vec);
         let seq = match response.get(b"seq".as_slice()) {
@@ -194,7 +190,7 @@ impl Probe {
     /// If the node does not answer as it should.
     pub fn put(
         &self,
-        server: SocketAddrV4,
+        server: SocketAddr,
         item: &Mutable,
     ) -> Result<core::result::Result<(), (i64, String)>> {
         let target = item.id();
@@ -229,7 +225,7 @@ impl Probe {
     ///
     /// # Errors
     /// If the node does not answer as it should.
-    pub fn sample(&self, server: SocketAddrV4, target: Target) -> Result<Samples> {
+    pub fn sample(&self, server: SocketAddr, target: Target) -> Result<Samples> {
         let args = dict([("target", bytes(target.as_bytes()))]);
         let response = self.response(server, "sample_infohashes", args)?;
         let samples = string(&response, "samples").ok_or_else(|| failed(server, "no samples"))?;
@@ -240,7 +236,7 @@ impl Probe {
         Ok(Samples { samples: samples.chunks(20).filter_map(InfoHash::from_slice).collect(), num })
     }
 
-    fn response(&self, server: SocketAddrV4, method: &'static str, args: Dict) -> Result<Dict> {
+    fn response(&self, server: SocketAddr, method: &'static str, args: Dict) -> Result<Dict> {
         match self.ask(server, method, args)? {
             Answer::Response(response) => Ok(response),
             Answer::Error(code, text) => {
@@ -261,7 +257,7 @@ impl Shared {
         let mut buffer = vec![0; 65_536];
         while !self.stopped.load(Ordering::Relaxed) {
             // An error is the end of a tick, or an ICMP message about a node that left.
-            let Ok((len, SocketAddr::V4(from))) = self.socket.recv_from(&mut buffer) else {
+            let Ok((len, from)) = self.socket.recv_from(&mut buffer) else {
                 continue;
             };
             let datagram = buffer.get(..len).unwrap_or_default();
@@ -281,7 +277,7 @@ impl Shared {
         }
     }
 
-    fn answer(&self, from: SocketAddrV4, transaction: &[u8]) {
+    fn answer(&self, from: SocketAddr, transaction: &[u8]) {
         let answer = dict([
             ("r", Value::Dict(dict([("id", bytes(&self.id)), ("nodes", bytes(b""))]))),
             ("t", bytes(transaction)),
@@ -299,7 +295,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn failed(server: SocketAddrV4, why: &str) -> PeerError {
+fn failed(server: SocketAddr, why: &str) -> PeerError {
     PeerError::Failed(format!("probe of {server}: {why}"))
 }
 
@@ -356,11 +352,15 @@ fn parse(datagram: &[u8]) -> core::result::Result<(Vec<u8>, Option<Answer>), Str
     Ok((transaction, answer))
 }
 
-/// A compact IPv4 peer (BEP 5).
-fn peer(value: &Value<'_>) -> Option<SocketAddrV4> {
+/// A compact peer of IPv4 (BEP 5) or IPv6 (BEP 32).
+fn peer(value: &Value<'_>) -> Option<SocketAddr> {
     let Value::Bytes(bytes) = value else { return None };
-    let &[a, b, c, d, high, low] = bytes.as_ref() else { return None };
-    Some(SocketAddrV4::new(Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])))
+    let (ip, port) = bytes.split_last_chunk()?;
+    let port = u16::from_be_bytes(*port);
+    match ip {
+        &[a, b, c, d] => Some(([a, b, c, d], port).into()),
+        ip => Some((Ipv6Addr::from(<[u8; 16]>::try_from(ip).ok()?), port).into()),
+    }
 }
 
 /// How many addresses a filter holds.

@@ -1,9 +1,10 @@
 //! Starts nodes of any kind.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use super::command::CommandPeer;
 use super::mainline::MainlinePeer;
 use super::ours::OurPeer;
 use super::worker::{Worker, WorkerPeer};
@@ -14,9 +15,9 @@ use super::{Kind, Peer, PeerError, Result};
 #[expect(clippy::exhaustive_structs, reason = "tests construct it")]
 pub struct NodeSpec {
     /// Where it shall listen.
-    pub addr: SocketAddrV4,
+    pub addr: SocketAddr,
     /// All it knows of the world.
-    pub bootstrap: Vec<SocketAddrV4>,
+    pub bootstrap: Vec<SocketAddr>,
     /// Whether it shall answer no queries (BEP 43), if it can be told so.
     pub read_only: bool,
 }
@@ -37,6 +38,7 @@ impl Lab {
         let worker = match kind {
             Kind::Mainline => return Ok(Box::new(MainlinePeer::start(spec)?)),
             Kind::Ours => return Ok(Box::new(OurPeer::start(spec)?)),
+            Kind::Command => return Ok(Box::new(CommandPeer::start(spec)?)),
             Kind::Libtorrent => {
                 self.libtorrent.get_or_init(|| spawn(kind, &python(), "libtorrent_peer.py"))
             }

@@ -3,6 +3,7 @@
 //! `docs/INTEROP.md` explains each reason; a test keeps the two together.
 
 use super::Kind;
+use super::address::Network;
 use super::scenario::{Cell, Operation};
 
 const FOUR_BYTES: &str = "mainline answers only four-byte transaction ids";
@@ -12,8 +13,11 @@ const NO_SEED: &str = "its announces have no seed flag";
 const NO_SCRAPE: &str = "its client never asks for a scrape";
 const NO_SAMPLE: &str = "its client has no sample_infohashes";
 
+const NO_SAMPLE_V6: &str = "libtorrent sends no sample_infohashes over IPv6";
+
 /// Every reason of [`limit`].
-pub const REASONS: [&str; 6] = [FOUR_BYTES, OWN_SEQ, NO_CAS, NO_SEED, NO_SCRAPE, NO_SAMPLE];
+pub const REASONS: [&str; 7] =
+    [FOUR_BYTES, OWN_SEQ, NO_CAS, NO_SEED, NO_SCRAPE, NO_SAMPLE, NO_SAMPLE_V6];
 
 /// Why an operation cannot work, or `None` if it must.
 #[must_use]
@@ -28,8 +32,13 @@ pub const fn limit(cell: &Cell) -> Option<&'static str> {
         Operation::Stale if matches!(writer, Kind::Libtorrent) => Some(OWN_SEQ),
         Operation::Cas if matches!(writer, Kind::Libtorrent) => Some(NO_CAS),
         Operation::Scrape if !announces_seeds(writer) => Some(NO_SEED),
-        Operation::Scrape if !matches!(reader, Kind::Ours) => Some(NO_SCRAPE),
+        Operation::Scrape if !reader.is_ours() => Some(NO_SCRAPE),
         Operation::Sample if !samples(reader) => Some(NO_SAMPLE),
+        Operation::Sample
+            if matches!(reader, Kind::Libtorrent) && matches!(cell.network, Network::V6) =>
+        {
+            Some(NO_SAMPLE_V6)
+        }
         Operation::Peers
         | Operation::Immutable
         | Operation::Mutable
@@ -43,13 +52,13 @@ pub const fn limit(cell: &Cell) -> Option<&'static str> {
 }
 
 const fn sends_four_bytes(kind: Kind) -> bool {
-    matches!(kind, Kind::Mainline | Kind::Ours)
+    matches!(kind, Kind::Mainline) || kind.is_ours()
 }
 
 const fn announces_seeds(writer: Kind) -> bool {
-    matches!(writer, Kind::Libtorrent | Kind::Ours)
+    matches!(writer, Kind::Libtorrent) || writer.is_ours()
 }
 
 const fn samples(reader: Kind) -> bool {
-    matches!(reader, Kind::Libtorrent | Kind::Ours)
+    matches!(reader, Kind::Libtorrent) || reader.is_ours()
 }

@@ -1,7 +1,7 @@
 //! Nodes of the `mainline` crate, in this process.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddrV4;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::{Mutex, PoisonError};
 
 use dht_proto::id::{InfoHash, ItemId, Target};
@@ -20,13 +20,14 @@ pub(super) struct MainlinePeer {
     /// Operations take turns. The crate reads one datagram between two rounds over all its
     /// queries, so that with 20 lookups at once its socket's buffer overflows and answers are lost.
     turn: Mutex<()>,
-    addr: SocketAddrV4,
+    addr: SocketAddr,
 }
 
 impl MainlinePeer {
     pub(super) fn start(spec: &NodeSpec) -> Result<Self> {
         let mut builder = Dht::builder();
-        builder.bind_address(*spec.addr.ip()).port(spec.addr.port());
+        let SocketAddr::V4(addr) = spec.addr else { return unsupported("mainline has no IPv6") };
+        builder.bind_address(*addr.ip()).port(addr.port());
         // Left unset, this would mean its built-in bootstrap hosts.
         builder.bootstrap(&spec.bootstrap);
         if !spec.read_only {
@@ -57,7 +58,7 @@ impl Peer for MainlinePeer {
         Kind::Mainline
     }
 
-    fn addr(&self) -> SocketAddrV4 {
+    fn addr(&self) -> SocketAddr {
         self.addr
     }
 
@@ -69,7 +70,7 @@ impl Peer for MainlinePeer {
         })
     }
 
-    fn add_node(&self, _addr: SocketAddrV4) -> Result<()> {
+    fn add_node(&self, _addr: SocketAddr) -> Result<()> {
         unsupported("mainline takes contacts only at its start")
     }
 
@@ -83,11 +84,11 @@ impl Peer for MainlinePeer {
             .map(drop)
     }
 
-    fn get_peers(&self, info_hash: InfoHash) -> Result<BTreeSet<SocketAddrV4>> {
+    fn get_peers(&self, info_hash: InfoHash) -> Result<BTreeSet<SocketAddr>> {
         let id = Id::from(*info_hash.as_bytes());
         self.run("get_peers", move |dht| async move {
             let replies: Vec<Vec<SocketAddrV4>> = dht.get_peers(id).collect().await;
-            replies.into_iter().flatten().collect()
+            replies.into_iter().flatten().map(SocketAddr::V4).collect()
         })
     }
 
@@ -133,7 +134,7 @@ impl Peer for MainlinePeer {
         Ok(found.map(|item| Version { seq: item.seq(), value: item.value().to_vec() }))
     }
 
-    fn sample(&self, _server: SocketAddrV4, _target: Target) -> Result<Samples> {
+    fn sample(&self, _server: SocketAddr, _target: Target) -> Result<Samples> {
         unsupported("mainline knows no sample_infohashes")
     }
 }

@@ -1,10 +1,10 @@
 //! Our own nodes, in this process.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use dht_mio::proto::config::Mode;
+use dht_mio::proto::config::{Config, Mode};
 use dht_mio::proto::request::{AnnouncePort, Lookup, Outcome};
 use dht_mio::{Dht, LookupHandle};
 use dht_proto::id::{InfoHash, ItemId, Target};
@@ -12,20 +12,28 @@ use dht_proto::item::{Item, bencode_bytes, byte_string};
 
 use super::{Kind, Mutable, NodeSpec, Peer, PeerError, Put, Result, Samples, Version};
 
+/// What everybody together may be sent where all have one address, in bytes at once and per second:
+/// by default our nodes answer a network with less when it asks as much as the whole suite does.
+pub(super) const SHARED_BUDGET: u32 = 100_000_000;
 /// How long any call may take.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 pub(super) struct OurPeer {
     dht: Dht,
-    addr: SocketAddrV4,
+    addr: SocketAddr,
 }
 
 impl OurPeer {
-    /// With the default configuration, whatever the other kinds need.
+    /// With the default configuration, whatever the other kinds need, but for [`SHARED_BUDGET`].
     pub(super) fn start(spec: &NodeSpec) -> Result<Self> {
         let mode = if spec.read_only { Mode::Client } else { Mode::Server };
-        let mut builder = Dht::builder().no_bootstrap().mode(mode).bind(spec.addr.into());
+        let mut config = Config::default();
+        if spec.addr.is_ipv6() {
+            (config.subnet_bytes_per_sec, config.subnet_burst_bytes) =
+                (SHARED_BUDGET, SHARED_BUDGET);
+        }
+        let mut builder = Dht::builder().config(config).no_bootstrap().mode(mode).bind(spec.addr);
         for contact in &spec.bootstrap {
             builder = builder.bootstrap(contact.to_string());
         }
@@ -35,15 +43,19 @@ impl OurPeer {
 
     fn put(&self, item: Item, cas: Option<i64>) -> Result<Put> {
         let outcome = self.dht.put_item(item, cas).map_err(failed)?;
-        let refused = outcome.refusals.iter().map(|refusal| refusal.code).max();
-        match (outcome.stored, refused) {
-            // Whoever took it had not heard of the newer version.
-            (stored, Some(code @ (301 | 302))) if stored as usize <= outcome.refusals.len() => {
-                Ok(Put { stored: Some(stored as usize), refused: Some(code) })
-            }
-            (0, _) => Err(nobody(&outcome)),
-            (stored, _) => Ok(Put { stored: Some(stored as usize), refused: None }),
+        let codes: Vec<_> = outcome.refusals.iter().map(|refusal| refusal.code).collect();
+        judge(outcome.stored as usize, &codes).ok_or_else(|| nobody(&outcome))
+    }
+}
+
+/// What became of a put that so many nodes took and so many refused, by code; `None` if nothing did.
+pub(super) fn judge(stored: usize, codes: &[i64]) -> Option<Put> {
+    match codes.iter().max() {
+        // Whoever took it had not heard of the newer version.
+        Some(code @ (301 | 302)) if stored <= codes.len() => {
+            Some(Put { stored: Some(stored), refused: Some(*code) })
         }
+        _ => (stored > 0).then_some(Put { stored: Some(stored), refused: None }),
     }
 }
 
@@ -59,7 +71,7 @@ impl Peer for OurPeer {
         Kind::Ours
     }
 
-    fn addr(&self) -> SocketAddrV4 {
+    fn addr(&self) -> SocketAddr {
         self.addr
     }
 
@@ -68,8 +80,8 @@ impl Peer for OurPeer {
         Ok(usize::try_from(stats.node.contacts).unwrap_or(usize::MAX))
     }
 
-    fn add_node(&self, addr: SocketAddrV4) -> Result<()> {
-        self.dht.add_contact(addr.into(), None).map_err(failed)
+    fn add_node(&self, addr: SocketAddr) -> Result<()> {
+        self.dht.add_contact(addr, None).map_err(failed)
     }
 
     fn announce(&self, info_hash: InfoHash, port: u16, seed: bool) -> Result<()> {
@@ -78,14 +90,9 @@ impl Peer for OurPeer {
         if outcome.stored == 0 { Err(nobody(&outcome)) } else { Ok(()) }
     }
 
-    fn get_peers(&self, info_hash: InfoHash) -> Result<BTreeSet<SocketAddrV4>> {
+    fn get_peers(&self, info_hash: InfoHash) -> Result<BTreeSet<SocketAddr>> {
         let peers = self.dht.get_peers(info_hash).map_err(failed)?;
-        Ok(peers
-            .filter_map(|peer| match peer {
-                SocketAddr::V4(peer) => Some(peer),
-                SocketAddr::V6(_) => None,
-            })
-            .collect())
+        Ok(peers.collect())
     }
 
     fn scrape_seeds(&self, info_hash: InfoHash) -> Result<f64> {
@@ -118,8 +125,8 @@ impl Peer for OurPeer {
         }))
     }
 
-    fn sample(&self, server: SocketAddrV4, target: Target) -> Result<Samples> {
-        let sample = self.dht.sample(server.into(), target).map_err(failed)?;
+    fn sample(&self, server: SocketAddr, target: Target) -> Result<Samples> {
+        let sample = self.dht.sample(server, target).map_err(failed)?;
         let num =
             sample.total.ok_or_else(|| failed(format!("no samples: {:?}", sample.outcome)))?;
         Ok(Samples {

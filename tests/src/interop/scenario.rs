@@ -8,9 +8,10 @@ mod reading;
 mod writing;
 
 use core::fmt;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::address::Network;
 use super::krpc::Probe;
 use super::patience::wait_until;
 use super::{Kind, Lab, NodeSpec, Peer, PeerError, Result, address};
@@ -91,7 +92,7 @@ impl Operation {
             | Self::Newer
             | Self::Stale
             | Self::Cas => true,
-            Self::Scrape | Self::Sample => matches!(swarm, Kind::Libtorrent | Kind::Ours),
+            Self::Scrape | Self::Sample => matches!(swarm, Kind::Libtorrent) || swarm.is_ours(),
         }
     }
 }
@@ -122,6 +123,8 @@ impl From<Result<()>> for Outcome {
 #[derive(Clone, Debug)]
 #[expect(clippy::exhaustive_structs, reason = "tests take it apart")]
 pub struct Cell {
+    /// Over what.
+    pub network: Network,
     /// Who stores.
     pub swarm: Kind,
     /// Who announces or puts.
@@ -136,6 +139,7 @@ pub struct Cell {
 
 /// A number of nodes of one kind that know each other.
 pub struct Swarm {
+    network: Network,
     kind: Kind,
     servers: Vec<Box<dyn Peer>>,
 }
@@ -151,8 +155,8 @@ impl Swarm {
     ///
     /// # Errors
     /// If they do not.
-    pub fn start(lab: &Lab, kind: Kind) -> Result<Self> {
-        let addrs = (0..SERVERS).map(|_| address::next()).collect::<Result<Vec<_>>>()?;
+    pub fn start(lab: &Lab, network: Network, kind: Kind) -> Result<Self> {
+        let addrs = (0..SERVERS).map(|_| address::next(network)).collect::<Result<Vec<_>>>()?;
         let mut servers = Vec::new();
         for addr in &addrs {
             let others = addrs.iter().filter(|other| *other != addr).copied().collect();
@@ -162,11 +166,17 @@ impl Swarm {
         for server in &servers {
             introduce(server.as_ref(), &addrs)?;
         }
-        let swarm = Self { kind, servers };
+        let swarm = Self { network, kind, servers };
         for server in &swarm.servers {
             meet(server.as_ref(), SERVERS - 1, MEET)?;
         }
         Ok(swarm)
+    }
+
+    /// Over what its nodes talk.
+    #[must_use]
+    pub const fn network(&self) -> Network {
+        self.network
     }
 
     /// What its nodes are.
@@ -177,7 +187,7 @@ impl Swarm {
 
     /// Where its nodes are.
     #[must_use]
-    pub fn addrs(&self) -> Vec<SocketAddrV4> {
+    pub fn addrs(&self) -> Vec<SocketAddr> {
         self.servers.iter().map(|server| server.addr()).collect()
     }
 
@@ -190,8 +200,9 @@ impl Swarm {
         // libtorrent takes even a read-only node into its table when that announces or puts, and
         // bittorrent-dht whoever asks. They hand it back to itself, and libtorrent and `mainline`
         // would wait for their own answer (15 s and 2 s). We do not ask ourselves.
-        let read_only = kind == Kind::Ours;
-        let spec = NodeSpec { addr: address::next()?, bootstrap: addrs.clone(), read_only };
+        let read_only = kind.is_ours();
+        let spec =
+            NodeSpec { addr: address::next(self.network)?, bootstrap: addrs.clone(), read_only };
         let client = lab.start(kind, &spec)?;
         introduce(client.as_ref(), &addrs)?;
         meet(client.as_ref(), 1, JOIN)?;
@@ -203,9 +214,9 @@ impl Swarm {
 ///
 /// # Errors
 /// If the swarm does not come up; whatever happens later is in the cells.
-pub fn run(lab: &Lab, swarm: Kind, strangers: &[Kind]) -> Result<Vec<Cell>> {
-    let swarm = Swarm::start(lab, swarm)?;
-    let probe = Probe::new()?;
+pub fn run(lab: &Lab, network: Network, swarm: Kind, strangers: &[Kind]) -> Result<Vec<Cell>> {
+    let swarm = Swarm::start(lab, network, swarm)?;
+    let probe = Probe::new(network)?;
     // One stranger after the other, in the order of `Kind::ALL`. `mainline` answers only those who
     // ask with four-byte transaction ids, and our clients answer nobody: once these are there,
     // every lookup of libtorrent that meets them takes 15 s.
@@ -234,7 +245,7 @@ pub fn operations(swarm: Kind) -> impl Iterator<Item = Operation> {
 }
 
 /// Tells a node of others, one by one: libtorrent takes minutes to find them by itself.
-fn introduce(peer: &dyn Peer, addrs: &[SocketAddrV4]) -> Result<()> {
+fn introduce(peer: &dyn Peer, addrs: &[SocketAddr]) -> Result<()> {
     for addr in addrs.iter().filter(|addr| **addr != peer.addr()) {
         match peer.add_node(*addr) {
             // It was given them at its start.

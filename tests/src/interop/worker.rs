@@ -3,7 +3,7 @@
 use core::fmt;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -175,7 +175,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(super) struct WorkerPeer {
     worker: Arc<Worker>,
     node: u64,
-    addr: SocketAddrV4,
+    addr: SocketAddr,
 }
 
 impl WorkerPeer {
@@ -212,7 +212,7 @@ impl Peer for WorkerPeer {
         self.worker.kind
     }
 
-    fn addr(&self) -> SocketAddrV4 {
+    fn addr(&self) -> SocketAddr {
         self.addr
     }
 
@@ -224,7 +224,7 @@ impl Peer for WorkerPeer {
             .ok_or_else(|| self.malformed("contacts", &answer))
     }
 
-    fn add_node(&self, addr: SocketAddrV4) -> Result<()> {
+    fn add_node(&self, addr: SocketAddr) -> Result<()> {
         self.call("add_node", json!({ "addr": addr.to_string() })).map(drop)
     }
 
@@ -233,7 +233,7 @@ impl Peer for WorkerPeer {
         self.call("announce", request).map(drop)
     }
 
-    fn get_peers(&self, info_hash: InfoHash) -> Result<std::collections::BTreeSet<SocketAddrV4>> {
+    fn get_peers(&self, info_hash: InfoHash) -> Result<std::collections::BTreeSet<SocketAddr>> {
         let answer = self.call("get_peers", json!({ "info_hash": info_hash.to_string() }))?;
         let peers = answer.get("peers").and_then(Value::as_array);
         peers
@@ -279,7 +279,7 @@ impl Peer for WorkerPeer {
         Ok(Some(Version { seq, value }))
     }
 
-    fn sample(&self, server: SocketAddrV4, target: Target) -> Result<Samples> {
+    fn sample(&self, server: SocketAddr, target: Target) -> Result<Samples> {
         let request = json!({ "addr": server.to_string(), "target": target.to_string() });
         let answer = self.call("sample", request)?;
         let samples = answer.get("samples").and_then(Value::as_array);
@@ -308,13 +308,13 @@ fn found(answer: &Value, field: &str) -> core::result::Result<Option<Vec<u8>>, (
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
     let pair = |pair: &[u8]| {
         let digits = core::str::from_utf8(pair).ok()?;
         (pair.len() == 2).then_some(u8::from_str_radix(digits, 16).ok()?)

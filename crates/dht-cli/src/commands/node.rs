@@ -1,5 +1,7 @@
 //! `dht node`: the daemon.
 
+mod port;
+
 use core::mem::{Discriminant, discriminant};
 use core::time::Duration;
 use std::fs;
@@ -31,7 +33,8 @@ pub(super) fn run(args: &NodeArgs, global: &Global, out: &Output) -> Ended {
     let (sender, wakes) = mpsc::sync_channel(MAX_WAITING);
     signals::forward(sender.clone())?;
     let metrics = args.metrics.map(MetricsServer::bind).transpose()?;
-    let dht = builder(args, global, sender)?.spawn()?;
+    let wanted = port::wanted(args, global);
+    let dht = builder(args, global, wanted, sender)?.spawn()?;
     if let Some(server) = metrics {
         if let Some(addr) = server.addr() {
             out.words(format_args!("metrics at http://{addr}/metrics"));
@@ -44,6 +47,9 @@ pub(super) fn run(args: &NodeArgs, global: &Global, out: &Output) -> Ended {
             format_args!("listening on {addr} with id {id}"),
             &Line::Listening { addr: *addr, id: id.clone() },
         );
+    }
+    if let (Some(wanted), Some(addr)) = (wanted, dht.local_addrs().first()) {
+        port::settle(args, wanted, addr.port(), out);
     }
     out.check()?;
     let mut watch = Watch::new(global, out);
@@ -76,12 +82,18 @@ enum Wake {
     Notice(Notice),
 }
 
-fn builder(args: &NodeArgs, global: &Global, sender: SyncSender<Wake>) -> Result<Builder, Failure> {
+fn builder(
+    args: &NodeArgs,
+    global: &Global,
+    port: Option<u16>,
+    sender: SyncSender<Wake>,
+) -> Result<Builder, Failure> {
     let mut config = Config::default();
     args.limits.apply(&mut config);
     let mut builder = Dht::builder()
         .config(config)
         .mode(args.mode.into())
+        .port(port.unwrap_or(0))
         // A notice that finds the queue full is lost: the callback must not block.
         .on_notice(move |notice| drop(sender.try_send(Wake::Notice(notice))));
     for addr in &global.bind {

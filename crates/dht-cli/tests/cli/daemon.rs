@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 
 use crate::support::{Node, TempDir, dht, wait_until};
 
@@ -30,11 +30,12 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 }
 
 /// Restarts the node alone, and finds what it knew before.
-fn comes_back(old_id: &str, addr: SocketAddr, dir: &str) {
+fn comes_back(old_id: &str, addr: SocketAddr, dir: &str) -> Node {
     let node = Node::start(&addr.to_string(), &["--no-bootstrap", "--data-dir", dir]);
     assert_eq!(node.id, old_id);
     let args = ["get", HELLO, "--json", "--bootstrap", &node.addr(), "--timeout", "5"];
     assert_eq!(dht(&args).expect(0).of_type("item")[0]["value"], "Hello World!");
+    node
 }
 
 #[test]
@@ -60,6 +61,101 @@ fn a_new_id_is_saved_at_once() {
     node.stop("-KILL");
     let node = Node::start(&addr.to_string(), &["--no-bootstrap", "--data-dir", &data]);
     assert_eq!(node.id, id);
+}
+
+#[test]
+fn kill_9_loses_no_item_that_is_two_seconds_old() {
+    let dir = TempDir::new();
+    let (data, key) = (dir.file("data"), dir.file("key"));
+    dht(&["keygen", &key]).expect(0);
+    // Nothing is saved for its age alone.
+    let args = ["--no-bootstrap", "--data-dir", &data, "--save-interval", "3600"];
+    let node = Node::start("127.71.0.1:0", &args);
+    let through = node.addr();
+    let put = |value: &str| {
+        let args = ["put-mutable", "--key", &key, value, "--json", "--bootstrap", &through];
+        dht(&args).expect(0).done()["target"].as_str().unwrap().to_owned()
+    };
+    let immutable = ["put-immutable", "Hello World!", "--bootstrap", &through];
+    dht(&immutable).expect(0);
+    wait_until("the item is saved", || contains(&state(&data), b"Hello World!"));
+    // The number of items stays the same, what they are does not.
+    let mut target = String::new();
+    for value in ["first version", "second version"] {
+        target = put(value);
+        wait_until("the version is saved", || contains(&state(&data), value.as_bytes()));
+    }
+    let (id, addr) = (node.id.clone(), node.addr);
+    node.stop("-KILL");
+    let node = comes_back(&id, addr, &data);
+    let run = dht(&["get", &target, "--json", "--bootstrap", &node.addr()]).expect(0);
+    assert_eq!(run.of_type("item")[0]["value"], "second version");
+}
+
+#[test]
+fn a_young_node_that_is_killed_comes_back_with_its_contacts() {
+    let dir = TempDir::new();
+    let data = dir.file("data");
+    let neighbour = Node::start("127.72.0.1:0", &["--no-bootstrap"]);
+    let args = ["--bootstrap", &neighbour.addr(), "--data-dir", &data];
+    let node = Node::start("127.72.0.2:0", &args);
+    let compact = |addr: SocketAddr| match addr {
+        SocketAddr::V4(addr) => [&addr.ip().octets()[..], &addr.port().to_be_bytes()[..]].concat(),
+        SocketAddr::V6(_) => panic!("{addr} is IPv6"),
+    };
+    wait_until("the neighbour is saved", || contains(&state(&data), &compact(neighbour.addr)));
+    let addr = node.addr;
+    node.stop("-KILL");
+    let node = Node::start(&addr.to_string(), &["--no-bootstrap", "--data-dir", &data]);
+    wait_until("the neighbour is found again, without bootstrap nodes", || {
+        let args = ["find-node", &neighbour.id, "--json", "--bootstrap", &node.addr()];
+        dht(&args).of_type("node").iter().any(|found| found["id"] == neighbour.id)
+    });
+}
+
+#[test]
+fn the_port_stays_the_same_after_a_restart() {
+    let dir = TempDir::new();
+    let data = dir.file("data");
+    fs::create_dir(&data).unwrap();
+    let port = free_udp_port();
+    dir.with("data/dht.port", format!("{port}\n"));
+    let start = || Node::start_anywhere(&["--no-bootstrap", "--data-dir", &data]);
+    for _ in 0..2 {
+        let node = start();
+        assert_eq!(node.addr.port(), port);
+        node.stop("-KILL");
+    }
+    // In use: another one for now, and the old one as soon as it is free.
+    let holder = UdpSocket::bind(("127.73.0.1", port)).unwrap();
+    let (status, stdout, stderr) = start().stop("-TERM");
+    assert_eq!(status, Some(0));
+    let message = format!("port {port} is in use; listening on port ");
+    assert!(stderr.contains(&message) && stdout.contains(&message), "{stdout}{stderr}");
+    drop(holder);
+    assert_eq!(start().addr.port(), port);
+}
+
+#[test]
+fn without_a_port_of_its_own_a_node_prefers_6881_and_keeps_what_it_got() {
+    // Held here or by somebody else: it is in use.
+    let _holder = UdpSocket::bind("127.74.0.1:6881");
+    let dir = TempDir::new();
+    let data = dir.file("data");
+    let start = || Node::start_anywhere(&["--no-bootstrap", "--data-dir", &data]);
+    let node = start();
+    let port = node.addr.port();
+    assert_ne!(port, 6881);
+    let (_, _, stderr) = node.stop("-TERM");
+    assert!(stderr.contains(&format!("port 6881 is in use; listening on port {port}")), "{stderr}");
+    let node = start();
+    assert_eq!(node.addr.port(), port);
+    let (_, _, stderr) = node.stop("-TERM");
+    assert!(!stderr.contains("in use"), "{stderr}");
+    // Without a directory nothing is remembered.
+    let node = Node::start_anywhere(&["--no-bootstrap"]);
+    let (_, _, stderr) = node.stop("-TERM");
+    assert!(stderr.contains("port 6881 is in use"), "{stderr}");
 }
 
 #[test]
@@ -174,6 +270,10 @@ fn the_config_file_says_what_flags_could() {
     let (status, ..) = node.stop("-TERM");
     assert_eq!(status, Some(0));
     assert!(!state(&data).is_empty());
+}
+
+fn free_udp_port() -> u16 {
+    UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port()
 }
 
 fn free_port() -> SocketAddr {

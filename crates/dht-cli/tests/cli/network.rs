@@ -209,3 +209,39 @@ fn key_files_others_can_read_are_warned_about(key: &str, private: &Run, put: imp
         assert!(run.stderr.contains("chmod 600"), "{run:?}");
     }
 }
+
+#[test]
+fn bootstrap_names_are_resolved_before_anybody_is_asked() {
+    let node = Node::start("127.0.0.1:0", &["--no-bootstrap"]);
+    let name = format!("localhost:{}", node.addr.port());
+    // Each command is a process that has known nobody before.
+    for _ in 0..5 {
+        let run = dht(&["get-peers", HASH, "--json", "--bootstrap", &name]).expect(1);
+        assert_eq!(run.done()["peers"], 0);
+    }
+    dht(&["announce", HASH, "--port", "7", "--bootstrap", &name]).expect(0);
+    let run = dht(&["get-peers", HASH, "--json", "--bootstrap", &name]).expect(0);
+    assert_eq!(run.of_type("peer")[0]["addr"], "127.0.0.1:7");
+    // Names that lead nowhere, beside one that does not.
+    let nowhere = too_long_a_name();
+    let args = ["get-peers", HASH, "--bootstrap", &nowhere, "--bootstrap", &name];
+    dht(&args).expect(0);
+}
+
+#[test]
+fn a_bootstrap_name_without_address_is_named_and_the_next_step_too() {
+    let nowhere = too_long_a_name();
+    for command in [&["get-peers", HASH][..], &["put-immutable", "x"], &["find-node", HASH]] {
+        let run = dht(&[command, &["--json", "--bootstrap", &nowhere]].concat()).expect(3);
+        let errors = run.of_type("error");
+        let message = errors[0]["message"].as_str().unwrap();
+        assert!(message.contains(&nowhere), "{run:?}");
+        let hint = errors[0]["hint"].as_str().unwrap();
+        assert!(hint.contains("--bootstrap ADDR:PORT"), "{run:?}");
+    }
+}
+
+/// A name that fails without anybody being asked: no label may be longer than 63 letters.
+fn too_long_a_name() -> String {
+    format!("{}.invalid:6881", "x".repeat(64))
+}

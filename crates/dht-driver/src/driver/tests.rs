@@ -1,18 +1,19 @@
 use core::cell::{Cell, RefCell};
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use dht_proto::Networks;
 use dht_proto::config::{Config, Mode};
+use dht_proto::health::Problem;
 use dht_proto::id::InfoHash;
 use dht_proto::request::{AnnouncePort, Ended, Lookup, Outcome, StartError};
 use dht_proto::seed::Seed;
-use dht_proto::{Networks, Transmit};
 
 use super::*;
-use crate::command::{Commands, Ticket, commands};
-use crate::io::Sent;
+use crate::command::{Commands, MAX_COMMANDS, Ticket, commands};
+use crate::io::{Outgoing, Sent};
 
 type Datagram = (SocketAddr, Vec<u8>);
 
@@ -29,6 +30,10 @@ struct FakeIo {
     /// What the next receive calls return.
     recv_faults: Rc<RefCell<VecDeque<Fault>>>,
     recv_calls: Rc<Cell<usize>>,
+    /// Which of its addresses everything is sent to.
+    local: Rc<Cell<Option<IpAddr>>>,
+    /// Where what it sends shall come from.
+    sent_from: Rc<RefCell<Vec<Option<IpAddr>>>>,
 }
 
 impl Io for FakeIo {
@@ -50,12 +55,12 @@ impl Io for FakeIo {
         for (i, (from, bytes)) in inbox.drain(..count).enumerate() {
             let len = bytes.len().min(RECV_LEN);
             buffers[i][..len].copy_from_slice(&bytes[..len]);
-            incoming[i] = Incoming { from, len };
+            incoming[i] = Incoming { from, local: self.local.get(), len };
         }
         if count == 0 { Err(Fault::WouldBlock) } else { Ok(count) }
     }
 
-    fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], transmits: &[Transmit]) -> Sent {
+    fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], transmits: &[Outgoing]) -> Sent {
         let v4 = transmits.iter().any(|transmit| transmit.to.is_ipv4());
         let v6 = transmits.iter().any(|transmit| transmit.to.is_ipv6());
         assert!(v4 != v6, "a batch goes to one family");
@@ -64,6 +69,7 @@ impl Io for FakeIo {
         }
         let bytes = transmits.iter().zip(buffers).map(|(t, b)| (t.to, b[..t.len].to_vec()));
         self.sent.borrow_mut().extend(bytes);
+        self.sent_from.borrow_mut().extend(transmits.iter().map(|t| t.local));
         Sent { taken: transmits.len(), fault: None }
     }
 }
@@ -359,6 +365,32 @@ fn truncated_datagrams_are_counted_and_dropped() {
 }
 
 #[test]
+fn a_reply_comes_from_the_address_that_was_asked() {
+    let mut node = Node::server(1);
+    let asked = IpAddr::from([127, 0, 0, 2]);
+    node.io.local.set(Some(asked));
+    node.flood(2);
+    node.pass();
+    let sent_from = node.io.sent_from.borrow();
+    let (replies, queries) = sent_from.split_at(2);
+    assert_eq!(replies, [Some(asked); 2]);
+    // Where a query of ours comes from is the system's choice.
+    assert!(!queries.is_empty() && queries.iter().all(Option::is_none), "{queries:?}");
+}
+
+#[test]
+fn many_icmp_messages_are_taken_in_one_pass_but_not_endlessly_many() {
+    let mut node = Node::server(1);
+    node.flood(1);
+    node.io.recv_faults.borrow_mut().extend([Fault::Refused(None); RECV_BATCH + 3]);
+    node.pass();
+    assert_eq!(node.driver.stats().refused, RECV_BATCH as u64);
+    assert_eq!(node.driver.stats().received, 0);
+    node.pass();
+    assert_eq!(node.driver.stats().received, 1);
+}
+
+#[test]
 fn a_failing_receive_call_is_tried_again_after_a_pause() {
     let mut node = Node::server(1);
     node.flood(1);
@@ -452,6 +484,73 @@ fn a_lookup_ends_exactly_once() {
     assert_eq!(heard.ends.len(), 1);
     let outcome = heard.ends[0].as_ref().unwrap();
     assert_eq!(outcome.closest[0].addr, b.addr);
+}
+
+#[test]
+fn a_lookup_waits_for_the_first_bootstrap_name_to_have_an_address() {
+    let mut b = Node::server(2);
+    let mut a = Node::server(1);
+    a.commands.send(Command::Names(Names::Pending)).unwrap();
+    let (_, heard) = a.start(find(7), Delivery::Accepted);
+    // Whoever names an address has somebody to ask.
+    let (_, pinged) = a.start(Lookup::Ping { addr: b.addr }, Delivery::Accepted);
+    let (ticket, cancelled) = a.start(find(8), Delivery::Accepted);
+    a.commands.send(Command::Cancel(ticket)).unwrap();
+    a.pass();
+    assert!(heard.borrow().ends.is_empty() && !heard.borrow().dropped);
+    assert!(cancelled.borrow().ends.is_empty() && cancelled.borrow().dropped);
+    assert!(a.driver.dht().stats().lookups == 1, "the ping alone has started");
+    let mut c = Node::server(3);
+    a.commands.send(Command::AddBootstrap(vec![c.addr])).unwrap();
+    run(&mut [&mut a, &mut b, &mut c], 100);
+    assert!(pinged.borrow().ends[0].is_ok());
+    let heard = heard.borrow();
+    assert_eq!(heard.ends[0].as_ref().unwrap().ended, Ended::Completed);
+}
+
+#[test]
+fn a_lookup_does_not_wait_for_names_that_have_no_address() {
+    let mut node = Node::server(1);
+    node.commands.send(Command::Names(Names::Pending)).unwrap();
+    let (_, heard) = node.start(find(7), Delivery::Accepted);
+    node.pass();
+    node.commands.send(Command::Names(Names::Failed)).unwrap();
+    node.pass();
+    assert_eq!(heard.borrow().ends[0].as_ref().unwrap().ended, Ended::NoContacts);
+    let health = node.driver.dht().health(node.io.now.get());
+    assert_eq!(health.v4.unwrap().problem, Some(Problem::Unresolved));
+}
+
+#[test]
+fn a_lookup_does_not_wait_for_names_if_somebody_is_known() {
+    let b = Node::server(2);
+    let mut a = Node::server(1);
+    a.commands.send(Command::Names(Names::Pending)).unwrap();
+    let (_, waits) = a.start(find(7), Delivery::Accepted);
+    a.pass();
+    assert_eq!(a.driver.dht().stats().lookups, 0);
+    a.commands.send(Command::AddContact { addr: b.addr, id: None }).unwrap();
+    a.pass();
+    assert_eq!(a.driver.dht().stats().lookups, 1);
+    assert!(waits.borrow().ends.is_empty());
+}
+
+#[test]
+fn lookups_that_wait_are_bounded_and_end_with_the_loop() {
+    let mut node = Node::server(1);
+    node.commands.send(Command::Names(Names::Pending)).unwrap();
+    let mut all = Vec::new();
+    for _ in 0..MAX_COMMANDS + 5 {
+        all.push(node.start(find(7), Delivery::Accepted).1);
+        node.pass();
+    }
+    let refused = all.iter().filter(|heard| {
+        heard.borrow().ends.first().is_some_and(|end| *end == Err(StartError::AtCapacity))
+    });
+    assert_eq!(refused.count(), 5);
+    node.commands.send(Command::Shutdown).unwrap();
+    node.pass();
+    assert!(all.iter().all(|heard| heard.borrow().dropped));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 
 use super::*;
-use crate::io::{Incoming, RecvBuffers, Sent};
+use crate::io::{Incoming, Outgoing, RecvBuffers, Sent};
 
 /// A socket that does what its script says, call by call, and then takes everything.
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl Io for FakeIo {
         Err(Fault::WouldBlock)
     }
 
-    fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], transmits: &[Transmit]) -> Sent {
+    fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], transmits: &[Outgoing]) -> Sent {
         assert_eq!(buffers.len(), transmits.len());
         assert!(!transmits.is_empty(), "an empty batch is never sent");
         self.calls += 1;
@@ -69,7 +69,7 @@ impl Bench {
     fn push(&mut self, port: u16) {
         let slot = self.out.slot().unwrap();
         slot[..2].copy_from_slice(&port.to_be_bytes());
-        self.out.push(Transmit { to: ([127, 0, 0, 1], port).into(), len: 2 });
+        self.out.push(Outgoing { to: ([127, 0, 0, 1], port).into(), local: None, len: 2 });
     }
 
     fn flush(&mut self, io: &mut FakeIo, millis: u64) {

@@ -1,6 +1,6 @@
 //! The readers' half of a scenario.
 
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::thread;
 
 use super::{Cell, Operation, Outcome, Plan, Swarm, Writings, operations};
@@ -23,6 +23,7 @@ impl Reader {
                 Err(error) => Err(error.clone()),
             };
             Cell {
+                network: swarm.network(),
                 swarm: swarm.kind(),
                 writer: writings.writer,
                 reader: self.kind,
@@ -43,7 +44,7 @@ impl Reader {
 
 fn read(
     reader: &dyn Peer,
-    servers: &[SocketAddrV4],
+    servers: &[SocketAddr],
     writings: &Writings,
     operation: Operation,
 ) -> Result<()> {
@@ -54,7 +55,7 @@ fn read(
             let Some(addr) = writings.addr else {
                 unreachable!("a writer that never started has no good result")
             };
-            let wanted = SocketAddrV4::new(*addr.ip(), plan.port());
+            let wanted = SocketAddr::new(addr.ip(), plan.port());
             let found = reader.get_peers(plan.info_hash(operation))?;
             check(found.contains(&wanted), || format!("found {found:?}, not {wanted}"))
         }

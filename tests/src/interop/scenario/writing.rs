@@ -1,7 +1,7 @@
 //! The writers' half of a scenario.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub struct Writings {
     /// Who wrote.
     pub(super) writer: Kind,
     /// Where from; `None` if it did not even start.
-    pub(super) addr: Option<SocketAddrV4>,
+    pub(super) addr: Option<SocketAddr>,
     /// How each operation went.
     pub(super) results: BTreeMap<Operation, Result<()>>,
     /// Answers where the writer was, but has nothing: libtorrent waits 15 s in every lookup that
@@ -80,7 +80,7 @@ impl Writings {
 #[derive(Clone, Copy)]
 struct Desk<'a> {
     peer: &'a dyn Peer,
-    servers: &'a [SocketAddrV4],
+    servers: &'a [SocketAddr],
     probe: &'a Probe,
 }
 
@@ -104,7 +104,7 @@ impl Desk<'_> {
     fn announce(self, operation: Operation) -> Result<()> {
         let hash = self.plan().info_hash(operation);
         self.peer.announce(hash, self.plan().port(), false)?;
-        let me = SocketAddrV4::new(*self.peer.addr().ip(), self.plan().port());
+        let me = SocketAddr::new(self.peer.addr().ip(), self.plan().port());
         self.settled("the announce", |server| {
             Ok(self.probe.get_peers(server, hash, false)?.peers.contains(&me))
         })
@@ -181,7 +181,7 @@ impl Desk<'_> {
     }
 
     /// Waits until most of the servers hold something.
-    fn settled(self, what: &str, holds: impl Fn(SocketAddrV4) -> Result<bool>) -> Result<()> {
+    fn settled(self, what: &str, holds: impl Fn(SocketAddr) -> Result<bool>) -> Result<()> {
         let mut holders = 0;
         let enough = wait_until(SETTLE, || {
             holders = 0;

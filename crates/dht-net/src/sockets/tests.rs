@@ -6,15 +6,25 @@ use dht_driver::RECV_LEN;
 
 use super::*;
 
+/// Nobody waits for these sockets.
+#[derive(Debug)]
+struct Unwatched;
+
+impl Watch for Unwatched {
+    fn watch(_socket: StdSocket) -> io::Result<Self> {
+        Ok(Self)
+    }
+}
+
 struct Bench {
-    sockets: Sockets,
+    sockets: Sockets<Unwatched>,
     buffers: Box<RecvBuffers>,
 }
 
 impl Bench {
-    fn bind(addrs: &[&str], batch_io: bool) -> Self {
+    fn bind(addrs: &[&str], calls: Calls) -> Self {
         let addrs: Vec<SocketAddr> = addrs.iter().map(|addr| addr.parse().unwrap()).collect();
-        let sockets = Sockets::bind(&addrs, batch_io).unwrap();
+        let sockets = Sockets::<Unwatched>::bind(&addrs, calls).unwrap();
         let Ok(buffers) = vec![[0; RECV_LEN]; RECV_BATCH].try_into() else { unreachable!() };
         Self { sockets, buffers }
     }
@@ -32,8 +42,7 @@ impl Bench {
                 Err(Fault::WouldBlock) => {
                     // Loopback delivers before send returns, but readiness is not ours to poll.
                     std::thread::yield_now();
-                    self.sockets.set_readable(TOKEN_V4);
-                    self.sockets.set_readable(TOKEN_V6);
+                    self.sockets.watched().for_each(|socket| *socket.readable = true);
                 }
                 Err(fault) => panic!("{fault:?}"),
             }
@@ -45,12 +54,12 @@ impl Bench {
 
     fn send(&mut self, datagrams: &[(SocketAddr, Vec<u8>)]) -> Sent {
         let mut buffers = vec![[0; MAX_DATAGRAM]; datagrams.len()];
-        let mut transmits = Vec::new();
+        let mut outgoing = Vec::new();
         for ((to, bytes), buffer) in datagrams.iter().zip(&mut buffers) {
             buffer[..bytes.len()].copy_from_slice(bytes);
-            transmits.push(Transmit { to: *to, len: bytes.len() });
+            outgoing.push(Outgoing { to: *to, local: None, len: bytes.len() });
         }
-        self.sockets.send_batch(&buffers, &transmits)
+        self.sockets.send_batch(&buffers, &outgoing)
     }
 }
 
@@ -61,16 +70,16 @@ fn peer(ip: impl Into<core::net::IpAddr>) -> (StdSocket, SocketAddr) {
     (socket, addr)
 }
 
-/// Runs a test with recvmmsg and sendmmsg, and with single calls.
-fn both_ways(test: impl Fn(bool)) {
-    test(true);
-    test(false);
+/// Runs a test with all that the system can do, and with single calls.
+fn both_ways(test: impl Fn(Calls)) {
+    test(Calls::Best);
+    test(Calls::Single);
 }
 
 #[test]
 fn many_datagrams_of_both_families_arrive_whole_and_in_order() {
-    both_ways(|batch_io| {
-        let mut bench = Bench::bind(&["127.0.0.1:0", "[::1]:0"], batch_io);
+    both_ways(|calls| {
+        let mut bench = Bench::bind(&["127.0.0.1:0", "[::1]:0"], calls);
         let ours = bench.sockets.local_addrs();
         let (v4, v4_addr) = peer(Ipv4Addr::LOCALHOST);
         let (v6, v6_addr) = peer(Ipv6Addr::LOCALHOST);
@@ -92,8 +101,8 @@ fn many_datagrams_of_both_families_arrive_whole_and_in_order() {
 
 #[test]
 fn the_senders_address_is_whole_whatever_family_came_before() {
-    both_ways(|batch_io| {
-        let mut bench = Bench::bind(&["127.0.0.1:0", "[::1]:0"], batch_io);
+    both_ways(|calls| {
+        let mut bench = Bench::bind(&["127.0.0.1:0", "[::1]:0"], calls);
         let ours = bench.sockets.local_addrs();
         let (v4, v4_addr) = peer(Ipv4Addr::LOCALHOST);
         let (v6, v6_addr) = peer(Ipv6Addr::LOCALHOST);
@@ -108,8 +117,8 @@ fn the_senders_address_is_whole_whatever_family_came_before() {
 
 #[test]
 fn each_family_goes_out_through_its_own_socket() {
-    both_ways(|batch_io| {
-        let mut bench = Bench::bind(&["127.0.0.1:0", "[::1]:0"], batch_io);
+    both_ways(|calls| {
+        let mut bench = Bench::bind(&["127.0.0.1:0", "[::1]:0"], calls);
         let ours = bench.sockets.local_addrs();
         let (v4, v4_addr) = peer(Ipv4Addr::LOCALHOST);
         let (v6, v6_addr) = peer(Ipv6Addr::LOCALHOST);
@@ -128,8 +137,8 @@ fn each_family_goes_out_through_its_own_socket() {
 
 #[test]
 fn a_datagram_too_long_for_its_buffer_shows_as_cut() {
-    both_ways(|batch_io| {
-        let mut bench = Bench::bind(&["127.0.0.1:0"], batch_io);
+    both_ways(|calls| {
+        let mut bench = Bench::bind(&["127.0.0.1:0"], calls);
         let ours = bench.sockets.local_addrs()[0];
         let (socket, _) = peer(Ipv4Addr::LOCALHOST);
         socket.send_to(&[1; RECV_LEN + 500], ours).unwrap();
@@ -141,8 +150,8 @@ fn a_datagram_too_long_for_its_buffer_shows_as_cut() {
 
 #[test]
 fn a_datagram_that_cannot_be_sent_stops_the_batch_there() {
-    both_ways(|batch_io| {
-        let mut bench = Bench::bind(&["127.0.0.1:0"], batch_io);
+    both_ways(|calls| {
+        let mut bench = Bench::bind(&["127.0.0.1:0"], calls);
         let (_socket, good) = peer(Ipv4Addr::LOCALHOST);
         // Port 0 is nobody's: the system refuses it.
         let bad = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -153,8 +162,8 @@ fn a_datagram_that_cannot_be_sent_stops_the_batch_there() {
 
 #[test]
 fn an_address_of_a_family_without_socket_is_unreachable() {
-    both_ways(|batch_io| {
-        let mut bench = Bench::bind(&["127.0.0.1:0"], batch_io);
+    both_ways(|calls| {
+        let mut bench = Bench::bind(&["127.0.0.1:0"], calls);
         let v6 = SocketAddr::from((Ipv6Addr::LOCALHOST, 9));
         let sent = bench.send(&[(v6, vec![2])]);
         assert_eq!(sent, Sent { taken: 0, fault: Some(Fault::Unreachable) });
@@ -163,7 +172,7 @@ fn an_address_of_a_family_without_socket_is_unreachable() {
 
 #[test]
 fn an_ipv6_socket_leaves_its_port_free_for_ipv4() {
-    let sockets = Sockets::bind(&["[::]:0".parse().unwrap()], true).unwrap();
+    let sockets = Sockets::<Unwatched>::bind(&["[::]:0".parse().unwrap()], Calls::Best).unwrap();
     let port = sockets.local_addrs()[0].port();
     StdSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
 }
@@ -171,18 +180,19 @@ fn an_ipv6_socket_leaves_its_port_free_for_ipv4() {
 #[test]
 fn one_address_per_family() {
     let addrs = ["127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap()];
-    let error = Sockets::bind(&addrs, true).unwrap_err();
+    let error = Sockets::<Unwatched>::bind(&addrs, Calls::Best).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
 #[test]
 fn errors_of_bind_name_the_next_step() {
     let (_holder, taken) = peer(Ipv4Addr::LOCALHOST);
-    let error = Sockets::bind(&[taken], true).unwrap_err();
+    let error = Sockets::<Unwatched>::bind(&[taken], Calls::Best).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrInUse);
     assert!(error.to_string().contains("another port"), "{error}");
     assert!(core::error::Error::source(&error).is_some());
     // TEST-NET-1 is never an address of this machine (RFC 5737).
-    let error = Sockets::bind(&["192.0.2.1:0".parse().unwrap()], true).unwrap_err();
+    let error =
+        Sockets::<Unwatched>::bind(&["192.0.2.1:0".parse().unwrap()], Calls::Best).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
 }

@@ -46,26 +46,34 @@ impl Error {
         self.kind
     }
 
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    /// An error with a message that names the next step.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), source: None }
     }
 
-    pub(crate) fn because(self, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
+    /// Adds what the operating system said.
+    #[must_use]
+    pub fn because(self, source: impl Into<Box<dyn error::Error + Send + Sync>>) -> Self {
         let source: Box<dyn error::Error + Send + Sync> = source.into();
         Self { source: Some(source.into()), ..self }
     }
 
-    pub(crate) fn stopped() -> Self {
+    /// The node has stopped.
+    #[must_use]
+    pub fn stopped() -> Self {
         Self::new(ErrorKind::Stopped, "the node has stopped; start a new one")
     }
 
-    pub(crate) fn system(what: &str, error: io::Error) -> Self {
+    /// The system refused to do `what`.
+    #[must_use]
+    pub fn system(what: &str, error: io::Error) -> Self {
         let denied = error.kind() == io::ErrorKind::PermissionDenied;
         let kind = if denied { ErrorKind::PermissionDenied } else { ErrorKind::System };
         Self::new(kind, format!("cannot {what}")).because(error)
     }
 
-    /// A socket that could not be bound.
+    /// A socket could not be bound.
     pub(crate) fn bind(addr: core::net::SocketAddr, error: io::Error) -> Self {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the list of kinds is open")]
         let (kind, hint) = match error.kind() {

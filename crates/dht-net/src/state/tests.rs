@@ -1,6 +1,7 @@
 #![cfg(unix)]
 
 use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc;
 
 use super::*;
 
@@ -123,29 +124,57 @@ fn two_nodes_cannot_share_a_state() {
 }
 
 #[test]
-fn the_saver_writes_the_last_state_before_it_ends() {
-    let dir = Dir::new("saver");
-    let saver = Saver::spawn(StateFile::open(&dir.file()).unwrap(), Notices::default()).unwrap();
-    for n in 0..50 {
-        saver.offer(vec![n]);
-    }
-    saver.finish(b"last".to_vec()).unwrap();
-    assert_eq!(fs::read(dir.file()).unwrap(), b"last");
-}
-
-#[test]
 fn a_save_that_fails_is_told_and_remembered_until_one_succeeds() {
     let dir = Dir::new("failing");
     let (told, hears) = mpsc::channel();
     let notices = Notices::new(Some(std::sync::Arc::new(move |notice| told.send(notice).unwrap())));
-    let saver = Saver::spawn(StateFile::open(&dir.file()).unwrap(), notices.clone()).unwrap();
+    let mut saver = Saver::new(StateFile::open(&dir.file()).unwrap(), notices.clone());
     // Nothing can be renamed onto a directory that is not empty.
     fs::create_dir_all(dir.file().join("occupied")).unwrap();
-    saver.offer(b"one".to_vec());
-    assert!(matches!(hears.recv().unwrap(), Notice::StateNotSaved { .. }));
+    let error = saver.save(b"one".to_vec()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::State);
+    assert!(matches!(hears.try_recv().unwrap(), Notice::StateNotSaved { .. }));
     assert!(notices.problems().state.is_some());
     fs::remove_dir_all(dir.file()).unwrap();
-    saver.finish(b"two".to_vec()).unwrap();
+    saver.save(b"two".to_vec()).unwrap();
     assert!(notices.problems().state.is_none());
     assert_eq!(fs::read(dir.file()).unwrap(), b"two");
+}
+
+#[test]
+fn a_state_that_is_saved_already_is_not_written_again() {
+    let dir = Dir::new("same");
+    let mut saver = Saver::new(StateFile::open(&dir.file()).unwrap(), Notices::default());
+    saver.save(b"same".to_vec()).unwrap();
+    fs::remove_file(dir.file()).unwrap();
+    saver.save(b"same".to_vec()).unwrap();
+    assert!(!dir.file().exists());
+    saver.save(b"other".to_vec()).unwrap();
+    assert_eq!(fs::read(dir.file()).unwrap(), b"other");
+}
+
+#[test]
+fn saves_become_rarer_until_an_item_is_stored() {
+    let hour = Duration::from_secs(3_600);
+    let mut times = SaveTimes::new(Instant::ZERO, hour);
+    let mut now = times.next();
+    assert_eq!(now, Instant::ZERO + SAVE_SOON);
+    let mut pauses = Vec::new();
+    while pauses.last() != Some(&hour) {
+        assert!(times.is_due(now, 0));
+        times.begun(now, 0);
+        pauses.push(times.next().since(now));
+        now = times.next();
+    }
+    assert_eq!(pauses.first(), Some(&(SAVE_SOON * 2)));
+    assert!(pauses.is_sorted());
+    times.begun(now, 0);
+    assert!(!times.is_due(now, 1));
+    assert_eq!(times.next(), now + SAVE_SOON);
+    assert!(!times.is_due(now + Duration::from_secs(1), 2));
+    assert_eq!(times.next(), now + SAVE_SOON, "the first change counts, not the last");
+    assert!(times.is_due(now + SAVE_SOON, 2));
+    times.busy(now + SAVE_SOON);
+    assert!(!times.is_due(now + SAVE_SOON, 2), "the disk is given time");
+    assert!(times.is_due(now + SAVE_SOON + SAVE_SOON, 2));
 }

@@ -52,7 +52,8 @@ fn since(reading: Reading, origin: Reading) -> Duration {
 }
 
 /// `start + timeout`, for any timeout.
-pub(crate) fn after(start: std::time::Instant, timeout: Duration) -> std::time::Instant {
+#[must_use]
+pub fn after(start: std::time::Instant, timeout: Duration) -> std::time::Instant {
     start.checked_add(timeout.min(FOREVER)).unwrap_or(start)
 }
 

@@ -1,19 +1,15 @@
-//! Finds the addresses of bootstrap hosts on a thread of its own: the system's resolver may block
-//! for half a minute, and the loop must not.
+//! Finds the addresses of bootstrap hosts.
 
 use core::net::SocketAddr;
 use core::time::Duration;
+use core::{fmt, mem};
 use std::io;
 use std::net::ToSocketAddrs;
-use std::sync::Weak;
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::Instant;
 
-use dht_driver::Command;
+use dht_driver::{Command, Names, Rejected, Sender};
 
 use crate::error::{Error, ErrorKind};
-use crate::handle::Inner;
 use crate::notice::{Notice, Notices};
 
 /// Pause after the first failure; doubles each time.
@@ -57,44 +53,24 @@ impl Host {
 }
 
 /// How names become addresses; tests supply their own.
-pub(crate) type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send;
+type Resolve = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send;
+
+/// Where a resolver sends what it finds out: the command queue of the loop.
+pub type Post<'a> = dyn Fn(Command<Sender>) -> Result<(), Rejected> + 'a;
 
 /// The system's resolver.
-pub(crate) fn system(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+fn system(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     (name, port).to_socket_addrs().map(|addrs| addrs.take(MAX_ADDRS).collect())
 }
 
-/// Ends the resolver thread when dropped, at the latest when its current try is over.
-#[derive(Debug)]
-pub(crate) struct Resolver {
-    _stop: mpsc::Sender<()>,
-}
-
-impl Resolver {
-    /// Starts resolving. `Host::Addr`s are not its business.
-    pub(crate) fn spawn(
-        hosts: Vec<Host>,
-        to: Weak<Inner>,
-        notices: Notices,
-        resolve: Box<Resolve>,
-    ) -> Result<Self, Error> {
-        let (stop, stopped) = mpsc::channel();
-        let resolved = hosts.iter().any(|host| matches!(host, Host::Addr(_)));
-        let pending = hosts.into_iter().filter_map(Pending::new).collect();
-        let work = Work { resolved, pending, to, notices, resolve };
-        thread::Builder::new()
-            .name("dht-resolver".to_owned())
-            .spawn(move || work.run(&stopped))
-            .map_err(|error| Error::system("start the resolver thread", error))?;
-        Ok(Self { _stop: stop })
-    }
-}
-
-struct Work {
+/// Finds the addresses of bootstrap hosts, and again until it works.
+///
+/// A runtime waits until [`Resolver::due`] and then calls [`Resolver::turn`] where blocking harms
+/// nobody.
+pub struct Resolver {
     /// Some name has addresses, or there are bootstrap addresses without a name.
     resolved: bool,
     pending: Vec<Pending>,
-    to: Weak<Inner>,
     notices: Notices,
     resolve: Box<Resolve>,
 }
@@ -119,31 +95,38 @@ impl Pending {
     }
 }
 
-impl Work {
-    fn run(mut self, stopped: &mpsc::Receiver<()>) {
-        while let Some(due) = self.pending.iter().map(|pending| pending.due).min() {
-            let wait = due.saturating_duration_since(Instant::now());
-            match stopped.recv_timeout(wait) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
-            }
-            let mut pending = core::mem::take(&mut self.pending);
-            let names = pending.len();
-            pending.retain_mut(|host| host.due > Instant::now() || !self.try_one(host));
-            self.resolved |= pending.len() < names;
-            self.pending = pending;
-            if let Some(inner) = self.to.upgrade() {
-                // Told again after every try, so one that is lost does no harm.
-                inner.post(Command::Unresolved(!self.resolved));
-            }
-        }
+impl Resolver {
+    /// A resolver for those hosts that have names.
+    pub(crate) fn new(hosts: Vec<Host>, notices: Notices) -> Self {
+        let resolved = hosts.iter().any(|host| matches!(host, Host::Addr(_)));
+        let pending: Vec<_> = hosts.into_iter().filter_map(Pending::new).collect();
+        notices.resolving(pending.iter().map(|host| host.text.clone()));
+        Self { resolved, pending, notices, resolve: Box::new(system) }
+    }
+
+    /// When the next name is to be tried; `None` if there are no more.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.pending.iter().map(|pending| pending.due).min()
+    }
+
+    /// Tries the names that are due. The system's resolver may block for half a minute each.
+    pub fn turn(&mut self, post: &Post<'_>) {
+        let mut pending = mem::take(&mut self.pending);
+        let names = pending.len();
+        pending.retain_mut(|host| host.due > Instant::now() || !self.try_one(host, post));
+        self.resolved |= pending.len() < names;
+        self.pending = pending;
+        // Told again after every try, so one that is lost does no harm.
+        let names = if self.resolved { Names::Known } else { Names::Failed };
+        post(Command::Names(names)).ok();
     }
 
     /// Returns whether the host is done with.
-    fn try_one(&self, host: &mut Pending) -> bool {
+    fn try_one(&self, host: &mut Pending, post: &Post<'_>) -> bool {
         let error = match (self.resolve)(&host.name, host.port) {
             Ok(addrs) if addrs.is_empty() => "the name has no addresses".to_owned(),
-            Ok(addrs) => return self.found(host, addrs),
+            Ok(addrs) => return self.found(host, addrs, post),
             Err(error) => error.to_string(),
         };
         let retry_in = host.backoff;
@@ -153,21 +136,32 @@ impl Work {
         false
     }
 
-    fn found(&self, host: &mut Pending, addrs: Vec<SocketAddr>) -> bool {
-        let Some(inner) = self.to.upgrade() else { return true };
-        if inner.post(Command::AddBootstrap(addrs.clone())) {
-            self.notices.tell(Notice::Resolved { host: host.text.clone(), addrs });
-            true
-        } else {
-            // The queue of commands is full for a moment.
-            host.due = Instant::now() + BACKOFF_MIN;
-            false
+    fn found(&self, host: &mut Pending, addrs: Vec<SocketAddr>, post: &Post<'_>) -> bool {
+        match post(Command::AddBootstrap(addrs.clone())) {
+            Ok(()) => {
+                self.notices.tell(Notice::Resolved { host: host.text.clone(), addrs });
+                true
+            }
+            Err(Rejected::Closed) => true,
+            Err(Rejected::Full) => {
+                // The queue has room again in a moment.
+                host.due = Instant::now() + BACKOFF_MIN;
+                false
+            }
         }
+    }
+}
+
+impl fmt::Debug for Resolver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resolver").field("pending", &self.pending.len()).finish_non_exhaustive()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex, mpsc};
+
     use super::*;
 
     #[test]
@@ -210,19 +204,13 @@ mod tests {
     #[test]
     fn failures_are_told_and_tried_again_later_and_later() {
         let (told, hears) = mpsc::channel();
-        let notices =
-            Notices::new(Some(std::sync::Arc::new(move |notice| told.send(notice).unwrap())));
-        let work = Work {
-            resolved: false,
-            pending: Vec::new(),
-            to: Weak::new(),
-            notices: notices.clone(),
-            resolve: Box::new(|_, _| Err(io::Error::other("no network"))),
-        };
+        let notices = Notices::new(Some(Arc::new(move |notice| told.send(notice).unwrap())));
+        let mut resolver = Resolver::new(Vec::new(), notices.clone());
+        resolver.resolve = Box::new(|_, _| Err(io::Error::other("no network")));
         let mut host = Pending::new(Host::parse("nowhere.invalid:1").unwrap()).unwrap();
         let mut last = Duration::ZERO;
         for _ in 0..12 {
-            assert!(!work.try_one(&mut host));
+            assert!(!resolver.try_one(&mut host, &|_| Ok(())));
             let Ok(Notice::NotResolved { host, error, retry_in }) = hears.try_recv() else {
                 panic!("nobody was told")
             };
@@ -236,14 +224,38 @@ mod tests {
 
     #[test]
     fn a_name_without_addresses_is_a_failure() {
-        let work = Work {
-            resolved: false,
-            pending: Vec::new(),
-            to: Weak::new(),
-            notices: Notices::default(),
-            resolve: Box::new(|_, _| Ok(Vec::new())),
-        };
+        let mut resolver = Resolver::new(Vec::new(), Notices::default());
+        resolver.resolve = Box::new(|_, _| Ok(Vec::new()));
         let mut host = Pending::new(Host::parse("empty.invalid:1").unwrap()).unwrap();
-        assert!(!work.try_one(&mut host));
+        assert!(!resolver.try_one(&mut host, &|_| Ok(())));
+    }
+
+    #[test]
+    fn what_is_found_is_posted_and_a_full_queue_is_tried_again() {
+        let hosts = vec![Host::parse("a.invalid:1").unwrap(), Host::parse("b.invalid:2").unwrap()];
+        let mut resolver = Resolver::new(hosts, Notices::default());
+        resolver.resolve = Box::new(|name, port| match name {
+            "a.invalid" => Ok(vec![([127, 0, 0, 1], port).into()]),
+            _ => Err(io::Error::other("no network")),
+        });
+        let first_due = resolver.due().unwrap();
+        resolver.turn(&|_| Err(Rejected::Full));
+        assert_eq!(resolver.pending.len(), 2);
+        let posted = Arc::new(Mutex::new(Vec::new()));
+        for host in &mut resolver.pending {
+            host.due = first_due;
+        }
+        let log = Arc::clone(&posted);
+        resolver.turn(&move |command| {
+            log.lock().unwrap().push(command);
+            Ok(())
+        });
+        assert_eq!(resolver.pending.len(), 1, "the other is tried again");
+        assert!(resolver.due().unwrap() > first_due);
+        let posted = posted.lock().unwrap();
+        let [Command::AddBootstrap(addrs), Command::Names(Names::Known)] = &posted[..] else {
+            panic!("{posted:?}")
+        };
+        assert_eq!(*addrs, [([127, 0, 0, 1], 1).into()]);
     }
 }

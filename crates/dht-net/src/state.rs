@@ -1,18 +1,21 @@
-//! The state file: replaced atomically, set aside when damaged, written on a thread of its own.
+//! The state file: replaced atomically, set aside when damaged.
 
 use core::time::Duration;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::thread;
+
+use dht_proto::time::Instant;
 
 use crate::error::{Error, ErrorKind};
 use crate::notice::{Notice, Notices};
 
 /// How often the state is saved, if it has changed and nothing else is asked for.
 pub(crate) const SAVE_INTERVAL: Duration = Duration::from_secs(60);
+/// Stored items are saved this soon after a change, and the state for the first time this soon
+/// after the start: what a crash can lose of items, and how often the disk is made to work at most.
+pub(crate) const SAVE_SOON: Duration = Duration::from_secs(2);
 /// A disk cannot usefully be made to work more often than this.
 pub(crate) const MIN_SAVE_INTERVAL: Duration = Duration::from_millis(100);
 /// A state file longer than this is damaged. In bytes; a full node needs a twentieth.
@@ -155,81 +158,91 @@ impl Lock {
     }
 }
 
-/// Writes states on a thread of its own, because waiting for a disk would stall the loop.
+/// What saves the state: the file, and what is in it. Saving blocks, so a runtime does it on a
+/// thread where that harms nobody.
 #[derive(Debug)]
-pub(crate) struct Saver {
-    /// `None` once no more is to come.
-    jobs: Option<mpsc::SyncSender<Vec<u8>>>,
-    /// `None` once it has been waited for.
-    thread: Option<thread::JoinHandle<io::Result<()>>>,
+pub struct Saver {
+    file: StateFile,
+    saved: Vec<u8>,
+    notices: Notices,
 }
 
 impl Saver {
-    pub(crate) fn spawn(file: StateFile, notices: Notices) -> Result<Self, Error> {
-        let (jobs, queue) = mpsc::sync_channel(1);
-        let thread = thread::Builder::new()
-            .name("dht-saver".to_owned())
-            .spawn(move || save_all(&file, &queue, &notices))
-            .map_err(|error| Error::system("start the thread that saves the state", error))?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    pub(crate) const fn new(file: StateFile, notices: Notices) -> Self {
+        Self { file, saved: Vec::new(), notices }
     }
 
-    /// Saves this state soon; does nothing if the disk has not caught up with the last one.
-    pub(crate) fn offer(&self, bytes: Vec<u8>) {
-        // The next interval brings a newer state anyway.
-        drop(self.jobs.as_ref().map(|jobs| jobs.try_send(bytes)));
-    }
-
-    /// Saves this state and waits for it.
-    pub(crate) fn finish(mut self, bytes: Vec<u8>) -> Result<(), Error> {
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(bytes).is_ok());
-        let saved = match self.join() {
-            Some(result) if sent => result,
-            Some(_) | None => Err(io::Error::other("the thread that saves the state has died")),
-        };
-        saved.map_err(|error| {
-            let what = "cannot save the state; free space or make the directory writable";
-            Error::new(ErrorKind::State, what).because(error)
-        })
-    }
-}
-
-impl Saver {
-    fn join(&mut self) -> Option<io::Result<()>> {
-        self.jobs = None;
-        self.thread.take()?.join().ok()
-    }
-}
-
-impl Drop for Saver {
-    fn drop(&mut self) {
-        // The file stays locked until its thread has ended.
-        drop(self.join());
-    }
-}
-
-/// Returns how the last save went.
-fn save_all(
-    file: &StateFile,
-    queue: &mpsc::Receiver<Vec<u8>>,
-    notices: &Notices,
-) -> io::Result<()> {
-    let mut saved = Vec::new();
-    let mut result = Ok(());
-    for bytes in queue {
-        if bytes == saved {
-            continue;
+    /// Replaces the saved state, unless it is the same, and waits for the disk. A failure is also
+    /// told as [`Notice::StateNotSaved`].
+    ///
+    /// # Errors
+    /// If the system cannot write the file.
+    pub fn save(&mut self, bytes: Vec<u8>) -> Result<(), Error> {
+        if bytes == self.saved {
+            return Ok(());
         }
-        result = file.save(&bytes);
-        match &result {
+        match self.file.save(&bytes) {
             Ok(()) => {
-                saved = bytes;
-                notices.state_saved();
+                self.saved = bytes;
+                self.notices.state_saved();
+                Ok(())
             }
-            Err(error) => notices.tell(Notice::StateNotSaved { error: error.to_string() }),
+            Err(error) => {
+                self.notices.tell(Notice::StateNotSaved { error: error.to_string() });
+                let what = "cannot save the state; free space or make the directory writable";
+                Err(Error::new(ErrorKind::State, what).because(error))
+            }
         }
     }
-    result
+}
+
+/// When to save: soon after an item was stored, and else ever more rarely, up to the interval, so
+/// that a young node, which learns most, loses little.
+#[derive(Clone, Copy, Debug)]
+pub struct SaveTimes {
+    interval: Duration,
+    /// Until the save after the next one.
+    pause: Duration,
+    next: Instant,
+    /// How many puts the last saved state holds.
+    items_saved: u64,
+}
+
+impl SaveTimes {
+    /// For a node that starts now.
+    #[must_use]
+    pub fn new(now: Instant, interval: Duration) -> Self {
+        let pause = SAVE_SOON.min(interval);
+        Self { interval, pause, next: now + pause, items_saved: 0 }
+    }
+
+    /// Whether to save now, when so many puts have been stored
+    /// ([`Stats::items_stored`](dht_proto::stats::Stats::items_stored)).
+    pub fn is_due(&mut self, now: Instant, items_stored: u64) -> bool {
+        if items_stored != self.items_saved {
+            // The first change counts, not the last.
+            self.next = self.next.min(now + SAVE_SOON);
+        }
+        now >= self.next
+    }
+
+    /// When to ask again, at the latest.
+    #[must_use]
+    pub const fn next(&self) -> Instant {
+        self.next
+    }
+
+    /// A save has begun, of a state with so many puts.
+    pub fn begun(&mut self, now: Instant, items_stored: u64) {
+        self.items_saved = items_stored;
+        self.pause = (self.pause * 2).min(self.interval);
+        self.next = now + self.pause;
+    }
+
+    /// The disk has not caught up with the last save.
+    pub fn busy(&mut self, now: Instant) {
+        self.next = now + SAVE_SOON.min(self.interval);
+    }
 }
 
 #[cfg(test)]

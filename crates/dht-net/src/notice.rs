@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dht_proto::addr::Family;
+use dht_proto::request::Event;
 
 /// Something that happened to the node, worth a line in a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl fmt::Display for Notice {
 
 /// Who hears the notices, and what is remembered of them for [`Health`](crate::Health).
 #[derive(Clone, Default)]
-pub(crate) struct Notices {
+pub struct Notices {
     callback: Option<Arc<dyn Fn(Notice) + Send + Sync>>,
     problems: Arc<Mutex<Problems>>,
 }
@@ -102,10 +103,30 @@ impl Notices {
         Self { callback, problems: Arc::default() }
     }
 
-    pub(crate) fn tell(&self, notice: Notice) {
+    /// Remembers a notice, and tells whoever wants to hear it.
+    pub fn tell(&self, notice: Notice) {
         self.remember(&notice);
         if let Some(callback) = &self.callback {
             callback(notice);
+        }
+    }
+
+    /// These hosts have no address so far.
+    pub(crate) fn resolving(&self, hosts: impl Iterator<Item = String>) {
+        let dns = &mut self.lock().dns;
+        dns.extend(hosts.map(|host| (host, "the resolver has not answered yet".to_owned())));
+    }
+
+    /// Tells what the protocol noticed by itself; events of lookups are none of that.
+    pub fn tell_event(&self, event: &Event) {
+        match *event {
+            Event::ExternalAddress(ip) => self.tell(Notice::ExternalAddress(ip)),
+            Event::Serving { family, serving } => self.tell(Notice::Serving { family, serving }),
+            Event::Peers { .. }
+            | Event::Item { .. }
+            | Event::Samples { .. }
+            | Event::Done { .. }
+            | _ => {}
         }
     }
 

@@ -3,9 +3,9 @@
 use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-use dht_driver::{External, IoStats};
+use dht_driver::{External, IoStats, View};
 
-use crate::notice::Problems;
+use crate::notice::Notices;
 
 /// Counters of the node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,12 @@ pub struct ExternalAddr {
     pub v6: Option<Ipv6Addr>,
 }
 
+impl From<&View<'_>> for Stats {
+    fn from(view: &View<'_>) -> Self {
+        Self { node: view.dht.stats(), io: view.io }
+    }
+}
+
 impl From<External> for ExternalAddr {
     fn from(external: External) -> Self {
         Self { v4: external.v4, v6: external.v6 }
@@ -44,7 +50,10 @@ pub struct Health {
 }
 
 impl Health {
-    pub(crate) fn new(node: dht_proto::health::Health, io: &IoStats, problems: Problems) -> Self {
+    /// Puts together what the protocol, the loop and the rest of the node know.
+    #[must_use]
+    pub fn new(node: dht_proto::health::Health, io: &IoStats, notices: &Notices) -> Self {
+        let problems = notices.problems();
         let mut lines = Vec::new();
         for (host, error) in problems.dns {
             lines.push(format!("bootstrap host {host} has no address: {error}"));
