@@ -78,7 +78,7 @@ impl<A: Addr> Table<A> {
             return;
         }
         let bucket = bucket::index(self.own, id);
-        if self.bucket_range(bucket).len() >= bucket::capacity(bucket, config) {
+        if self.is_full(bucket, config) {
             return;
         }
         // Its query left a hole in its own firewall through which our ping would come; a node
