@@ -649,7 +649,7 @@ impl<A: Addr> Node<A> {
 
     fn deadline(&self) -> Option<Instant> {
         let pings = if self.may_send() { self.table.ping_due() } else { None };
-        [
+        let earliest = [
             self.transactions.poll_timeout(&self.config),
             self.lookups.poll_timeout(),
             self.server.poll_timeout(),
@@ -658,9 +658,9 @@ impl<A: Addr> Node<A> {
             self.refresh_due(),
             pings,
         ]
-        .into_iter()
-        .flatten()
-        .min()
+        .map(|due| due.unwrap_or(Instant::FAR_FUTURE));
+        let earliest = earliest.into_iter().fold(Instant::FAR_FUTURE, Instant::min);
+        (earliest != Instant::FAR_FUTURE).then_some(earliest)
     }
 
     fn network_size(&self) -> u64 {

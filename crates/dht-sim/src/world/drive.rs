@@ -146,6 +146,14 @@ impl World {
         }
         entry.armed = Instant::FAR_FUTURE;
         self.traffic.timers += 1;
+        if let Body::Node(dht) = &entry.body {
+            // Most deadlines have moved on meanwhile: what was waited for has come.
+            let due = dht.poll_timeout();
+            if due.is_none_or(|due| due > entry.clock.local(self.now)) {
+                self.arm(host, due);
+                return;
+            }
+        }
         match &entry.body {
             Body::Node(_) => {
                 let addr = entry.addrs.iter().next();
