@@ -165,9 +165,12 @@ pub fn many_lookups_at_once<S: Setting>() {
     let items: Vec<_> = (0..16_u8).map(|i| signed_by(i, i64::from(i) + 1)).collect();
     let put = |item: &Item| Lookup::PutItem { item: Box::new(item.clone()), cas: None };
     let puts: Vec<_> = items.iter().map(|item| subject.begin(put(item))).collect();
-    let finds = network.places().nodes.iter().step_by(7).map(|(target, _)| {
-        (*target, subject.begin(Lookup::FindNode { target: *target }))
-    });
+    let finds = network
+        .places()
+        .nodes
+        .iter()
+        .step_by(7)
+        .map(|(target, _)| (*target, subject.begin(Lookup::FindNode { target: *target })));
     let finds: Vec<_> = finds.collect();
     for (target, running) in finds {
         let outcome = subject.finish(running).outcome;

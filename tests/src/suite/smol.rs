@@ -45,7 +45,10 @@ impl Setting for Smol {
     }
 
     fn start(&self, recipe: &Recipe) -> SmolNode {
-        SmolNode { dht: self.0.builder::<dht_smol::Smol>(recipe).spawn().expect("a node"), number: recipe.number }
+        SmolNode {
+            dht: self.0.builder::<dht_smol::Smol>(recipe).spawn().expect("a node"),
+            number: recipe.number,
+        }
     }
 
     fn restart(&self, subject: SmolNode) -> SmolNode {
