@@ -69,6 +69,7 @@ impl Recipe {
         config.mode = Mode::Server;
         config.bootstrap.clone_from(&self.bootstrap);
         // The networks of the suite answer within milliseconds, and some of it waits on a real clock.
+        // Longer than a seed needs to be asked as often as it may be.
         config.query_timeout = Duration::from_secs(5);
         config
     }

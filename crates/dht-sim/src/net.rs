@@ -15,11 +15,17 @@ pub struct Profile {
     pub delay: (Duration, Duration),
     /// Datagrams lost.
     pub loss: Ratio,
+    /// Datagrams that arrive twice.
+    pub duplicated: Ratio,
 }
 
 impl Default for Profile {
     fn default() -> Self {
-        Self { delay: (Duration::from_millis(20), Duration::from_millis(80)), loss: Ratio::ZERO }
+        Self {
+            delay: (Duration::from_millis(20), Duration::from_millis(80)),
+            loss: Ratio::ZERO,
+            duplicated: Ratio::ZERO,
+        }
     }
 }
 
@@ -68,8 +74,12 @@ impl Network {
         }
         let (low, high) = self.profile.delay;
         let spread = high.saturating_sub(low).as_micros() as u32;
-        let extra = choices.below(About::Delay, spread.saturating_add(1));
-        let after = low + Duration::from_micros(u64::from(extra));
-        [Some(Delivery { after }), None]
+        let delivery = |choices: &mut Choices| {
+            let extra = choices.below(About::Delay, spread.saturating_add(1));
+            Delivery { after: low + Duration::from_micros(u64::from(extra)) }
+        };
+        let first = delivery(choices);
+        let twice = choices.chance(About::Damage, self.profile.duplicated);
+        [Some(first), twice.then(|| delivery(choices))]
     }
 }

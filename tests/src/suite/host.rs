@@ -103,7 +103,7 @@ impl Hosted {
         }
         let end = harbour.world.now() + RECOVERY;
         while harbour.step(end) {}
-        harbour.berths.iter().for_each(Berth::check_balance);
+        harbour.berths.iter_mut().for_each(Berth::check_balance);
     }
 
     /// The hash over all that happened, and how many faults there were.
@@ -115,6 +115,7 @@ impl Hosted {
             let some = berth.driver.io_mut().injected;
             all.send += some.send;
             all.recv += some.recv;
+            all.cut += some.cut;
             all.leaps += some.leaps;
         }
         (harbour.world.trace().hash(), all)
@@ -250,10 +251,10 @@ impl Berth {
             now + Duration::from_micros(u64::from(choices.between(About::Fault, 1, most)))
         };
         if wait.readable && !self.port.borrow().inbox.is_empty() {
-            self.readable.get_or_insert(later(1_000));
+            self.readable.get_or_insert_with(|| later(1_000));
         }
         if wait.writable_v4 {
-            self.writable.get_or_insert(later(100_000));
+            self.writable.get_or_insert_with(|| later(100_000));
         }
         let io = self.driver.io_mut();
         self.wake = wait.deadline.map(|at| io.inner_time(at).max(now));
@@ -264,7 +265,7 @@ impl Berth {
     }
 
     /// What the node sent is what left, but for what was counted as lost; the same for what came.
-    fn check_balance(&self) {
+    fn check_balance(&mut self) {
         let (node, io): (Stats, IoStats) = (self.driver.dht().stats(), self.driver.stats());
         let sent = node.queries_out + node.replies_out + node.errors_out;
         let lost = io.too_big + io.unreachable + io.send_errors + io.no_buffers_dropped;
@@ -272,6 +273,7 @@ impl Berth {
         let waiting = self.port.borrow().inbox.len() as u64;
         assert_eq!((waiting, self.arrived), (0, io.received), "{io:?}");
         assert_eq!(io.received, node.datagrams_in + io.truncated, "{io:?} {node:?}");
+        assert_eq!(io.truncated, self.driver.io_mut().injected.cut, "what was cut is not read");
     }
 }
 

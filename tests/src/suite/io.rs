@@ -146,8 +146,10 @@ impl Faults {
 pub struct Injected {
     /// Faults of send calls.
     pub send: u64,
-    /// Faults of receive calls, cut datagrams included.
+    /// Faults of receive calls.
     pub recv: u64,
+    /// Datagrams that were cut.
+    pub cut: u64,
     /// Leaps of the clock.
     pub leaps: u64,
 }
@@ -168,7 +170,7 @@ pub struct FaultyIo<I> {
 impl<I: Io> FaultyIo<I> {
     /// Goes around `inner`; which call fails follows from `choices`.
     pub const fn new(inner: I, choices: Choices, faults: Faults) -> Self {
-        let injected = Injected { send: 0, recv: 0, leaps: 0 };
+        let injected = Injected { send: 0, recv: 0, cut: 0, leaps: 0 };
         Self { inner, choices, faults, injected, ahead: 0 }
     }
 
@@ -192,7 +194,8 @@ impl<I: Io> FaultyIo<I> {
         self.choices.chance(About::Fault, rate(&self.faults))
     }
 
-    fn send_fault(&mut self) -> Option<Option<Fault>> {
+    /// How a send ends before all is sent, if it does.
+    fn send_fault(&mut self) -> Option<Sent> {
         let fault = if self.happens(|f| f.short) {
             None
         } else if self.happens(|f| f.full) {
@@ -207,7 +210,7 @@ impl<I: Io> FaultyIo<I> {
             return None;
         };
         self.injected.send += 1;
-        Some(fault)
+        Some(Sent { taken: 0, fault })
     }
 
     fn recv_fault(&mut self) -> Option<Fault> {
@@ -255,7 +258,7 @@ impl<I: Io> Io for FaultyIo<I> {
         let count = self.inner.recv_batch(buffers, incoming)?;
         for entry in incoming.iter_mut().take(count) {
             if self.happens(|faults| faults.truncated) {
-                self.injected.recv += 1;
+                self.injected.cut += 1;
                 entry.len = RECV_LEN;
             }
         }
@@ -263,15 +266,15 @@ impl<I: Io> Io for FaultyIo<I> {
     }
 
     fn send_batch(&mut self, buffers: &[[u8; MAX_DATAGRAM]], outgoing: &[Outgoing]) -> Sent {
-        let Some(fault) = self.send_fault() else {
+        let Some(failed) = self.send_fault() else {
             return self.inner.send_batch(buffers, outgoing);
         };
         // Fewer than all, or there would be nothing that the fault is about.
         let taken = self.choices.below(About::Fault, outgoing.len() as u32) as usize;
         if taken == 0 {
-            return Sent { taken, fault };
+            return failed;
         }
         let sent = self.inner.send_batch(&buffers[..taken], &outgoing[..taken]);
-        if sent.taken < taken { sent } else { Sent { taken, fault } }
+        if sent.taken < taken { sent } else { Sent { taken, ..failed } }
     }
 }

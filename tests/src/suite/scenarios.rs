@@ -108,7 +108,7 @@ pub fn items_move_forward_only<S: Setting>() {
     network.close();
 }
 
-/// Loss, reordering and dead contacts: slower, but nothing is lost that was stored.
+/// Loss, duplication, reordering and dead contacts: slower, but nothing is lost that was stored.
 pub fn rough_weather_loses_nothing<S: Setting>() {
     let network = S::open(&Terrain::rough(4));
     let (writer, reader) = (network.join(1), network.join(2));

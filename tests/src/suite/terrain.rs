@@ -44,12 +44,13 @@ impl Terrain {
         Self { dead: Ratio::percent(20), ..Self::calm(seed) }
     }
 
-    /// Datagrams get lost and overtake each other, and a tenth of all contacts is dead.
+    /// Datagrams get lost, come twice and overtake each other, and a tenth of all contacts is dead.
     #[must_use]
     pub fn rough(seed: u64) -> Self {
         let mut terrain = Self { dead: Ratio::percent(10), ..Self::calm(seed) };
         terrain.profile.delay = (Duration::from_millis(1), Duration::from_millis(30));
         terrain.profile.loss = Ratio::percent(4);
+        terrain.profile.duplicated = Ratio::percent(5);
         terrain
     }
 
