@@ -49,6 +49,18 @@ fuzz-replay:
 fuzz TARGET SECONDS="60":
     cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -max_len=1500
 
+# Run one simulated world: everything in it follows from the seed. Options of a run go behind it.
+sim SEED *ARGS:
+    cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" run --seed {{SEED}} {{ARGS}}
+
+# Run many seeds with all checkers; stops at the first that breaks an invariant.
+swarm N="1000" *ARGS:
+    cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" swarm --seeds {{N}} {{ARGS}}
+
+# Break the core on purpose, in a dozen ways; the swarm must notice each.
+mutants:
+    bash tests/mutants/run.sh
+
 # Instructions per query of the core, under callgrind (needs valgrind).
 bench-core:
     cargo bench -p dht-tests --bench core

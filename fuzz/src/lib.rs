@@ -10,6 +10,7 @@ mod config;
 mod node;
 mod oracle;
 mod wire;
+mod world;
 
 use std::path::PathBuf;
 use std::{env, fs, io};
@@ -17,6 +18,7 @@ use std::{env, fs, io};
 pub use self::config::distort;
 pub use self::node::{node, snapshot};
 pub use self::wire::{decode, differential, round_trip};
+pub use self::world::world;
 
 /// The body of a fuzz target. It panics if the input shows a fault.
 pub type Body = fn(&[u8]);
@@ -28,6 +30,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("node", node),
     ("round_trip", round_trip),
     ("snapshot", snapshot),
+    ("world", world),
 ];
 
 /// Runs a body on the files named on the command line.

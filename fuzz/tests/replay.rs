@@ -70,8 +70,39 @@ fn edit() -> impl Strategy<Value = Edit> {
 static INPUTS: LazyLock<Vec<(Body, Vec<Vec<u8>>)>> = LazyLock::new(|| {
     let inputs =
         |name| corpus(name).into_iter().flatten().map(|(_, data)| data).collect::<Vec<_>>();
-    TARGETS.iter().map(|(name, body)| (*body, inputs(name))).collect()
+    let quick = TARGETS.iter().filter(|(name, _)| *name != WORLD);
+    quick.map(|(name, body)| (*body, inputs(name))).collect()
 });
+
+/// The one target whose body takes a hundred times longer than the others.
+const WORLD: &str = "world";
+
+/// The change of an input that `edits` describe.
+fn apply(edits: &[Edit], data: &mut Vec<u8>) {
+    for Edit { at, old, new } in edits {
+        let at = at.index(data.len() + 1);
+        let end = data.len().min(at + old);
+        data.splice(at..end, new.iter().copied());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 30,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn worlds_survive_mutations(
+        seed in any::<prop::sample::Index>(),
+        edits in prop::collection::vec(edit(), 1..5),
+    ) {
+        let mut data = seed.get(&corpus(WORLD).unwrap()).1.clone();
+        apply(&edits, &mut data);
+        dht_fuzz::world(&data);
+    }
+}
 
 proptest! {
     #![proptest_config(ProptestConfig {
@@ -87,11 +118,7 @@ proptest! {
     ) {
         for (body, inputs) in INPUTS.iter() {
             let mut data = seed.get(inputs).clone();
-            for Edit { at, old, new } in &edits {
-                let at = at.index(data.len() + 1);
-                let end = data.len().min(at + old);
-                data.splice(at..end, new.iter().copied());
-            }
+            apply(&edits, &mut data);
             body(&data);
         }
     }

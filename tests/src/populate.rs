@@ -9,6 +9,7 @@ use dht_proto::addr::Family;
 use dht_proto::config::Config;
 use dht_proto::id::{InfoHash, NodeId};
 use dht_proto::item::{Item, bencode_bytes};
+use dht_proto::request::Lookup;
 use dht_proto::seed::Seed;
 use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Message, Method, Put, Query, Reply, Want, decode};
@@ -23,6 +24,40 @@ use crate::world::World;
 /// If the node does not take them.
 #[must_use]
 pub fn full_table(config: &Arc<Config>, per_bucket: &[usize]) -> (Dht, Instant) {
+    let (dht, now, _) = filled(config, per_bucket);
+    (dht, now)
+}
+
+/// Like [`full_table`], after a busy phase: many lookups at a time, queries from many networks, one of
+/// which asks more than it is given; and then half an hour in which nothing happens.
+///
+/// # Panics
+/// If the node does not take part.
+#[must_use]
+pub fn full_table_after_work(config: &Arc<Config>, per_bucket: &[usize]) -> (Dht, Instant) {
+    let (mut dht, mut now, ids) = filled(config, per_bucket);
+    for i in 0..200 {
+        let target = NodeId::from_bytes([i; 20]);
+        dht.start(now, &Lookup::FindNode { target }).expect("room for a lookup");
+    }
+    let ask = query(Method::FindNode { target: NodeId::from_bytes([7; 20]).target() });
+    for i in 0..20_000 {
+        let from = World::v4(30_000 + if i % 2 == 0 { i } else { 0 });
+        let _ = dht.handle_datagram(now, from, &ask, &mut [0; MAX_DATAGRAM]);
+    }
+    assert!(dht.stats().throttled > 0, "the loud one has used up its budget");
+    for _ in 0..30 * 60 {
+        answer_all(&mut dht, now, &ids);
+        now = now + Duration::from_secs(1);
+    }
+    assert!(dht.stats().lookups == 200 && dht.stats().lookups_running == 0);
+    (dht, now)
+}
+
+fn filled(
+    config: &Arc<Config>,
+    per_bucket: &[usize],
+) -> (Dht, Instant, BTreeMap<SocketAddr, NodeId>) {
     let mut now = Instant::from_secs(1);
     let mut dht = Dht::new(config.clone(), Networks::V4, &Seed::from_bytes([1; 32]), now);
     let own = dht.node_id(Family::V4).expect("an IPv4 node");
@@ -43,7 +78,7 @@ pub fn full_table(config: &Arc<Config>, per_bucket: &[usize]) -> (Dht, Instant) 
         now = now + Duration::from_secs(1);
         answer_all(&mut dht, now, &ids);
     }
-    (dht, now)
+    (dht, now, ids)
 }
 
 /// An id with exactly `bucket` leading bits in common with `own`, the next bits spread by `i`.
@@ -82,10 +117,18 @@ fn answer_all(dht: &mut Dht, now: Instant, ids: &BTreeMap<SocketAddr, NodeId>) {
 /// If it does not fit a datagram.
 #[must_use]
 pub fn query(method: Method<'_>) -> Vec<u8> {
-    let (id, want) = (NodeId::from_bytes([9; 20]), Want::default());
-    let body = Body::Query(Query { id, want, method });
+    query_from(NodeId::from_bytes([9; 20]), true, method)
+}
+
+/// A query as bytes, from the node with this id, which asks not to be contacted if it is `read_only`.
+///
+/// # Panics
+/// If it does not fit a datagram.
+#[must_use]
+pub fn query_from(id: NodeId, read_only: bool, method: Method<'_>) -> Vec<u8> {
+    let body = Body::Query(Query { id, want: Want::default(), method });
     let (tid, version, ip) = (&b"abcd"[..], Some(&b"LT21"[..]), None);
-    let message = Message { tid, version, ip, read_only: true, unsorted: false, body };
+    let message = Message { tid, version, ip, read_only, unsorted: false, body };
     let mut out = vec![0; MAX_DATAGRAM];
     let len = message.encode(&mut out).expect("it fits");
     out.truncate(len);

@@ -445,8 +445,12 @@ the printed addresses to start from. The same seed makes the same network. Addre
 127.0.0.0/8. SIGINT and SIGTERM end the network with status 0.
 
 Profiles:
-  internet   20 to 80 ms one way, 1 % lost, one contact in five dead
-  lan        0.1 to 1 ms one way, nothing lost
+  internet   round trips of 110 ms (median) to 800 ms, 1 % lost, one contact in five dead,
+             most nodes behind NATs and firewalls
+  mobile     slower, and worse in everything
+  lossy      the internet on a bad day: 10 % lost, others twice, late or damaged
+  ideal      50 ms one way, always, and nothing lost
+  lan        a fraction of a millisecond, and nothing lost
 
 With --netns the network lives in a network namespace of its own that has only the loopback
 interface, at 198.18.0.0/15. Clients that are started in it need no special settings: to them the

@@ -233,7 +233,7 @@ impl Drop for EventLoop {
     }
 }
 
-/// Nodes on [mio](::mio), with threads.
+/// Nodes on [`mio`], with threads.
 ///
 /// Only a name for [`Builder`](crate::Builder) to build on.
 #[derive(Debug)]

@@ -35,7 +35,7 @@ impl LookupHandle {
     /// Waits for the end, skipping what has not been read.
     ///
     /// If the time is up first, the lookup is cancelled and the outcome holds what was known by
-    /// then, with [`Ended::TimedOut`]: the newest item and the number of peers, but neither nodes
+    /// then, with [`Ended::TimedOut`](dht_proto::request::Ended::TimedOut): the newest item and the number of peers, but neither nodes
     /// nor counts of queries.
     ///
     /// # Errors

@@ -252,16 +252,16 @@ impl Addr for SocketAddrV6 {
 
 #[inline]
 fn scope_v4(ip: Ipv4Addr) -> Scope {
-    let [a, b, c, _] = ip.octets();
-    if a == 127 {
-        Scope::Loopback
-    } else if ip.is_private() || ip.is_link_local() || (a == 100 && b & 0xc0 == 64) {
-        Scope::Private
-    } else if a == 0 || a >= 224 || ip.is_documentation() || (a, b, c) == (192, 0, 0) {
-        Scope::Invalid
-    } else {
+    match ip.octets() {
+        [127, ..] => Scope::Loopback,
+        [10, ..] | [100, 64..=127, ..] | [169, 254, ..] | [172, 16..=31, ..] | [192, 168, ..] => {
+            Scope::Private
+        }
+        [0 | 224.., ..] | [192, 0, 0 | 2, _] | [198, 51, 100, _] | [203, 0, 113, _] => {
+            Scope::Invalid
+        }
         // 198.18.0.0/15 (benchmarking) stays global: test networks stand on it.
-        Scope::Global
+        _ => Scope::Global,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::id::NodeId;
 use crate::item::Item;
 use crate::lookup::WalkRef;
 use crate::node::{Node, Sibling};
-use crate::request::{AnnouncePort, Event, Lookup, LookupId, Outcome, StartError};
+use crate::request::{AnnouncePort, Event, Lookup, LookupId, NodeInfo, Outcome, StartError};
 use crate::seed::{Domain, Seed};
 use crate::snapshot::Snapshot;
 use crate::stats::Stats;
@@ -90,9 +90,18 @@ pub struct Dht {
     v6: Option<Box<Node<SocketAddrV6>>>,
     /// Whose turn it is to send.
     v6_first: bool,
+    /// Lookups that run; an idle node has nothing here.
+    running: Option<Box<Running>>,
+    /// That of the latest lookup, whatever its slot.
+    generation: u32,
+    max_lookups: usize,
+}
+
+/// The slots of the lookups that run, and which of them are free.
+#[derive(Debug, Default)]
+struct Running {
     slots: Vec<Slot>,
     free: Vec<u32>,
-    max_lookups: usize,
 }
 
 impl Dht {
@@ -109,7 +118,7 @@ impl Dht {
             .then(|| Box::new(Node::new(config.clone(), &seed.child(Domain::NodeV4), now)));
         let v6 = (networks != Networks::V4)
             .then(|| Box::new(Node::new(config, &seed.child(Domain::NodeV6), now)));
-        Self { v4, v6, v6_first: false, slots: Vec::new(), free: Vec::new(), max_lookups }
+        Self { v4, v6, v6_first: false, running: None, generation: 0, max_lookups }
     }
 
     /// A node that continues an earlier run: same ids (unless our address changed), known contacts
@@ -274,7 +283,7 @@ impl Dht {
     /// port 0.
     pub fn start(&mut self, now: Instant, lookup: &Lookup) -> Result<LookupId, StartError> {
         let only = self.family_of(lookup)?;
-        let running = self.slots.len() - self.free.len();
+        let running = self.running.as_ref().map_or(0, |all| all.slots.len() - all.free.len());
         let room = self.v4.as_ref().is_none_or(|node| node.has_room())
             && self.v6.as_ref().is_none_or(|node| node.has_room());
         if running >= self.max_lookups || !room {
@@ -367,6 +376,23 @@ impl Dht {
         }
     }
 
+    /// What the node runs with.
+    #[must_use]
+    pub fn config(&self) -> Option<&Config> {
+        let v4 = self.v4.as_ref().map(|node| node.config());
+        v4.or_else(|| self.v6.as_ref().map(|node| node.config()))
+    }
+
+    /// The verified contacts on a network, nearest to our own id first.
+    #[must_use]
+    pub fn contacts(&self, family: Family) -> Vec<NodeInfo> {
+        match family {
+            Family::V4 => self.v4.as_ref().map(|node| node.contacts()),
+            Family::V6 => self.v6.as_ref().map(|node| node.contacts()),
+        }
+        .unwrap_or_default()
+    }
+
     /// What a restart needs.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -403,6 +429,7 @@ impl Dht {
             size_of::<Config>() + own_config,
             Node::<SocketAddrV4>::memory_ceiling(config),
             Node::<SocketAddrV6>::memory_ceiling(config),
+            size_of::<Running>(),
             footprint::list::<Slot>(config.max_lookups),
             footprint::list::<u32>(config.max_lookups),
             // What the network that finished first had to say, both together, and the newest item
@@ -424,7 +451,10 @@ impl Dht {
         if let Some(node) = &self.v6 {
             node.check_invariants();
         }
-        assert!(self.slots.len() <= self.max_lookups, "more lookups than allowed");
+        if let Some(running) = &self.running {
+            assert!(running.slots.len() <= self.max_lookups, "more lookups than allowed");
+            assert!(running.free.len() < running.slots.len(), "nothing runs");
+        }
     }
 
     /// The only family that a lookup concerns, if there is just one.
@@ -505,23 +535,24 @@ impl Dht {
     }
 
     fn new_slot(&mut self) -> LookupId {
-        let index = self.free.pop().unwrap_or_else(|| {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let all = self.running.get_or_insert_with(Box::default);
+        let index = all.free.pop().unwrap_or_else(|| {
             let (v4, v6, outcome) = (None, None, None);
             let (running, gets_item, reported) = (false, false, None);
-            self.slots.push(Slot { generation: 0, v4, v6, outcome, running, gets_item, reported });
-            (self.slots.len() - 1) as u32
+            all.slots.push(Slot { generation, v4, v6, outcome, running, gets_item, reported });
+            (all.slots.len() - 1) as u32
         });
-        let mut generation = 0;
-        if let Some(slot) = self.slots.get_mut(index as usize) {
-            slot.generation = slot.generation.wrapping_add(1);
-            generation = slot.generation;
+        if let Some(slot) = all.slots.get_mut(index as usize) {
+            slot.generation = generation;
             slot.running = true;
         }
         LookupId { index, generation }
     }
 
     fn slot(&mut self, id: LookupId) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(id.index())?;
+        let slot = self.running.as_mut()?.slots.get_mut(id.index())?;
         (slot.running && slot.generation == id.generation).then_some(slot)
     }
 
@@ -530,7 +561,12 @@ impl Dht {
             slot.running = false;
             slot.outcome = None;
             slot.reported = None;
-            self.free.push(id.index);
+            if let Some(all) = &mut self.running {
+                all.free.push(id.index);
+                if all.free.len() == all.slots.len() {
+                    self.running = None;
+                }
+            }
         }
     }
 }

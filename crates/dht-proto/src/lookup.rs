@@ -97,14 +97,22 @@ struct Slot<A> {
 /// All lookups of one node.
 #[derive(Debug)]
 pub(crate) struct Lookups<A> {
+    /// What a node needs while lookups run; an idle one has nothing.
+    running: Option<Box<Running<A>>>,
+    /// That of the latest lookup, whatever its slot.
+    generation: u32,
+}
+
+#[derive(Debug)]
+struct Running<A> {
     slots: Vec<Slot<A>>,
     free: Vec<u32>,
     deadlines: BTreeSet<(Instant, u32)>,
     ended: VecDeque<Ended>,
 }
 
-impl<A: Addr> Lookups<A> {
-    pub(crate) const fn new() -> Self {
+impl<A> Default for Running<A> {
+    fn default() -> Self {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
@@ -112,24 +120,41 @@ impl<A: Addr> Lookups<A> {
             ended: VecDeque::new(),
         }
     }
+}
+
+impl<A> Running<A> {
+    fn remove(&mut self, slot: u32) -> Option<Box<Walk<A>>> {
+        let entry = self.slots.get_mut(slot as usize)?;
+        let walk = entry.walk.take()?;
+        self.deadlines.remove(&(entry.deadline, slot));
+        self.free.push(slot);
+        Some(walk)
+    }
+}
+
+impl<A: Addr> Lookups<A> {
+    pub(crate) const fn new() -> Self {
+        Self { running: None, generation: 0 }
+    }
 
     /// Starts a lookup. The caller has made sure that there is room.
     pub(crate) fn start(&mut self, walk: Walk<A>, ctx: &mut Ctx<'_>) -> WalkRef {
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let running = self.running.get_or_insert_with(Box::default);
+        let slot = running.free.pop().unwrap_or_else(|| {
+            running.slots.push(Slot {
+                generation,
                 walk: None,
                 queued: false,
                 deadline: Instant::ZERO,
             });
-            (self.slots.len() - 1) as u32
+            (running.slots.len() - 1) as u32
         });
-        let mut generation = 0;
-        if let Some(entry) = self.slots.get_mut(slot as usize) {
-            entry.generation = entry.generation.wrapping_add(1);
-            generation = entry.generation;
+        if let Some(entry) = running.slots.get_mut(slot as usize) {
+            entry.generation = generation;
             entry.deadline = walk.deadline();
-            self.deadlines.insert((entry.deadline, slot));
+            running.deadlines.insert((entry.deadline, slot));
             entry.walk = Some(Box::new(walk));
         }
         self.settle(slot, ctx);
@@ -138,12 +163,13 @@ impl<A: Addr> Lookups<A> {
 
     /// Ends a lookup without a word.
     pub(crate) fn cancel(&mut self, walk: WalkRef) -> bool {
-        self.state(walk).is_some() && self.remove(walk.slot).is_some()
+        self.state(walk).is_some()
+            && self.running.as_mut().is_some_and(|running| running.remove(walk.slot).is_some())
     }
 
     /// The next query of the lookup in `slot`, which was taken from the ready ring.
     pub(crate) fn next_ask(&mut self, slot: u32, config: &Config) -> Option<(Ask<'_, A>, WalkRef)> {
-        let entry = self.slots.get_mut(slot as usize)?;
+        let entry = self.running.as_mut()?.slots.get_mut(slot as usize)?;
         entry.queued = false;
         let walk = entry.walk.as_mut()?;
         let ask = walk.next_ask(config)?;
@@ -201,35 +227,41 @@ impl<A: Addr> Lookups<A> {
 
     pub(crate) fn handle_timeout(&mut self, ctx: &mut Ctx<'_>) {
         // Every round ends a lookup or moves its deadline past `now`.
-        while let Some(&(deadline, slot)) = self.deadlines.first() {
+        while let Some((deadline, slot)) = self.first_deadline() {
             if deadline > ctx.now {
                 break;
             }
             self.settle(slot, ctx);
         }
+        // The ready ring may still name slots of lookups that ended.
+        if self.len() == 0 && !self.has_ended() && !ctx.outbox.has_work() {
+            self.running = None;
+            ctx.outbox.shrink();
+        }
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|&(deadline, _)| deadline)
+        self.first_deadline().map(|(deadline, _)| deadline)
     }
 
     /// The next maintenance lookup that ended.
     pub(crate) fn pop_ended(&mut self) -> Option<Ended> {
-        self.ended.pop_front()
+        self.running.as_mut()?.ended.pop_front()
     }
 
     pub(crate) fn has_ended(&self) -> bool {
-        !self.ended.is_empty()
+        self.running.as_ref().is_some_and(|running| !running.ended.is_empty())
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.deadlines.len()
+        self.running.as_ref().map_or(0, |running| running.deadlines.len())
     }
 
     /// The most heap bytes that lookups can take up.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
         let max = config.max_lookups;
         footprint::sum(&[
+            size_of::<Running<A>>(),
             footprint::list::<Slot<A>>(max),
             footprint::list::<u32>(max),
             footprint::btree::<(Instant, u32), ()>(max),
@@ -240,7 +272,7 @@ impl<A: Addr> Lookups<A> {
 
     /// Whether the query was one of the node's own lookups.
     pub(crate) fn is_maintenance(&self, walk: WalkRef) -> bool {
-        let slot = self.slots.get(walk.slot as usize);
+        let slot = self.running.as_ref().and_then(|all| all.slots.get(walk.slot as usize));
         let slot = slot.filter(|slot| slot.generation == walk.generation);
         slot.and_then(|slot| slot.walk.as_ref())
             .is_some_and(|walk| matches!(walk.goal, Goal::Maintenance(_)))
@@ -248,19 +280,21 @@ impl<A: Addr> Lookups<A> {
 
     pub(crate) fn check_invariants(&self, config: &Config) {
         assert!(self.len() <= config.max_lookups, "more lookups than allowed");
-        let running = self.slots.iter().filter_map(|slot| slot.walk.as_ref());
+        let slots = self.running.iter().flat_map(|running| &running.slots);
+        let running = slots.filter_map(|slot| slot.walk.as_ref());
         assert_eq!(running.clone().count(), self.len(), "a lookup without deadline");
         running.for_each(|walk| walk.check_invariants(config));
     }
 
     fn state(&mut self, walk: WalkRef) -> Option<&mut Walk<A>> {
-        let slot = self.slots.get_mut(walk.slot as usize)?;
+        let slot = self.running.as_mut()?.slots.get_mut(walk.slot as usize)?;
         if slot.generation == walk.generation { slot.walk.as_deref_mut() } else { None }
     }
 
     /// Lets a lookup move on, end, or ask for a place in the ready ring.
     fn settle(&mut self, slot: u32, ctx: &mut Ctx<'_>) {
-        let Some(entry) = self.slots.get_mut(slot as usize) else { return };
+        let Some(running) = &mut self.running else { return };
+        let Some(entry) = running.slots.get_mut(slot as usize) else { return };
         let Some(walk) = &mut entry.walk else { return };
         if walk.advance(ctx.now, ctx.stall, ctx.config) {
             self.finish(slot, ctx);
@@ -272,30 +306,27 @@ impl<A: Addr> Lookups<A> {
         }
         let deadline = walk.deadline();
         if deadline != entry.deadline {
-            self.deadlines.remove(&(entry.deadline, slot));
-            self.deadlines.insert((deadline, slot));
+            running.deadlines.remove(&(entry.deadline, slot));
+            running.deadlines.insert((deadline, slot));
             entry.deadline = deadline;
         }
     }
 
     fn finish(&mut self, slot: u32, ctx: &mut Ctx<'_>) {
-        let Some(walk) = self.remove(slot) else { return };
+        let Some(running) = &mut self.running else { return };
+        let Some(walk) = running.remove(slot) else { return };
         let (tag, goal) = (walk.tag, maintenance(&walk.goal));
         let outcome: Outcome = walk.finish(ctx.now, ctx.config.k);
         if let Some(kind) = goal {
-            self.ended.push_back(Ended { kind, answered: outcome.replies > 0 });
+            running.ended.push_back(Ended { kind, answered: outcome.replies > 0 });
         }
         if let Some(lookup) = tag {
             ctx.outbox.push_event(Event::Done { lookup, outcome: Box::new(outcome) });
         }
     }
 
-    fn remove(&mut self, slot: u32) -> Option<Box<Walk<A>>> {
-        let entry = self.slots.get_mut(slot as usize)?;
-        let walk = entry.walk.take()?;
-        self.deadlines.remove(&(entry.deadline, slot));
-        self.free.push(slot);
-        Some(walk)
+    fn first_deadline(&self) -> Option<(Instant, u32)> {
+        self.running.as_ref()?.deadlines.first().copied()
     }
 }
 

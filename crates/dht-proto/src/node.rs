@@ -24,7 +24,7 @@ use crate::lookup::{Ctx, Lookups, MAX_SEEDS, WalkRef};
 use crate::outbox::Outbox;
 use crate::request::{Event, Lookup, LookupId, NodeInfo};
 use crate::role::Role;
-use crate::seed::{Domain, Seed, Stream};
+use crate::seed::{Domain, Drawn, Seed};
 use crate::server::{Context, Server};
 use crate::snapshot::FamilySnapshot;
 use crate::stats::Stats;
@@ -70,8 +70,7 @@ pub(crate) struct Node<A: Addr> {
     /// What the user knows of our role.
     told_server: bool,
     voter: Voter<A>,
-    external: Option<IpAddr>,
-    /// The user does not know of it yet.
+    /// The user does not know our address yet.
     external_is_news: bool,
     outbox: Outbox,
     bootstrap: Vec<A>,
@@ -81,26 +80,20 @@ pub(crate) struct Node<A: Addr> {
     restored_asked: usize,
     maintain: Maintain,
     link: Link,
-    ids: Stream,
-    targets: Stream,
-    jitter: Stream,
+    /// For what is drawn so rarely that its streams keep no keys.
+    seed: Seed,
+    ids: Drawn,
+    targets: Drawn,
+    jitter: Drawn,
     stats: Stats,
     last_now: Instant,
 }
 
 impl<A: Addr> Node<A> {
     pub(crate) fn new(config: Arc<Config>, seed: &Seed, now: Instant) -> Self {
-        let mut ids = seed.stream(Domain::NodeId);
-        let external = config
-            .public_ips
-            .iter()
-            .copied()
-            .find(|ip| A::from_socket_addr((*ip, 0).into()).is_some());
-        let own_id = match external {
-            Some(ip) => bep42::derive(ip, &mut ids),
-            None => random_id(&mut ids),
-        };
-        let role = Role::new(config.mode, seed.key(Domain::Contacted));
+        let mut ids = Drawn::default();
+        let own_id = new_id(seed, &mut ids, configured_ip::<A>(&config));
+        let role = Role::new(config.mode, seed);
         Self {
             table: Table::new(own_id),
             transactions: Transactions::new(seed.stream(Domain::TransactionId)),
@@ -109,7 +102,6 @@ impl<A: Addr> Node<A> {
             told_server: role.is_server(),
             role,
             voter: Voter::new(),
-            external,
             external_is_news: false,
             outbox: Outbox::new(),
             bootstrap: bootstrap_of(&config),
@@ -117,9 +109,10 @@ impl<A: Addr> Node<A> {
             restored_asked: 0,
             maintain: Maintain::new(&config, now),
             link: Link::new(),
+            seed: seed.clone(),
             ids,
-            targets: seed.stream(Domain::RefreshTarget),
-            jitter: seed.stream(Domain::Jitter),
+            targets: Drawn::default(),
+            jitter: Drawn::default(),
             stats: Stats::default(),
             last_now: now,
             config,
@@ -129,14 +122,14 @@ impl<A: Addr> Node<A> {
     /// Takes over the id, contacts and items of an earlier run. Contacts are asked before anybody
     /// is told about them.
     pub(crate) fn restore(&mut self, now: Instant, snapshot: &FamilySnapshot<A>) {
-        if self.external.is_none_or(|ip| bep42::is_valid(snapshot.id, ip)) {
+        if self.external().is_none_or(|ip| bep42::is_valid(snapshot.id, ip)) {
             self.table.set_own_id(now, snapshot.id, &self.config);
         }
         let possible = |(_, addr): &&(NodeId, A)| is_possible(*addr);
         let possible = snapshot.contacts.iter().filter(possible).copied();
         self.restored = possible.take(Table::<A>::max_len(&self.config)).collect();
         for (item, left) in &snapshot.items {
-            self.server.restore_item(now, item.clone(), *left, &self.config);
+            self.server.restore_item(now, item.clone(), *left, &self.config, &self.seed);
         }
     }
 
@@ -155,15 +148,16 @@ impl<A: Addr> Node<A> {
             self.stats.bad_source += 1;
             return None;
         }
-        let sent = match wire::decode(datagram) {
+        // By reference: a message is large, and moving it would cost a tenth of a ping.
+        let sent = match &wire::decode(datagram) {
             Ok(message) => {
                 self.stats.unsorted += u64::from(message.unsorted);
                 match &message.body {
                     Body::Query(query) => {
-                        self.handle_query(now, from, &message, query, sibling, out)
+                        self.handle_query(now, from, message, query, sibling, out)
                     }
                     Body::Reply(reply) => {
-                        self.handle_reply(now, from, &message, reply, sibling);
+                        self.handle_reply(now, from, message, reply, sibling);
                         None
                     }
                     Body::Error(error) => {
@@ -173,7 +167,7 @@ impl<A: Addr> Node<A> {
                 }
             }
             Err(DecodeError::BadQuery { tid, code, text }) if datagram.len() > ID_LEN => {
-                self.refuse(now, from, tid, code, text, out)
+                self.refuse(now, from, tid, *code, text, out)
             }
             // A query has an id, so nobody who is shorter than one means us to answer; libtorrent
             // does not read such datagrams either. It would only multiply the bytes of a forger.
@@ -211,7 +205,7 @@ impl<A: Addr> Node<A> {
         let (lookups, mut ctx) = self.lookups(now);
         lookups.handle_timeout(&mut ctx);
         self.server.handle_timeout(now, &self.config);
-        self.role.handle_timeout(now);
+        self.role.handle_timeout(now, &self.seed);
         self.maintain(now);
     }
 
@@ -243,7 +237,7 @@ impl<A: Addr> Node<A> {
 
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         if core::mem::take(&mut self.external_is_news) {
-            return self.external.map(Event::ExternalAddress);
+            return self.external().map(Event::ExternalAddress);
         }
         let serving = self.role.is_server();
         if core::mem::replace(&mut self.told_server, serving) != serving {
@@ -334,6 +328,15 @@ impl<A: Addr> Node<A> {
         self.table.own_id()
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn contacts(&self) -> Vec<NodeInfo> {
+        let contacts = self.table.contacts().iter();
+        contacts.map(|c| NodeInfo { id: c.id(), addr: c.addr().socket_addr() }).collect()
+    }
+
     pub(crate) fn report(&mut self, now: Instant, trouble: Option<Trouble>) {
         self.tick(now);
         self.link.trouble = trouble;
@@ -345,7 +348,7 @@ impl<A: Addr> Node<A> {
             family: A::FAMILY,
             contacts,
             network_size: self.network_size(),
-            external: self.external,
+            external: self.external(),
             answers: self.role.answers(),
             server: self.role.is_server(),
             problem: if contacts == 0 {
@@ -415,8 +418,9 @@ impl<A: Addr> Node<A> {
             }
         };
         let own_id = self.table.own_id();
-        let ctx = Context { own_id, config: &self.config, closest: &mut closest };
-        self.server.answer(now, from, message.tid, query, ctx, &mut self.stats, out)
+        let (config, seed) = (&self.config, &self.seed);
+        let mut ctx = Context { own_id, config, seed, closest: &mut closest };
+        self.server.answer(now, from, message.tid, query, &mut ctx, &mut self.stats, out)
     }
 
     fn refuse(
@@ -451,7 +455,7 @@ impl<A: Addr> Node<A> {
         };
         self.stats.replies_in += 1;
         self.link.on_answered();
-        self.role.on_answer(now, from);
+        self.role.on_answer(now, from, &self.seed);
         if reply.id == self.table.own_id() {
             // A reflector, or our own address: no contact, and no answer.
             self.stats.id_mismatch += 1;
@@ -515,7 +519,7 @@ impl<A: Addr> Node<A> {
         };
         self.stats.errors_in += 1;
         self.link.on_answered();
-        self.role.on_answer(now, from);
+        self.role.on_answer(now, from, &self.seed);
         if !matches!(transaction.purpose, Purpose::Walk { blames: false, .. }) {
             // BEP 5 knows no reason to refuse a ping, find_node or get_peers.
             self.table.failed(now, transaction.expected, from, false, &self.config);
@@ -573,20 +577,24 @@ impl<A: Addr> Node<A> {
 
     /// BEP 42: enough nodes see us at this address. Our id follows it.
     fn vote(&mut self, now: Instant, voter: A, seen_as: IpAddr) {
-        if self.config.public_ips.iter().any(|ip| A::from_socket_addr((*ip, 0).into()).is_some()) {
+        if configured_ip::<A>(&self.config).is_some() {
             return;
         }
         let Some(ip) = self.voter.vote(now, voter, seen_as) else { return };
-        self.external = Some(ip);
         self.external_is_news = true;
         if !bep42::is_valid(self.table.own_id(), ip) {
-            let id = bep42::derive(ip, &mut self.ids);
+            let id = new_id(&self.seed, &mut self.ids, Some(ip));
             self.table.set_own_id(now, id, &self.config);
             self.maintain.settle_anew(now);
         }
     }
 
     // Odds and ends.
+
+    /// Our address as others see it, as far as we know.
+    fn external(&self) -> Option<IpAddr> {
+        configured_ip::<A>(&self.config).or_else(|| self.voter.agreed())
+    }
 
     /// Every input passes through here: time that goes backwards stands still, and a long pause is
     /// looked into before anybody is blamed for it.
@@ -719,8 +727,20 @@ fn is_possible<A: Addr>(addr: A) -> bool {
     addr.port() != 0 && addr.scope() != Scope::Invalid
 }
 
-fn random_id(stream: &mut Stream) -> NodeId {
-    let mut bytes = [0; 20];
-    rand_core::Rng::fill_bytes(stream, &mut bytes);
-    NodeId::from_bytes(bytes)
+/// Our address, if the configuration names it.
+fn configured_ip<A: Addr>(config: &Config) -> Option<IpAddr> {
+    let ours = |ip: &IpAddr| A::from_socket_addr((*ip, 0).into()).is_some();
+    config.public_ips.iter().copied().find(ours)
+}
+
+/// An id for a node at this address (BEP 42), or one that does not know its address yet.
+fn new_id(seed: &Seed, ids: &mut Drawn, ip: Option<IpAddr>) -> NodeId {
+    seed.draw(Domain::NodeId, ids, |stream| {
+        if let Some(ip) = ip {
+            return bep42::derive(ip, stream);
+        }
+        let mut bytes = [0; ID_LEN];
+        rand_core::Rng::fill_bytes(stream, &mut bytes);
+        NodeId::from_bytes(bytes)
+    })
 }

@@ -1,15 +1,12 @@
 //! Work that is decided but not sent, and events that are not read: the only place where output
 //! waits. It holds work, never bytes: datagrams are built when the caller asks for one.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
 use crate::config::Config;
 use crate::footprint;
 use crate::request::{Event, Outcome};
-
-/// Room that an empty queue keeps, so that an idle node is small and a busy one does not allocate
-/// for each query.
-const KEPT: usize = 4;
 
 /// What an event other than `Done` keeps on the heap, at most: the peers of one reply, which are more
 /// than an item or the samples that fit a datagram.
@@ -24,6 +21,12 @@ pub(crate) const MAX_PEERS_PER_REPLY: usize = 128;
 /// told by the node when it is asked for an event.
 #[derive(Debug)]
 pub(crate) struct Outbox {
+    /// An idle node has none.
+    queues: Option<Box<Queues>>,
+}
+
+#[derive(Debug, Default)]
+struct Queues {
     /// Slots of lookups that may have a query to send.
     ready: VecDeque<u32>,
     events: VecDeque<Event>,
@@ -31,45 +34,47 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) const fn new() -> Self {
-        Self { ready: VecDeque::new(), events: VecDeque::new() }
+        Self { queues: None }
     }
 
     /// Appends a lookup. Slots keep a flag so that each is in the ring at most once.
     pub(crate) fn push(&mut self, slot: u32) {
-        self.ready.push_back(slot);
+        self.queues.get_or_insert_with(Box::default).ready.push_back(slot);
     }
 
     pub(crate) fn pop(&mut self) -> Option<u32> {
-        let slot = self.ready.pop_front()?;
-        if self.ready.is_empty() && self.ready.capacity() > KEPT {
-            self.ready = VecDeque::new();
-        }
-        Some(slot)
+        self.queues.as_mut()?.ready.pop_front()
     }
 
     pub(crate) fn push_event(&mut self, event: Event) {
-        self.events.push_back(event);
+        self.queues.get_or_insert_with(Box::default).events.push_back(event);
     }
 
     pub(crate) fn pop_event(&mut self) -> Option<Event> {
-        let event = self.events.pop_front();
-        if self.events.is_empty() && self.events.capacity() > KEPT {
-            self.events = VecDeque::new();
-        }
-        event
+        self.queues.as_mut()?.events.pop_front()
     }
 
     /// Removes the events that `keep` refuses (those of a cancelled lookup).
     pub(crate) fn retain_events(&mut self, keep: impl FnMut(&Event) -> bool) {
-        self.events.retain(keep);
+        if let Some(queues) = &mut self.queues {
+            queues.events.retain(keep);
+        }
+    }
+
+    /// Gives the memory of empty queues back. Not done whenever one gets empty: a busy node would
+    /// allocate for each query.
+    pub(crate) fn shrink(&mut self) {
+        if !self.has_work() && self.events() == 0 {
+            self.queues = None;
+        }
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        !self.ready.is_empty()
+        self.queues.as_ref().is_some_and(|queues| !queues.ready.is_empty())
     }
 
     pub(crate) fn events(&self) -> usize {
-        self.events.len()
+        self.queues.as_ref().map_or(0, |queues| queues.events.len())
     }
 
     /// The most heap bytes that waiting work and events can take up.
@@ -79,6 +84,7 @@ impl Outbox {
         let finds = config.max_events + config.max_transactions;
         let ends = config.max_lookups;
         footprint::sum(&[
+            size_of::<Queues>(),
             footprint::list::<u32>(config.max_lookups),
             footprint::list::<Event>(finds + ends),
             finds.saturating_mul(MAX_EVENT_HEAP),
@@ -87,8 +93,9 @@ impl Outbox {
     }
 
     pub(crate) fn check_invariants(&self, config: &Config) {
-        assert!(self.ready.len() <= config.max_lookups, "a lookup is in the ring twice");
+        let Some(queues) = &self.queues else { return };
+        assert!(queues.ready.len() <= config.max_lookups, "a lookup is in the ring twice");
         let max = config.max_events + config.max_transactions + config.max_lookups;
-        assert!(self.events.len() <= max, "more events than were counted");
+        assert!(queues.events.len() <= max, "more events than were counted");
     }
 }

@@ -7,6 +7,9 @@
 //!
 //! Strangers prove only what lies within their reach: while nodes on the internet answer us, hosts
 //! of our local network prove nothing. Where nobody else answers, they do.
+//!
+//! Whom we sent to is remembered only while somebody might be a stranger: in a probe, and while a
+//! proof gets old.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -14,7 +17,7 @@ use core::time::Duration;
 
 use crate::addr::{Addr, Scope};
 use crate::config::Mode;
-use crate::seed::PrfKey;
+use crate::seed::{Domain, PrfKey, Seed};
 use crate::time::Instant;
 
 /// Different strangers that prove reachability; one lost or forged datagram decides nothing.
@@ -24,8 +27,10 @@ const PROBE: Duration = Duration::from_secs(30 * 60);
 /// The first pause after a probe in vain; doubles each time.
 const PAUSE_MIN: Duration = Duration::from_secs(15 * 60);
 const PAUSE_MAX: Duration = Duration::from_secs(2 * 60 * 60);
-/// A server that no stranger reached for this long probes again.
+/// A proof that no stranger renewed for this long leads to another probe.
 const PROOF_LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// A proof that lasts for longer needs no renewal yet.
+const RENEWAL: Duration = Duration::from_secs(30 * 60);
 /// Addresses that we sent to are remembered for one to two of these: NATs and firewalls keep
 /// holes for 30 s to 2 min, and RFC 4787 (REQ-5) asks for at least the latter.
 const MEMORY: Duration = Duration::from_secs(2 * 60);
@@ -49,6 +54,8 @@ enum State {
 pub(crate) struct Role {
     state: State,
     pause: Duration,
+    reach: Reach,
+    /// None while there is nothing that a stranger would prove.
     contacted: Option<Box<Contacted>>,
 }
 
@@ -64,14 +71,19 @@ impl Role {
     pub(crate) const MEMORY_CEILING: usize =
         size_of::<Contacted>() + 2 * STRANGERS * size_of::<u64>();
 
-    pub(crate) fn new(mode: Mode, key: PrfKey) -> Self {
+    pub(crate) fn new(mode: Mode, seed: &Seed) -> Self {
         let state = match mode {
             Mode::Server => State::Fixed { serving: true },
             Mode::Client => State::Fixed { serving: false },
             Mode::Adaptive => State::Client { probe_at: None },
         };
-        let contacted = matches!(mode, Mode::Adaptive).then(|| Box::new(Contacted::new(key)));
-        Self { state, pause: PAUSE_MIN, contacted }
+        let reach = Reach { scope: Scope::Invalid, seen: Instant::ZERO };
+        let mut role = Self { state, pause: PAUSE_MIN, reach, contacted: None };
+        if matches!(mode, Mode::Adaptive) {
+            // Nobody was sent to before, so this memory lacks nothing.
+            role.watch(Instant::ZERO, seed);
+        }
+        role
     }
 
     /// Whether queries are answered; if not, ours carry `ro`.
@@ -89,9 +101,9 @@ impl Role {
     }
 
     /// The node has joined the network: time to find out whether it can be reached.
-    pub(crate) fn on_joined(&mut self, now: Instant) {
+    pub(crate) fn on_joined(&mut self, now: Instant, seed: &Seed) {
         if self.state == (State::Client { probe_at: None }) {
-            self.probe(now);
+            self.probe(now, seed);
         }
     }
 
@@ -104,16 +116,15 @@ impl Role {
 
     /// A node at this address answered a query of ours. What was proven to a narrower scope is
     /// proven no more.
-    pub(crate) fn on_answer<A: Addr>(&mut self, now: Instant, from: A) {
-        let Some(contacted) = &mut self.contacted else { return };
-        let (scope, reach) = (from.scope(), contacted.reach);
+    pub(crate) fn on_answer<A: Addr>(&mut self, now: Instant, from: A, seed: &Seed) {
+        let (scope, reach) = (from.scope(), self.reach);
         if scope < reach.scope && now.since(reach.seen) < PROOF_LIFETIME {
             return;
         }
-        contacted.reach = Reach { scope, seen: now };
+        self.reach = Reach { scope, seen: now };
         let wider = scope > reach.scope;
         if wider && matches!(self.state, State::Probing { .. } | State::Serving { .. }) {
-            self.probe(now);
+            self.probe(now, seed);
         }
     }
 
@@ -121,7 +132,7 @@ impl Role {
     #[inline]
     pub(crate) fn on_query<A: Addr>(&mut self, now: Instant, from: A) {
         let Some(contacted) = &mut self.contacted else { return };
-        if from.scope() < contacted.reach.scope || contacted.contains(now, from) {
+        if from.scope() < self.reach.scope || contacted.contains(now, from) {
             return;
         }
         match &mut self.state {
@@ -130,23 +141,29 @@ impl Role {
                 if !strangers.contains(&stranger) {
                     strangers.push(stranger);
                 }
-                if strangers.len() >= STRANGERS {
-                    self.pause = PAUSE_MIN;
-                    self.state = State::Serving { proof_until: now + PROOF_LIFETIME };
+                if strangers.len() < STRANGERS {
+                    return;
                 }
+                self.pause = PAUSE_MIN;
             }
-            State::Serving { proof_until } => *proof_until = now + PROOF_LIFETIME,
-            State::Fixed { .. } | State::Client { .. } => {}
+            State::Serving { .. } => {}
+            State::Fixed { .. } | State::Client { .. } => return,
         }
+        self.state = State::Serving { proof_until: now + PROOF_LIFETIME };
+        self.contacted = None;
     }
 
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    pub(crate) fn handle_timeout(&mut self, now: Instant, seed: &Seed) {
         match self.state {
-            State::Client { probe_at: Some(at) } if at <= now => self.probe(now),
-            State::Serving { proof_until } if proof_until <= now => self.probe(now),
+            State::Client { probe_at: Some(at) } if at <= now => self.probe(now, seed),
+            State::Serving { proof_until } if proof_until <= now => self.probe(now, seed),
+            State::Serving { proof_until } if proof_until <= now + RENEWAL => {
+                self.watch(now + MEMORY, seed);
+            }
             State::Probing { until, .. } if until <= now => {
                 self.state = State::Client { probe_at: Some(now + self.pause) };
                 self.pause = (self.pause * 2).min(PAUSE_MAX);
+                self.contacted = None;
             }
             State::Fixed { .. }
             | State::Client { .. }
@@ -155,37 +172,48 @@ impl Role {
         }
     }
 
-    pub(crate) const fn poll_timeout(&self) -> Option<Instant> {
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Fixed { .. } => None,
             State::Client { probe_at } => probe_at,
             State::Probing { until, .. } => Some(until),
+            State::Serving { proof_until } if self.contacted.is_none() => {
+                Some(proof_until.before(RENEWAL))
+            }
             State::Serving { proof_until } => Some(proof_until),
         }
     }
 
-    fn probe(&mut self, now: Instant) {
+    fn probe(&mut self, now: Instant, seed: &Seed) {
         self.state = State::Probing { until: now + PROBE, strangers: Vec::new() };
+        self.watch(now + MEMORY, seed);
+    }
+
+    /// Remembers from now on whom we send to. Who was sent to before may pass for a stranger until
+    /// `complete_at`.
+    fn watch(&mut self, complete_at: Instant, seed: &Seed) {
+        let new = || Box::new(Contacted::new(seed.key(Domain::Contacted), complete_at));
+        self.contacted.get_or_insert_with(new);
     }
 }
 
-/// Addresses that we sent to lately, as two generations of a hashed set, and who answered.
+/// Addresses that we sent to lately, as two generations of a hashed set.
 #[derive(Debug)]
 struct Contacted {
     key: PrfKey,
     young: Generation,
     old: Generation,
     rotate_at: Instant,
-    reach: Reach,
+    /// Before this there may be others.
+    complete_at: Instant,
 }
 
 type Generation = [u64; MEMORY_BITS / 64];
 
 impl Contacted {
-    const fn new(key: PrfKey) -> Self {
+    const fn new(key: PrfKey, complete_at: Instant) -> Self {
         let empty = [0; MEMORY_BITS / 64];
-        let reach = Reach { scope: Scope::Invalid, seen: Instant::ZERO };
-        Self { key, young: empty, old: empty, rotate_at: Instant::ZERO, reach }
+        Self { key, young: empty, old: empty, rotate_at: Instant::ZERO, complete_at }
     }
 
     fn insert<A: Addr>(&mut self, now: Instant, addr: A) {
@@ -196,7 +224,11 @@ impl Contacted {
         }
     }
 
+    /// Whether this address was sent to lately, as far as can be told.
     fn contains<A: Addr>(&mut self, now: Instant, addr: A) -> bool {
+        if now < self.complete_at {
+            return true;
+        }
         self.rotate(now);
         let (word, bit) = self.place(addr);
         let hit = |set: &Generation| set.get(word).is_some_and(|word| word & bit != 0);
@@ -225,10 +257,20 @@ mod tests {
     use core::net::SocketAddrV4;
 
     use super::*;
-    use crate::seed::{Domain, Seed};
+
+    fn seed() -> Seed {
+        Seed::from_bytes([5; 32])
+    }
 
     fn adaptive() -> Role {
-        Role::new(Mode::Adaptive, Seed::from_bytes([5; 32]).key(Domain::Contacted))
+        Role::new(Mode::Adaptive, &seed())
+    }
+
+    /// Lets pass what is due next, and returns when that was.
+    fn wait(role: &mut Role) -> Instant {
+        let now = role.poll_timeout().unwrap();
+        role.handle_timeout(now, &seed());
+        now
     }
 
     fn addr(text: &str) -> SocketAddrV4 {
@@ -238,7 +280,7 @@ mod tests {
     fn probing() -> Role {
         let mut role = adaptive();
         assert!(!role.answers());
-        role.on_joined(Instant::from_secs(10));
+        role.on_joined(Instant::from_secs(10), &seed());
         assert!(role.answers() && !role.is_server());
         role
     }
@@ -282,9 +324,9 @@ mod tests {
     #[test]
     fn hosts_of_the_local_network_prove_nothing_to_the_internet() {
         let mut role = probing();
-        role.on_answer(Instant::from_secs(12), addr("8.8.8.8:1"));
+        role.on_answer(Instant::from_secs(12), addr("8.8.8.8:1"), &seed());
         // An answer from the local network does not hide that there is more.
-        role.on_answer(Instant::from_secs(13), addr("192.168.0.9:1"));
+        role.on_answer(Instant::from_secs(13), addr("192.168.0.9:1"), &seed());
         visits(&mut role, 20, &LOCALS);
         assert!(!role.is_server());
         visits(&mut role, 21, &["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"]);
@@ -298,7 +340,7 @@ mod tests {
     #[test]
     fn where_there_is_only_a_local_network_its_hosts_prove_reachability() {
         let mut role = probing();
-        role.on_answer(Instant::from_secs(12), addr("192.168.0.9:1"));
+        role.on_answer(Instant::from_secs(12), addr("192.168.0.9:1"), &seed());
         visits(&mut role, 20, &["127.0.0.1:1", "127.0.0.2:1", "127.0.0.3:1"]);
         assert!(!role.is_server(), "this machine proves nothing to the others");
         visits(&mut role, 20, &["192.168.0.1:1", "192.168.0.1:2", "192.168.0.1:3"]);
@@ -321,17 +363,17 @@ mod tests {
     #[test]
     fn local_proof_ends_when_the_internet_answers_and_counts_again_long_after_it_ceased() {
         let mut role = probing();
-        role.on_answer(Instant::from_secs(12), addr("192.168.0.9:1"));
+        role.on_answer(Instant::from_secs(12), addr("192.168.0.9:1"), &seed());
         visits(&mut role, 20, &LOCALS);
         assert!(role.is_server());
-        role.on_answer(Instant::from_secs(30), addr("8.8.8.8:1"));
+        role.on_answer(Instant::from_secs(30), addr("8.8.8.8:1"), &seed());
         assert!(role.answers() && !role.is_server(), "a new question, a new probe");
         visits(&mut role, 31, &LOCALS);
         assert!(!role.is_server());
         // The way to the internet is gone.
         let later = 31 + PROOF_LIFETIME.as_secs();
-        role.probe(Instant::from_secs(later));
-        role.on_answer(Instant::from_secs(later), addr("192.168.0.9:1"));
+        role.probe(Instant::from_secs(later), &seed());
+        role.on_answer(Instant::from_secs(later), addr("192.168.0.9:1"), &seed());
         visits(&mut role, later + 1, &LOCALS);
         assert!(role.is_server());
     }
@@ -342,13 +384,12 @@ mod tests {
         let mut pauses = Vec::new();
         let mut now = Instant::from_secs(10);
         for _ in 0..6 {
-            now = role.poll_timeout().unwrap();
-            role.handle_timeout(now);
+            now = wait(&mut role);
             assert!(!role.answers(), "client again");
-            let probe_at = role.poll_timeout().unwrap();
+            assert!(role.contacted.is_none(), "nothing to prove");
+            let probe_at = wait(&mut role);
             pauses.push(probe_at.since(now).as_secs() / 60);
             now = probe_at;
-            role.handle_timeout(now);
             assert!(role.answers(), "never stuck");
         }
         assert_eq!(pauses, [15, 30, 60, 120, 120, 120]);
@@ -361,15 +402,35 @@ mod tests {
         for from in ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"] {
             role.on_query(Instant::from_secs(20), addr(from));
         }
-        let now = role.poll_timeout().unwrap();
-        role.handle_timeout(now);
+        assert_eq!(
+            wait(&mut role),
+            Instant::from_secs(20) + PROOF_LIFETIME.saturating_sub(RENEWAL)
+        );
+        assert!(role.is_server(), "the proof may be renewed still");
+        assert_eq!(wait(&mut role), Instant::from_secs(20) + PROOF_LIFETIME);
         assert!(role.answers() && !role.is_server());
     }
 
     #[test]
+    fn a_stranger_renews_an_old_proof_once_it_is_clear_that_he_is_one() {
+        let mut role = probing();
+        visits(&mut role, 20, &["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"]);
+        assert!(role.is_server() && role.contacted.is_none(), "a fresh proof needs no watch");
+        role.on_sent(Instant::from_secs(1810), addr("4.4.4.4:4"));
+        let watched = wait(&mut role).as_micros() / 1_000_000;
+        role.on_sent(Instant::from_secs(watched), addr("5.5.5.5:5"));
+        visits(&mut role, watched + 1, &["4.4.4.4:4"]);
+        visits(&mut role, watched + 120, &["5.5.5.5:5"]);
+        assert!(role.contacted.is_some(), "both may have been let in by a hole of ours");
+        visits(&mut role, watched + 121, &["4.4.4.4:4"]);
+        assert!(role.is_server() && role.contacted.is_none());
+        let fresh = Instant::from_secs(watched + 121) + PROOF_LIFETIME.saturating_sub(RENEWAL);
+        assert_eq!(role.poll_timeout(), Some(fresh));
+    }
+
+    #[test]
     fn fixed_modes_stay() {
-        let key = Seed::from_bytes([5; 32]).key(Domain::Contacted);
-        let (server, client) = (Role::new(Mode::Server, key), Role::new(Mode::Client, key));
+        let (server, client) = (Role::new(Mode::Server, &seed()), Role::new(Mode::Client, &seed()));
         assert!(server.answers() && server.is_server() && server.poll_timeout().is_none());
         assert!(!client.answers() && client.poll_timeout().is_none());
     }

@@ -7,50 +7,54 @@ use crate::config::Config;
 /// Bins of the histogram: two per octave from 1 ms, so the last one begins at about 11.6 s.
 const BINS: usize = 28;
 /// Counts are halved when they add up to this, so that old samples fade.
-const FULL: u32 = 256;
+const FULL: u8 = u8::MAX;
 /// Fewer samples than this say nothing about a distribution.
-const ENOUGH: u32 = 8;
+const ENOUGH: u8 = 8;
 /// The tenth percentile may jitter by this much before a query counts as stalled; mldht found that
 /// less misses answers of nearby nodes.
-const JITTER_ALLOWANCE: Duration = Duration::from_millis(100);
+const JITTER_ALLOWANCE_MS: u16 = 100;
 
-/// A fading histogram of round-trip times on a logarithmic scale, 56 bytes.
+/// A fading histogram of round-trip times on a logarithmic scale, 32 bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct RttHistogram {
-    bins: [u16; BINS],
+    bins: [u8; BINS],
+    /// The sum of the bins.
+    total: u8,
+    /// `max(p10 + 100 ms, p90)` in milliseconds: asked for much more often than it changes.
+    stall_ms: u16,
 }
 
 impl RttHistogram {
     pub(crate) const fn new() -> Self {
-        Self { bins: [0; BINS] }
+        Self { bins: [0; BINS], total: 0, stall_ms: 0 }
     }
 
     pub(crate) fn record(&mut self, rtt: Duration) {
-        if self.total() >= FULL {
+        if self.total == FULL {
             self.bins.iter_mut().for_each(|count| *count /= 2);
+            self.total = self.bins.iter().sum();
         }
         if let Some(count) = self.bins.get_mut(bin_of(rtt)) {
             *count += 1;
+            self.total += 1;
         }
+        let (p10, p90) = (self.percentile(10), self.percentile(90));
+        self.stall_ms = (p10 + JITTER_ALLOWANCE_MS).max(p90);
     }
 
     /// A query without answer for this long frees its place in the lookup, though its answer still
     /// counts: `max(p10 + 100 ms, p90)` within the configured bounds.
     pub(crate) fn stall_timeout(&self, config: &Config) -> Duration {
-        if self.total() < ENOUGH {
+        if self.total < ENOUGH {
             return config.stall_initial;
         }
-        let stall = (self.percentile(10) + JITTER_ALLOWANCE).max(self.percentile(90));
+        let stall = Duration::from_millis(self.stall_ms.into());
         stall.max(config.stall_min).min(config.query_timeout)
     }
 
-    fn total(&self) -> u32 {
-        self.bins.iter().map(|&count| u32::from(count)).sum()
-    }
-
-    /// The upper edge of the bin that holds the given percentile.
-    fn percentile(&self, percent: u32) -> Duration {
-        let wanted = self.total() * percent / 100;
+    /// The upper edge of the bin that holds the given percentile, in milliseconds.
+    fn percentile(&self, percent: u32) -> u16 {
+        let wanted = u32::from(self.total) * percent / 100;
         let mut seen = 0;
         for (bin, &count) in self.bins.iter().enumerate() {
             seen += u32::from(count);
@@ -70,10 +74,10 @@ fn bin_of(rtt: Duration) -> usize {
     (2 * octave as usize + usize::from(upper_half)).min(BINS - 1)
 }
 
-fn upper_edge(bin: usize) -> Duration {
-    let octave_ms = 1_u64 << (bin / 2);
-    Duration::from_millis(if bin.is_multiple_of(2) { octave_ms * 3 / 2 } else { octave_ms * 2 })
-        .max(Duration::from_millis(2))
+/// Where a bin ends, in milliseconds.
+fn upper_edge(bin: usize) -> u16 {
+    let octave_ms = 1_u16 << (bin / 2);
+    (if bin.is_multiple_of(2) { octave_ms / 2 * 3 } else { octave_ms * 2 }).max(2)
 }
 
 #[cfg(test)]
@@ -88,8 +92,9 @@ mod tests {
     fn every_rtt_lies_below_the_upper_edge_of_its_bin() {
         for rtt in 0..11_000 {
             let bin = bin_of(ms(rtt));
-            assert!(ms(rtt) < upper_edge(bin), "{rtt} in {bin}");
-            assert!(bin == 0 || ms(rtt) >= upper_edge(bin - 1) || bin <= 2, "{rtt} in {bin}");
+            let edge = |bin| ms(upper_edge(bin).into());
+            assert!(ms(rtt) < edge(bin), "{rtt} in {bin}");
+            assert!(bin == 0 || ms(rtt) >= edge(bin - 1) || bin <= 2, "{rtt} in {bin}");
         }
         assert_eq!(bin_of(Duration::MAX), BINS - 1);
     }

@@ -41,6 +41,20 @@ impl Seed {
         Stream { key: self.key(domain), counter: 0 }
     }
 
+    /// Draws from the stream of a purpose that is needed so rarely that its key is not kept, but made
+    /// anew each time: only how far it was drawn from is.
+    pub(crate) fn draw<T>(
+        &self,
+        domain: Domain,
+        drawn: &mut Drawn,
+        draw: impl FnOnce(&mut Stream) -> T,
+    ) -> T {
+        let mut stream = Stream { key: self.key(domain), counter: drawn.0.into() };
+        let value = draw(&mut stream);
+        drawn.0 = stream.counter as u32;
+        value
+    }
+
     /// A hashing key for one purpose.
     #[must_use]
     pub fn key(&self, domain: Domain) -> PrfKey {
@@ -164,6 +178,10 @@ impl Stream {
     }
 }
 
+/// How far a stream was drawn from, see [`Seed::draw`]. After 2^32 words it starts again.
+#[derive(Debug, Default)]
+pub(crate) struct Drawn(u32);
+
 impl TryRng for Stream {
     type Error = Infallible;
 
@@ -205,6 +223,18 @@ mod tests {
         assert_eq!(again.next(), first);
         assert_eq!(again.next(), a.next());
         assert_ne!(seed.stream(Domain::Jitter).next(), first);
+    }
+
+    #[test]
+    fn a_stream_whose_key_is_not_kept_is_the_same_stream() {
+        let seed = Seed::from_bytes([7; 32]);
+        let mut kept = seed.stream(Domain::Jitter);
+        let mut drawn = Drawn::default();
+        for words in [1, 3, 0, 2] {
+            seed.draw(Domain::Jitter, &mut drawn, |stream| {
+                (0..words).for_each(|_| assert_eq!(stream.next(), kept.next()));
+            });
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ use crate::config::Config;
 use crate::footprint;
 use crate::id::{ID_LEN, InfoHash, ItemId, NodeId, Target};
 use crate::item::Item;
-use crate::seed::{Domain, PrfKey, Seed, Stream};
+use crate::seed::{Domain, Drawn, Seed, Stream};
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::wire::{MAX_INTERVAL_SECS, Method, Put, Query, Reply, Values, Want, code, value_len};
@@ -60,6 +60,8 @@ pub struct Context<'c> {
     pub own_id: NodeId,
     /// The limits in force.
     pub config: &'c Config,
+    /// That of the server.
+    pub seed: &'c Seed,
     /// Writes the compact records of the closest good nodes of a family to a target, nearest
     /// first and whole records only, and returns the bytes written.
     pub closest: &'c mut dyn FnMut(Family, Target, &mut [u8]) -> usize,
@@ -79,22 +81,21 @@ pub struct Server<A: Addr> {
     tokens: Tokens,
     throttle: Throttle,
     random: Stream,
-    evictions: Stream,
-    announcers_key: PrfKey,
+    evictions: Drawn,
     peers: Option<Box<PeerStore<A>>>,
     items: Option<Box<ItemStore<A>>>,
     samples: Option<Box<Samples>>,
 }
 
 /// One query and the circumstances of its answer.
-struct Call<'c, 'q, A> {
+struct Call<'c, 'q, 'x, A> {
     now: Instant,
     from: A,
     network: Network,
     level: Level,
     want: Want,
     envelope: Envelope<'q, A>,
-    ctx: Context<'c>,
+    ctx: &'c mut Context<'x>,
 }
 
 /// A get_peers query (BEP 5, BEP 33).
@@ -113,8 +114,7 @@ impl<A: Addr> Server<A> {
             tokens: Tokens::new(seed),
             throttle: Throttle::new(seed),
             random: seed.stream(Domain::Sample),
-            evictions: seed.stream(Domain::Eviction),
-            announcers_key: seed.key(Domain::Announcers),
+            evictions: Drawn::default(),
             peers: None,
             items: None,
             samples: None,
@@ -134,7 +134,7 @@ impl<A: Addr> Server<A> {
         from: A,
         tid: &[u8],
         query: &Query<'_>,
-        ctx: Context<'_>,
+        ctx: &mut Context<'_>,
         stats: &mut Stats,
         out: &mut [u8],
     ) -> Option<usize> {
@@ -176,6 +176,7 @@ impl<A: Addr> Server<A> {
 
     /// Forgets a bounded number of expired peers and items.
     pub fn handle_timeout(&mut self, now: Instant, config: &Config) {
+        self.throttle.handle_timeout(now);
         if let Some(peers) = &mut self.peers {
             peers.handle_timeout(now, config);
         }
@@ -186,16 +187,23 @@ impl<A: Addr> Server<A> {
 
     /// Takes an item from a snapshot that has `left` to live, unless a newer one is stored already
     /// or the store is full.
-    pub fn restore_item(&mut self, now: Instant, item: Item, left: Duration, config: &Config) {
-        self.items_mut().restore(now, item, left, config);
+    pub fn restore_item(
+        &mut self,
+        now: Instant,
+        item: Item,
+        left: Duration,
+        config: &Config,
+        seed: &Seed,
+    ) {
+        self.items_mut(seed).restore(now, item, left, config);
     }
 
-    /// When [`Server::handle_timeout`] is due; never if nothing is stored.
+    /// When [`Server::handle_timeout`] is due; never if there is nothing to give back.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let peers = self.peers.as_ref().and_then(|peers| peers.poll_timeout());
         let items = self.items.as_ref().and_then(|items| items.poll_timeout());
-        peers.into_iter().chain(items).min()
+        peers.into_iter().chain(items).chain(self.throttle.poll_timeout()).min()
     }
 
     /// The stored items with their expiry, for a snapshot.
@@ -283,7 +291,7 @@ impl<A: Addr> Server<A> {
 
     fn dispatch(
         &mut self,
-        call: &mut Call<'_, '_, A>,
+        call: &mut Call<'_, '_, '_, A>,
         method: &Method<'_>,
         stats: &mut Stats,
         out: &mut [u8],
@@ -316,7 +324,7 @@ impl<A: Addr> Server<A> {
 
     fn get_peers(
         &mut self,
-        call: &mut Call<'_, '_, A>,
+        call: &mut Call<'_, '_, '_, A>,
         query: GetPeers,
         out: &mut [u8],
     ) -> Option<usize> {
@@ -352,7 +360,7 @@ impl<A: Addr> Server<A> {
 
     fn announce(
         &mut self,
-        call: &Call<'_, '_, A>,
+        call: &Call<'_, '_, '_, A>,
         announce: Announce<A>,
         token: &[u8],
         stats: &mut Stats,
@@ -361,7 +369,7 @@ impl<A: Addr> Server<A> {
         if announce.peer.port() == 0 {
             return Err(Refusal::new(code::PROTOCOL, "invalid port"));
         }
-        let dice = Dice::new(self.evictions.next());
+        let dice = self.eviction_dice(call.ctx.seed);
         let config = call.ctx.config;
         let peers = self.peers.get_or_insert_with(Box::default);
         peers
@@ -371,7 +379,7 @@ impl<A: Addr> Server<A> {
 
     fn get(
         &self,
-        call: &mut Call<'_, '_, A>,
+        call: &mut Call<'_, '_, '_, A>,
         id: ItemId,
         known_seq: Option<i64>,
         out: &mut [u8],
@@ -398,7 +406,7 @@ impl<A: Addr> Server<A> {
     /// Checks cheapest first, the signature last.
     fn put(
         &mut self,
-        call: &Call<'_, '_, A>,
+        call: &Call<'_, '_, '_, A>,
         put: &Put<'_>,
         stats: &mut Stats,
     ) -> Result<(), Refusal> {
@@ -412,8 +420,8 @@ impl<A: Addr> Server<A> {
         self.check_token(call, id.target(), put.token, stats)?;
         items::check_form(put)?;
         let terms = Terms { now, from, own_id: call.ctx.own_id, config };
-        let dice = Dice::new(self.evictions.next());
-        let admission = self.items_mut().admit(put, id, dice, terms)?;
+        let dice = self.eviction_dice(call.ctx.seed);
+        let admission = self.items_mut(call.ctx.seed).admit(put, id, dice, terms)?;
         if admission == Admission::Renewed {
             stats.items_stored += 1;
             return Ok(());
@@ -427,14 +435,14 @@ impl<A: Addr> Server<A> {
         let item = items::checked_item(put, config).inspect_err(|_| {
             self.throttle.charge(now, call.network, FORGERY_BYTES, config);
         })?;
-        self.items_mut().store(item, admission, terms);
+        self.items_mut(call.ctx.seed).store(item, admission, terms);
         stats.items_stored += 1;
         Ok(())
     }
 
     fn sample_infohashes(
         &mut self,
-        call: &mut Call<'_, '_, A>,
+        call: &mut Call<'_, '_, '_, A>,
         target: Target,
         out: &mut [u8],
     ) -> Option<usize> {
@@ -461,7 +469,7 @@ impl<A: Addr> Server<A> {
 
     fn check_token(
         &self,
-        call: &Call<'_, '_, A>,
+        call: &Call<'_, '_, '_, A>,
         target: Target,
         token: &[u8],
         stats: &mut Stats,
@@ -473,13 +481,17 @@ impl<A: Addr> Server<A> {
         Err(Refusal::new(code::PROTOCOL, "invalid token"))
     }
 
-    fn items_mut(&mut self) -> &mut ItemStore<A> {
-        let key = self.announcers_key;
-        self.items.get_or_insert_with(|| Box::new(ItemStore::new(key)))
+    fn items_mut(&mut self, seed: &Seed) -> &mut ItemStore<A> {
+        let new = || Box::new(ItemStore::new(seed.key(Domain::Announcers)));
+        self.items.get_or_insert_with(new)
+    }
+
+    fn eviction_dice(&mut self, seed: &Seed) -> Dice {
+        Dice::new(seed.draw(Domain::Eviction, &mut self.evictions, Stream::next))
     }
 }
 
-impl<A: Addr> Call<'_, '_, A> {
+impl<A: Addr> Call<'_, '_, '_, A> {
     fn period(&self) -> Period {
         Period::at(self.now, self.ctx.config.token_rotation)
     }

@@ -30,7 +30,7 @@ mod settle;
 mod upkeep;
 
 /// Capacity for contacts is added in steps of this: a process may hold a million tables.
-const GROWTH: usize = 8;
+const GROWTH: usize = 2;
 
 /// Pause between pings while the table has room for anybody. A fresh network grows in seconds.
 const HURRIED_PING_INTERVAL: Duration = Duration::from_millis(100);
@@ -214,15 +214,16 @@ impl<A: Addr> Table<A> {
     /// as many as `out` has room for. Returns the number of bytes.
     pub fn closest_compact(&self, target: Target, n: usize, out: &mut [u8]) -> usize {
         let room = out.len().min(n * A::NODE_LEN);
-        let mut rest = out.get_mut(..room).unwrap_or_default();
+        let out = out.get_mut(..room).unwrap_or_default();
+        let mut len = 0;
         self.closest(target, |contact| {
-            let all = core::mem::take(&mut rest);
-            let Some((record, tail)) = all.split_at_mut_checked(A::NODE_LEN) else { return false };
+            let end = len + A::NODE_LEN;
+            let Some(record) = out.get_mut(len..end) else { return false };
             contact.write_node(record);
-            rest = tail;
-            rest.len() >= A::NODE_LEN
+            len = end;
+            len < room
         });
-        (room - rest.len()) / A::NODE_LEN * A::NODE_LEN
+        len
     }
 
     fn bucket_of(&self, contact: &Contact<A>) -> usize {
@@ -239,6 +240,16 @@ impl<A: Addr> Table<A> {
         start..end
     }
 
+    /// Whether a bucket has no place left.
+    fn is_full(&self, bucket: usize, config: &Config) -> bool {
+        let own = self.own.target();
+        let (first, last) = bucket::bounds(bucket);
+        let high = |contact: &Contact<A>| contact.distance(own).high();
+        let start = self.contacts.partition_point(|contact| high(contact) < first);
+        let last_place = start + bucket::capacity(bucket, config).saturating_sub(1);
+        self.contacts.get(last_place).is_some_and(|contact| high(contact) <= last)
+    }
+
     fn bucket(&self, bucket: usize) -> &[Contact<A>] {
         self.contacts.get(self.bucket_range(bucket)).unwrap_or_default()
     }
@@ -247,7 +258,15 @@ impl<A: Addr> Table<A> {
     fn search(&self, id: NodeId) -> Result<usize, usize> {
         let own = self.own.target();
         let place = id.distance(own);
-        self.contacts.binary_search_by(|contact| contact.distance(own).cmp(&place))
+        // One word is enough to tell all but forged neighbours apart.
+        let nearer = |contact: &Contact<A>| contact.distance(own).high() < place.high();
+        let start = self.contacts.partition_point(nearer);
+        let rest = self.contacts.get(start..).unwrap_or_default();
+        let nearer = rest.iter().take_while(|contact| contact.distance(own) < place).count();
+        match rest.get(nearer) {
+            Some(contact) if contact.id() == id => Ok(start + nearer),
+            _ => Err(start + nearer),
+        }
     }
 
     /// The contact at an address: fast if it has this id, a scan otherwise.

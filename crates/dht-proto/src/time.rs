@@ -47,6 +47,12 @@ impl Instant {
         self.0 / 1_000_000
     }
 
+    /// The point that comes this long before, or the origin.
+    #[must_use]
+    pub(crate) fn before(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+
     /// Time passed since `earlier`; zero if `earlier` is later than `self`.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {

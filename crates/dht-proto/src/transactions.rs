@@ -1,8 +1,9 @@
-//! Queries in flight: which transaction id went to whom, for what, and since when.
+//! Queries in awaited: which transaction id went to whom, for what, and since when.
 //!
 //! A reply belongs to a query only if the transaction id and the exact source address match. Ids
 //! are 32 bits of a keyed stream, so a stranger guesses one with probability 2^-32 per try.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 
@@ -45,25 +46,31 @@ type Key<A> = (A, u32);
 /// All queries in flight of one node.
 #[derive(Debug)]
 pub(crate) struct Transactions<A, P> {
+    /// A node that awaits nothing has none.
+    awaited: Option<Box<Awaited<A, P>>>,
+    tids: Stream,
+    rtts: RttHistogram,
+}
+
+#[derive(Debug)]
+struct Awaited<A, P> {
     in_flight: BTreeMap<Key<A>, Transaction<A, P>>,
     /// In the order of sending, to find the stalled; those already answered are skipped.
     stalling: VecDeque<Sent<A>>,
     /// The same, to find the expired.
     expiring: VecDeque<Sent<A>>,
-    tids: Stream,
-    rtts: RttHistogram,
+}
+
+impl<A, P> Default for Awaited<A, P> {
+    fn default() -> Self {
+        Self { in_flight: BTreeMap::new(), stalling: VecDeque::new(), expiring: VecDeque::new() }
+    }
 }
 
 // Not for `Addr` alone: a test counts the comparisons.
 impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     pub(crate) const fn new(tids: Stream) -> Self {
-        Self {
-            in_flight: BTreeMap::new(),
-            stalling: VecDeque::new(),
-            expiring: VecDeque::new(),
-            tids,
-            rtts: RttHistogram::new(),
-        }
+        Self { awaited: None, tids, rtts: RttHistogram::new() }
     }
 
     /// Records a query that leaves now, and returns its transaction id.
@@ -74,22 +81,23 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         expected: Option<NodeId>,
         purpose: P,
     ) -> [u8; 4] {
+        let awaited = self.awaited.get_or_insert_with(Box::default);
         let tid = loop {
             let tid = self.tids.next() as u32;
             // Of 2^32 ids at most 2^16 are taken, so this ends at once.
-            if !self.in_flight.contains_key(&(to, tid)) {
+            if !awaited.in_flight.contains_key(&(to, tid)) {
                 break tid;
             }
         };
-        self.in_flight.insert((to, tid), Transaction { to, expected, sent: now, purpose });
+        awaited.in_flight.insert((to, tid), Transaction { to, expected, sent: now, purpose });
         let sent = Sent { at: now, key: (to, tid) };
-        self.stalling.push_back(sent);
-        self.expiring.push_back(sent);
-        self.forget_answered();
+        awaited.stalling.push_back(sent);
+        awaited.expiring.push_back(sent);
+        awaited.forget_answered();
         tid.to_be_bytes()
     }
 
-    /// The query that a reply from `from` answers, which is then no longer in flight.
+    /// The query that a reply from `from` answers, which is then no longer in awaited.
     pub(crate) fn finish(
         &mut self,
         now: Instant,
@@ -97,39 +105,37 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         tid: &[u8],
     ) -> Option<Transaction<A, P>> {
         let tid = u32::from_be_bytes(tid.try_into().ok()?);
-        let transaction = self.in_flight.remove(&(from, tid))?;
+        let transaction = self.take(&(from, tid))?;
         self.rtts.record(now.since(transaction.sent));
-        self.forget_answered();
         Some(transaction)
     }
 
     /// Takes a query to `to` out of flight because the network says that nobody is there.
     pub(crate) fn fail_one(&mut self, to: A) -> Option<Transaction<A, P>> {
-        let key = *self.in_flight.range((to, 0)..=(to, u32::MAX)).next()?.0;
-        let transaction = self.in_flight.remove(&key);
-        self.forget_answered();
-        transaction
+        let in_flight = &self.awaited.as_ref()?.in_flight;
+        let key = *in_flight.range((to, 0)..=(to, u32::MAX)).next()?.0;
+        self.take(&key)
     }
 
     /// The next query that stalled or expired by `now`.
     pub(crate) fn next_aged(&mut self, now: Instant, config: &Config) -> Option<Aged<A, P>> {
-        while let Some(&Sent { at, key }) = self.expiring.front() {
+        while let Some(&Sent { at, key }) = self.awaited.as_ref()?.expiring.front() {
             if at + config.query_timeout > now {
                 break;
             }
-            self.expiring.pop_front();
-            if let Some(transaction) = self.in_flight.remove(&key) {
-                self.forget_answered();
+            self.awaited.as_mut()?.expiring.pop_front();
+            if let Some(transaction) = self.take(&key) {
                 return Some(Aged::Expired(transaction));
             }
         }
         let stall = self.stall_timeout(config);
-        while let Some(&Sent { at, key }) = self.stalling.front() {
+        let awaited = self.awaited.as_mut()?;
+        while let Some(&Sent { at, key }) = awaited.stalling.front() {
             if at + stall > now {
                 break;
             }
-            self.stalling.pop_front();
-            if let Some(transaction) = self.in_flight.get(&key) {
+            awaited.stalling.pop_front();
+            if let Some(transaction) = awaited.in_flight.get(&key) {
                 return Some(Aged::Stalled(*transaction));
             }
         }
@@ -138,9 +144,7 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
 
     /// Drops every query in flight; none of them says anything about the node asked.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Transaction<A, P>> {
-        self.stalling.clear();
-        self.expiring.clear();
-        core::mem::take(&mut self.in_flight).into_values()
+        self.awaited.take().into_iter().flat_map(|awaited| awaited.in_flight.into_values())
     }
 
     /// The most heap bytes that queries in flight can take up.
@@ -149,7 +153,7 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         let queued = config.max_transactions.saturating_mul(2).saturating_add(SLACK + 1);
         let queue = footprint::list::<Sent<A>>(queued);
         let tree = footprint::btree::<Key<A>, Transaction<A, P>>(config.max_transactions);
-        footprint::sum(&[tree, queue, queue])
+        footprint::sum(&[size_of::<Awaited<A, P>>(), tree, queue, queue])
     }
 
     pub(crate) fn stall_timeout(&self, config: &Config) -> Duration {
@@ -157,13 +161,14 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.in_flight.len()
+        self.awaited.as_ref().map_or(0, |awaited| awaited.in_flight.len())
     }
 
     /// When [`next_aged`](Self::next_aged) has something to say.
     pub(crate) fn poll_timeout(&self, config: &Config) -> Option<Instant> {
-        let stalls = self.stalling.front().map(|sent| sent.at + self.stall_timeout(config));
-        let expires = self.expiring.front().map(|sent| sent.at + config.query_timeout);
+        let awaited = self.awaited.as_ref()?;
+        let stalls = awaited.stalling.front().map(|sent| sent.at + self.stall_timeout(config));
+        let expires = awaited.expiring.front().map(|sent| sent.at + config.query_timeout);
         match (stalls, expires) {
             (Some(stalls), Some(expires)) => Some(stalls.min(expires)),
             (stalls, expires) => stalls.or(expires),
@@ -171,23 +176,34 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     }
 
     pub(crate) fn check_invariants(&self, config: &Config) {
-        assert!(self.in_flight.len() <= config.max_transactions, "too many queries in flight");
-        assert!(self.expiring.len() <= 2 * self.in_flight.len() + SLACK, "answered ids pile up");
-        assert!(self.stalling.len() <= 2 * self.in_flight.len() + SLACK, "answered ids pile up");
-        let queued: BTreeSet<_> = self.expiring.iter().map(|sent| sent.key).collect();
-        assert!(self.in_flight.keys().all(|key| queued.contains(key)), "a query never expires");
+        let Some(awaited) = &self.awaited else { return };
+        let Awaited { in_flight, stalling, expiring } = &**awaited;
+        assert!(!in_flight.is_empty(), "an idle node keeps no room for queries");
+        assert!(in_flight.len() <= config.max_transactions, "too many queries in flight");
+        assert!(expiring.len() <= 2 * in_flight.len() + SLACK, "answered ids pile up");
+        assert!(stalling.len() <= 2 * in_flight.len() + SLACK, "answered ids pile up");
+        let queued: BTreeSet<_> = expiring.iter().map(|sent| sent.key).collect();
+        assert!(in_flight.keys().all(|key| queued.contains(key)), "a query never expires");
     }
 
-    /// Keeps the two queues short: answered ids go when they are in front or the majority. An idle
-    /// node keeps no room for queries.
-    fn forget_answered(&mut self) {
-        let in_flight = &mut self.in_flight;
-        if in_flight.is_empty() {
-            *in_flight = BTreeMap::new();
-            self.stalling = VecDeque::new();
-            self.expiring = VecDeque::new();
-            return;
+    /// Takes a query out of awaited. With the last one all memory goes: a tree alone would keep a node
+    /// of 700 bytes.
+    fn take(&mut self, key: &Key<A>) -> Option<Transaction<A, P>> {
+        let awaited = self.awaited.as_mut()?;
+        let transaction = awaited.in_flight.remove(key)?;
+        if awaited.in_flight.is_empty() {
+            self.awaited = None;
+        } else {
+            awaited.forget_answered();
         }
+        Some(transaction)
+    }
+}
+
+impl<A: Copy + Ord, P> Awaited<A, P> {
+    /// Keeps the two queues short: answered ids go when they are in front or the majority.
+    fn forget_answered(&mut self) {
+        let in_flight = &self.in_flight;
         for queue in [&mut self.stalling, &mut self.expiring] {
             while queue.front().is_some_and(|sent| !in_flight.contains_key(&sent.key)) {
                 queue.pop_front();
@@ -199,7 +215,7 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     }
 }
 
-/// Answered ids that may wait in the queues beside as many as are in flight.
+/// Answered ids that may wait in the queues beside as many as are in awaited.
 const SLACK: usize = 16;
 
 #[cfg(test)]
@@ -330,6 +346,9 @@ mod tests {
         let mut transactions = new();
         let tid = transactions.begin(Instant::ZERO, addr("1.2.3.4:5"), None, 1);
         transactions.finish(Instant::ZERO, addr("1.2.3.4:5"), &tid).unwrap();
-        assert_eq!((transactions.stalling.capacity(), transactions.expiring.capacity()), (0, 0));
+        assert!(transactions.awaited.is_none());
+        transactions.begin(Instant::ZERO, addr("1.2.3.4:5"), None, 1);
+        assert_eq!(transactions.drain().count(), 1);
+        assert!(transactions.awaited.is_none());
     }
 }

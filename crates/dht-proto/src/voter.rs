@@ -2,6 +2,7 @@
 //!
 //! The rules are those that libtorrent's `ip_voter` has proven in the field.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
@@ -23,12 +24,21 @@ const MAX_ADDRESSES: usize = 40;
 const MIN_VOTES: u16 = 2;
 
 /// Counts votes for the address of one family, round by round.
+///
+/// A round begins with the first vote for another address than the one agreed on: as long as all
+/// agree there is nothing to count, and nothing to remember.
 #[derive(Debug)]
 pub struct Voter<A: Addr> {
     agreed: Option<IpAddr>,
-    /// When the first vote of the round came.
+    round: Option<Box<Round<A>>>,
+}
+
+/// Votes that are being counted.
+#[derive(Debug)]
+struct Round<A: Addr> {
+    /// When the first vote came.
     since: Instant,
-    /// Who voted in this round, sorted. Empty between rounds.
+    /// Who voted, sorted.
     sources: Vec<u64>,
     /// What they voted for, in order of the first vote, and how many did.
     votes: Vec<(A::Compact, u16)>,
@@ -44,7 +54,7 @@ impl<A: Addr> Voter<A> {
     /// Nothing is agreed on.
     #[must_use]
     pub const fn new() -> Self {
-        Self { agreed: None, since: Instant::ZERO, sources: Vec::new(), votes: Vec::new() }
+        Self { agreed: None, round: None }
     }
 
     /// The address that was last agreed on.
@@ -53,11 +63,17 @@ impl<A: Addr> Voter<A> {
         self.agreed
     }
 
+    /// Starts where enough earlier votes would have led.
+    pub const fn settle(&mut self, agreed: IpAddr) {
+        self.agreed = Some(agreed);
+    }
+
     /// The most bytes that a voter can take up, itself included.
     #[must_use]
     pub const fn memory_ceiling() -> usize {
         // A growing vector may be up to twice as large as its contents.
         size_of::<Self>()
+            + size_of::<Round<A>>()
             + 2 * MAX_VOTES * size_of::<u64>()
             + 2 * MAX_ADDRESSES * size_of::<(A::Compact, u16)>()
     }
@@ -71,17 +87,46 @@ impl<A: Addr> Voter<A> {
         if voter.scope() == Scope::Invalid || !seen.is_credible_from(voter) {
             return None;
         }
-        if self.sources.is_empty() {
-            self.since = now;
+        if self.round.is_none() && self.agreed == Some(seen.ip()) {
+            return None;
         }
+        let empty = || Box::new(Round { since: now, sources: Vec::new(), votes: Vec::new() });
+        let round = self.round.get_or_insert_with(empty);
         let source = voter.operator();
-        if let Err(place) = self.sources.binary_search(&source) {
-            self.sources.insert(place, source);
-            self.count(seen.compact());
+        if let Err(place) = round.sources.binary_search(&source) {
+            round.sources.insert(place, source);
+            round.count(seen.compact());
         }
-        self.end_round(now)
+        let enough = if self.agreed.is_none() { ENOUGH_FIRST_VOTES } else { ENOUGH_VOTES };
+        if !round.is_over(now, enough) {
+            return None;
+        }
+        let winner = round.winner();
+        self.round = None;
+        if winner.is_none() || winner == self.agreed {
+            return None;
+        }
+        self.agreed = winner;
+        winner
     }
 
+    /// Checks bounds and orderings, for tests.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is broken.
+    pub fn check_invariants(&self) {
+        let Some(round) = &self.round else { return };
+        assert!(!round.sources.is_empty() && round.sources.len() < MAX_VOTES);
+        assert!(round.votes.len() <= MAX_ADDRESSES);
+        assert!(round.sources.is_sorted_by(|a, b| a < b));
+        assert!(round.votes.iter().all(|&(_, count)| count > 0));
+        let counted: usize = round.votes.iter().map(|&(_, count)| usize::from(count)).sum();
+        assert!(counted <= round.sources.len());
+    }
+}
+
+impl<A: Addr> Round<A> {
     fn count(&mut self, seen: A::Compact) {
         if let Some((_, count)) = self.votes.iter_mut().find(|(addr, _)| *addr == seen) {
             *count += 1;
@@ -97,25 +142,11 @@ impl<A: Addr> Voter<A> {
         self.votes.push((seen, 1));
     }
 
-    /// Ends the round if it is time and there is a winner.
-    fn end_round(&mut self, now: Instant) -> Option<IpAddr> {
-        let enough = if self.agreed.is_none() { ENOUGH_FIRST_VOTES } else { ENOUGH_VOTES };
-        if self.sources.len() < enough && now.since(self.since) < ROUND {
-            return None;
-        }
-        let winner = self.winner();
-        if winner.is_none() && self.sources.len() < MAX_VOTES {
-            // No majority yet; more votes may bring one.
-            return None;
-        }
-        self.sources = Vec::new();
-        self.votes = Vec::new();
-        let winner = winner?;
-        if self.agreed == Some(winner) {
-            return None;
-        }
-        self.agreed = Some(winner);
-        Some(winner)
+    /// Whether it is time to decide. Without a majority more votes may bring one.
+    fn is_over(&self, now: Instant, enough: usize) -> bool {
+        let votes = self.sources.len();
+        (votes >= enough || now.since(self.since) >= ROUND)
+            && (votes >= MAX_VOTES || self.winner().is_some())
     }
 
     /// The address with a clear majority: the second has less than two thirds of its votes.
@@ -131,19 +162,6 @@ impl<A: Addr> Voter<A> {
         let (addr, count) = first?;
         let clear = count >= MIN_VOTES && u32::from(second) * 3 < u32::from(count) * 2;
         clear.then(|| A::from_compact(addr).ip())
-    }
-
-    /// Checks bounds and orderings, for tests.
-    ///
-    /// # Panics
-    ///
-    /// If one of them is broken.
-    pub fn check_invariants(&self) {
-        assert!(self.sources.len() < MAX_VOTES && self.votes.len() <= MAX_ADDRESSES);
-        assert!(self.sources.is_sorted_by(|a, b| a < b));
-        assert!(self.votes.iter().all(|&(_, count)| count > 0));
-        let counted: usize = self.votes.iter().map(|&(_, count)| usize::from(count)).sum();
-        assert!(counted <= self.sources.len());
     }
 }
 
@@ -297,7 +315,7 @@ mod tests {
                 assert_eq!(votes.vote(at(n), random_voter(&mut stream), seen), None);
             }
         }
-        assert!(votes.sources.is_empty());
+        assert!(votes.round.is_none());
         // In a local network they are what everybody sees.
         let changes: Vec<_> = (1..60)
             .filter_map(|n| {
@@ -316,7 +334,7 @@ mod tests {
             let host = Ipv6Addr::new(0x2a00, 1, 2, 3, 0, 0, 0, n);
             assert_eq!(votes.vote(at(0), SocketAddrV6::new(host, 1, 0, 0), ours), None);
         }
-        assert_eq!(votes.sources.len(), 1);
+        assert_eq!(votes.round.as_ref().unwrap().sources.len(), 1);
         let mut changes = Vec::new();
         for n in 0..60 {
             let host = Ipv6Addr::new(0x2a00, 1, 2, n, 0, 0, 0, 1);
@@ -333,7 +351,7 @@ mod tests {
             let now = Instant::from_secs(60 * u64::from(n));
             assert_eq!(votes.vote(now, host, OTHER), None);
         }
-        assert_eq!(votes.sources.len(), 1);
+        assert_eq!(votes.round.unwrap().sources.len(), 1);
     }
 
     #[test]
@@ -343,10 +361,23 @@ mod tests {
         for n in 0..10_000 {
             let seen = IpAddr::V4(random_ip(&mut stream));
             let _ = votes.vote(at(n), random_voter(&mut stream), seen);
-            let heap = votes.sources.capacity() * 8 + votes.votes.capacity() * 8;
+            let heap = votes.round.as_deref().map_or(0, |round| {
+                size_of_val(round) + round.sources.capacity() * 8 + round.votes.capacity() * 8
+            });
             assert!(heap + size_of_val(&votes) <= Voter::<SocketAddrV4>::memory_ceiling());
         }
-        let votes = agreed_on_ours(&mut stream);
-        assert_eq!((votes.sources.capacity(), votes.votes.capacity()), (0, 0));
+        assert!(agreed_on_ours(&mut stream).round.is_none());
+    }
+
+    #[test]
+    fn nothing_is_remembered_while_all_agree() {
+        let mut stream = stream();
+        let mut votes = agreed_on_ours(&mut stream);
+        for n in 0..1_000 {
+            assert_eq!(votes.vote(at(n), random_voter(&mut stream), OURS), None);
+            assert!(votes.round.is_none());
+        }
+        assert_eq!(votes.vote(at(1_000), random_voter(&mut stream), OTHER), None);
+        assert!(votes.round.is_some());
     }
 }

@@ -4,7 +4,7 @@
 //! random, spread over all networks, and finding the host behind one takes no hash map: the
 //! permutation is undone.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Rounds of the permutation: four make it look random to whoever does not attack it.
 const ROUNDS: u64 = 4;
@@ -115,9 +115,16 @@ impl Plan {
     /// The number of the host at an address, if the plan could give it out.
     #[must_use]
     pub fn number(&self, addr: SocketAddr) -> Option<u32> {
-        let ip = match addr.ip() {
-            std::net::IpAddr::V4(ip) => ip,
-            std::net::IpAddr::V6(ip) => {
+        let number = self.number_of_ip(addr.ip())?;
+        (addr.port() == self.port_of(number)).then_some(number)
+    }
+
+    /// The number of the host at an address, whatever the port.
+    #[must_use]
+    pub fn number_of_ip(&self, ip: IpAddr) -> Option<u32> {
+        let ip = match ip {
+            IpAddr::V4(ip) => ip,
+            IpAddr::V6(ip) => {
                 let [first, bc, ad, one, 0, 0, 0, 1] = ip.segments() else { return None };
                 let ([b, c], [a, d]) = (bc.to_be_bytes(), ad.to_be_bytes());
                 if first != 0x2600 | u16::from(a & 0x0f) || one != 1 {
@@ -126,16 +133,17 @@ impl Plan {
                 Ipv4Addr::new(a, b, c, d)
             }
         };
-        let number = u32::try_from(self.undo(self.place_of(ip)?)).ok()?;
-        (addr.port() == self.port_of(number)).then_some(number)
+        u32::try_from(self.undo(self.place_of(ip)?)).ok()
     }
 
-    fn port_of(&self, number: u32) -> u16 {
+    /// The port of host `number`.
+    #[must_use]
+    pub const fn port_of(&self, number: u32) -> u16 {
         if self.port != 0 {
             return self.port;
         }
         // Most hosts of the real network use ports above 1024, and none of them is special.
-        let mixed = mix(u64::from(number) ^ self.key.rotate_left(32));
+        let mixed = mix(number as u64 ^ self.key.rotate_left(32));
         1_025 + (mixed % 64_000) as u16
     }
 
@@ -267,8 +275,8 @@ mod tests {
         assert_eq!(plan.size(), 250);
         let last: BTreeSet<_> = (0..250)
             .map(|number| match plan.v4(number).ip() {
-                std::net::IpAddr::V4(ip) => ip.octets()[3],
-                std::net::IpAddr::V6(_) => unreachable!(),
+                IpAddr::V4(ip) => ip.octets()[3],
+                IpAddr::V6(_) => unreachable!(),
             })
             .collect();
         assert_eq!(last, (5..255).collect());
@@ -290,7 +298,7 @@ mod tests {
                 );
                 assert_eq!(v4.or(v6), Some(Scope::Global), "{addr}");
             }
-            if let std::net::IpAddr::V4(ip) = plan.v4(number).ip() {
+            if let IpAddr::V4(ip) = plan.v4(number).ip() {
                 subnets.insert(u32::from(ip) >> 8);
             }
         }

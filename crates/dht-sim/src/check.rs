@@ -1,4 +1,37 @@
-//! What checkers see, and what they say.
+//! What checkers see, and what they say; and the checkers that watch every simulated test.
+//!
+//! | module | invariant |
+//! |---|---|
+//! | [`replies`] | I1: at most one reply, to the source, within size and budget |
+//! | [`drain`] | I2: a node never sleeps on queued work and never spins |
+//! | [`transactions`] | I3: replies match exactly one live query; queries end in time |
+//! | [`table`] | I4: every contact in its bucket, once, within the limits of networks |
+//! | [`lookups`] | I5: each lookup ends once and in time, with sorted results |
+//! | [`storage`] | I6: nothing is stored without a token, nor against seq, signature or time |
+//! | [`bounds`] | I7: all that memory ceilings add up stays within its bound |
+//! | [`order`] | I8: the order of polling changes nothing |
+//! | [`replay`] | I9: one seed, one run |
+//! | [`liveness`] | I10: after faults end, lookups find the truly closest, gets find what was put |
+//! | [`traffic`] | I11: nodes stay quiet and out of step |
+//! | [`codec`] | I12: what crosses the wire encodes as it decodes |
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a checker looks at some happenings and passes over the rest"
+)]
+
+pub mod bounds;
+pub mod codec;
+pub mod drain;
+pub mod liveness;
+pub mod lookups;
+pub mod order;
+pub mod replay;
+pub mod replies;
+pub mod storage;
+pub mod table;
+pub mod traffic;
+pub mod transactions;
 
 use core::fmt;
 use std::net::SocketAddr;
@@ -26,6 +59,8 @@ pub enum Happening<'a> {
     Handled {
         /// The node.
         host: HostId,
+        /// The time on its own clock.
+        local: Instant,
         /// Where the datagram came from.
         from: SocketAddr,
         /// The datagram.
@@ -39,6 +74,8 @@ pub enum Happening<'a> {
     Asked {
         /// The node.
         host: HostId,
+        /// The time on its own clock.
+        local: Instant,
         /// Whom it asks.
         to: SocketAddr,
         /// The query.
@@ -55,6 +92,8 @@ pub enum Happening<'a> {
     Started {
         /// The node.
         host: HostId,
+        /// The time on its own clock.
+        local: Instant,
         /// The lookup.
         id: LookupId,
         /// What it is for.
@@ -66,6 +105,17 @@ pub enum Happening<'a> {
         host: HostId,
         /// The lookup.
         id: LookupId,
+    },
+    /// A node was asked for all its output.
+    Polled {
+        /// The node.
+        host: HostId,
+        /// The time on its own clock.
+        local: Instant,
+        /// What its `poll_timeout` said before.
+        promised: Option<Instant>,
+        /// Whether there was any output.
+        yielded: bool,
     },
     /// A node was given its input and drained: it sleeps until its timeout.
     Drained {
@@ -98,6 +148,7 @@ impl Happening<'_> {
             Self::Carried { .. } => None,
             Self::Handled { host, .. }
             | Self::Asked { host, .. }
+            | Self::Polled { host, .. }
             | Self::Told { host, .. }
             | Self::Started { host, .. }
             | Self::Cancelled { host, .. }
@@ -119,6 +170,57 @@ pub trait Checker: fmt::Debug + Send {
     /// What broke the invariant, in words.
     fn happened(&mut self, now: Instant, what: &Happening<'_>) -> Result<(), String>;
 }
+
+/// One of each checker that watches a world from inside. I8, I9 and I10 need a run of their own:
+/// [`order`], [`replay`], [`liveness`].
+#[must_use]
+pub fn all() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::new(replies::Replies::default()),
+        Box::new(drain::Drain::default()),
+        Box::new(transactions::Transactions::default()),
+        Box::new(table::Tables::default()),
+        Box::new(lookups::Lookups::default()),
+        Box::new(storage::Storage::default()),
+        Box::new(bounds::Bounds::default()),
+        Box::new(traffic::Traffic::default()),
+        Box::new(codec::Codec::default()),
+    ]
+}
+
+/// Something kept for each host.
+#[derive(Clone, Debug)]
+pub(crate) struct PerHost<T>(Vec<T>);
+
+impl<T> Default for PerHost<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Default> PerHost<T> {
+    /// What is kept for a host.
+    #[expect(clippy::indexing_slicing, reason = "the line before makes room")]
+    pub(crate) fn of(&mut self, host: HostId) -> &mut T {
+        if self.0.len() <= host.index() {
+            self.0.resize_with(host.index() + 1, T::default);
+        }
+        &mut self.0[host.index()]
+    }
+
+    /// Forgets it.
+    pub(crate) fn reset(&mut self, host: HostId) {
+        *self.of(host) = T::default();
+    }
+}
+
+/// `Err` with these words unless the condition holds.
+pub(crate) fn demand(holds: bool, words: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(words()) }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 /// An invariant was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -103,6 +103,18 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// A clock that shows the same at `now` but for being set `ahead`, and runs `ppm` too fast from
+    /// then on.
+    #[must_use]
+    pub fn changed(self, now: Instant, ppm: i32, ahead: core::time::Duration) -> Self {
+        let shown = i128::from(self.local(now).as_micros())
+            + i128::try_from(ahead.as_micros()).unwrap_or(i128::MAX / 2);
+        let drift = i128::from(now.as_micros()) * i128::from(ppm) / 1_000_000;
+        let offset = shown - i128::from(now.as_micros()) - drift;
+        let bound = offset.clamp(i128::from(i64::MIN), i128::from(i64::MAX));
+        Self { offset: bound as i64, ppm }
+    }
+
     pub(crate) fn local(self, now: Instant) -> Instant {
         let now = now.as_micros();
         let drift = i128::from(now) * i128::from(self.ppm) / 1_000_000;
@@ -145,12 +157,24 @@ pub(crate) struct Host {
     pub(crate) armed: Instant,
     /// Frozen: it neither runs nor receives.
     pub(crate) suspended: bool,
+    /// A NAT or firewall stands before it.
+    pub(crate) guarded: bool,
     pub(crate) clock: Clock,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_changes_its_speed_does_not_jump() {
+        let now = Instant::from_secs(100_000);
+        let before = Clock { offset: 7_000_000, ppm: -400 };
+        let after = before.changed(now, 300, core::time::Duration::ZERO);
+        assert_eq!((after.local(now), after.ppm), (before.local(now), 300));
+        let ahead = core::time::Duration::from_secs(60);
+        assert_eq!(before.changed(now, 0, ahead).local(now), before.local(now) + ahead);
+    }
 
     #[test]
     fn a_clock_that_errs_still_reaches_every_time() {

@@ -9,10 +9,15 @@
 //! | [`choices`] | where every choice comes from: a seed, a fuzzer's bytes, or all of them in turn |
 //! | [`world`] | hosts, virtual time, what users do |
 //! | [`population`] | a network in equilibrium, to start from |
+//! | [`churn`] | who comes and goes |
+//! | [`faults`] | what can go wrong with a host or between hosts, and how it is mended |
 //! | [`oracle`] | who is truly closest |
+//! | [`profile`] | what an internet is like, under a name |
 //! | [`net`] | what becomes of a datagram between two hosts |
 //! | [`host`] | adversaries and other makes, as ordinary hosts |
-//! | [`check`] | what checkers see |
+//! | [`check`] | the invariants that every simulated test is watched for |
+//! | [`swarm`], [`options`] | runs in which each seed draws what goes wrong and what users do |
+//! | [`shrink`] | the smallest run that still breaks the same invariant |
 //! | [`trace`] | the hash over a run, and recordings of it |
 //! | [`address`], [`queue`] | addresses without a hash map; a calendar queue |
 
@@ -29,15 +34,23 @@
 pub mod address;
 pub mod check;
 pub mod choices;
+pub mod churn;
+mod curve;
+pub mod faults;
 pub mod host;
 pub mod net;
+pub mod options;
 pub mod oracle;
 mod packets;
 pub mod population;
+pub mod profile;
 pub mod queue;
+pub mod shrink;
+pub mod swarm;
 pub mod trace;
 pub mod world;
 
 pub use address::Range;
 pub use choices::{About, Choices, Ratio};
+pub use profile::Profile;
 pub use world::{Datagram, HostId, Setup, World};

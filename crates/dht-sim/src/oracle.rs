@@ -7,41 +7,76 @@ use crate::world::HostId;
 /// A node: its id and host.
 pub(crate) type Known = (NodeId, HostId);
 
+/// Nodes in a bucket, on average, before all are split.
+const FULL: usize = 64;
 /// Ranges this short are sorted instead of split.
 const SHORT: usize = 16;
 
-/// All nodes by id.
+/// Nodes of one family by id: adding, removing and finding cost the same however many there are.
 #[derive(Clone, Debug, Default)]
 pub struct Oracle {
-    /// Sorted by id.
-    nodes: Vec<(NodeId, HostId)>,
+    /// By the first `bits` bits of the id, each sorted.
+    buckets: Vec<Vec<Known>>,
+    bits: u32,
+    len: usize,
 }
 
 impl Oracle {
     /// Of these nodes, in any order.
     #[must_use]
-    pub fn new(mut nodes: Vec<(NodeId, HostId)>) -> Self {
-        nodes.sort_unstable();
-        Self { nodes }
+    pub fn new(nodes: Vec<(NodeId, HostId)>) -> Self {
+        let mut new = Self::default();
+        for (id, host) in nodes {
+            new.insert(id, host);
+        }
+        new
     }
 
-    /// All nodes, sorted by id.
+    /// Number of nodes.
     #[must_use]
-    pub fn nodes(&self) -> &[(NodeId, HostId)] {
-        &self.nodes
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// All nodes, in order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &(NodeId, HostId)> {
+        self.buckets.iter().flatten()
+    }
+
+    /// All nodes, sorted by id: a copy.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<(NodeId, HostId)> {
+        self.iter().copied().collect()
     }
 
     /// Adds a node; one that is known already stays once.
     pub fn insert(&mut self, id: NodeId, host: HostId) {
-        if let Err(place) = self.nodes.binary_search(&(id, host)) {
-            self.nodes.insert(place, (id, host));
+        if self.buckets.is_empty() || self.len >> self.bits >= FULL {
+            self.split();
+        }
+        let bucket = self.bucket_of(id);
+        if let Some(bucket) = self.buckets.get_mut(bucket)
+            && let Err(place) = bucket.binary_search(&(id, host))
+        {
+            bucket.insert(place, (id, host));
+            self.len += 1;
         }
     }
 
     /// Forgets a node.
     pub fn remove(&mut self, id: NodeId, host: HostId) {
-        if let Ok(place) = self.nodes.binary_search(&(id, host)) {
-            self.nodes.remove(place);
+        let bucket = self.bucket_of(id);
+        if let Some(bucket) = self.buckets.get_mut(bucket)
+            && let Ok(place) = bucket.binary_search(&(id, host))
+        {
+            bucket.remove(place);
+            self.len -= 1;
         }
     }
 
@@ -53,13 +88,47 @@ impl Oracle {
         mut counts: impl FnMut(HostId) -> bool,
     ) -> Vec<(NodeId, HostId)> {
         let mut found = Vec::with_capacity(n);
-        visit(&self.nodes, target, 0, &mut |node| {
-            if counts(node.1) {
-                found.push(node);
+        let own = self.bucket_of(target.node_id());
+        // Counted up, the difference of the first bits is the order of distance.
+        for difference in 0..self.buckets.len() {
+            let bucket = self.buckets.get(own ^ difference).map(Vec::as_slice).unwrap_or_default();
+            let goes_on = visit(bucket, target, self.bits as usize, &mut |node| {
+                if counts(node.1) {
+                    found.push(node);
+                }
+                found.len() < n
+            });
+            if !goes_on {
+                break;
             }
-            found.len() < n
-        });
+        }
         found
+    }
+
+    fn bucket_of(&self, id: NodeId) -> usize {
+        let [a, b, c, d, ..] = *id.as_bytes();
+        (u64::from(u32::from_be_bytes([a, b, c, d])) >> (32 - self.bits)) as usize
+    }
+
+    /// Tells nodes apart by one bit more.
+    fn split(&mut self) {
+        if self.buckets.is_empty() {
+            self.buckets.push(Vec::new());
+            return;
+        }
+        if self.bits >= 24 {
+            return;
+        }
+        let bit = self.bits as usize;
+        self.bits += 1;
+        let old = core::mem::take(&mut self.buckets);
+        self.buckets = old
+            .into_iter()
+            .flat_map(|mut bucket| {
+                let ones = bucket.split_off(split(&bucket, bit).0.len());
+                [bucket, ones]
+            })
+            .collect();
     }
 }
 
@@ -105,7 +174,15 @@ mod tests {
             NodeId::from_bytes(bytes)
         };
         let nodes: Vec<_> = (0..3_000).map(|i| (id(), HostId(i))).collect();
-        let oracle = Oracle::new(nodes.clone());
+        let mut oracle = Oracle::new(nodes.clone());
+        for i in 3_000..3_500 {
+            let id = id();
+            oracle.insert(id, HostId(i));
+            oracle.insert(id, HostId(i));
+            assert_eq!(oracle.len(), 3_001);
+            oracle.remove(id, HostId(i));
+        }
+        assert!(oracle.nodes().is_sorted() && oracle.nodes().len() == 3_000);
         for _ in 0..100 {
             let target = id().target();
             let mut sorted: Vec<_> = nodes.iter().copied().filter(|n| n.1.0 % 3 > 0).collect();

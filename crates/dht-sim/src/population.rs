@@ -8,12 +8,12 @@ use std::time::Duration;
 use dht_proto::addr::Family;
 use dht_proto::config::Config;
 use dht_proto::id::{NodeId, bep42};
-use dht_proto::seed::Domain;
+use dht_proto::seed::{Domain, Stream};
 use dht_proto::time::Instant;
 use dht_proto::{Acquaintance, Dht, Networks};
 
 use crate::choices::{About, Ratio};
-use crate::oracle::{Oracle, bit_of, split};
+use crate::oracle::{Known, Oracle, bit_of, split};
 use crate::world::{HostId, World};
 
 /// Virtual time at which a population has been running for long enough.
@@ -31,51 +31,197 @@ pub struct Census {
     pub config: Arc<Config>,
 }
 
-/// Builds IPv4 nodes with honest tables: each bucket holds a random choice, as large as it has room
-/// for, of all nodes that belong in it, dead ones included. Returns who is alive.
+/// Who is truly there, one oracle for each family.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::exhaustive_structs, reason = "there are two families")]
+pub struct Oracles {
+    /// Of the IPv4 network.
+    pub v4: Oracle,
+    /// Of the IPv6 network.
+    pub v6: Oracle,
+}
+
+impl Oracles {
+    /// The one of a family.
+    #[must_use]
+    pub const fn of(&self, family: Family) -> &Oracle {
+        match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        }
+    }
+
+    /// The one of a family.
+    pub const fn of_mut(&mut self, family: Family) -> &mut Oracle {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+
+    /// Of all nodes of a world that answer whoever asks, as they are now.
+    #[must_use]
+    pub fn look(world: &World) -> Self {
+        let mut all = Self::default();
+        for host in (0..world.len() as u32).map(HostId) {
+            for family in FAMILIES {
+                if let Some(id) = public_id(world, host, family) {
+                    all.of_mut(family).insert(id, host);
+                }
+            }
+        }
+        all
+    }
+}
+
+/// Both families.
+pub(crate) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// The id of a node that answers whoever asks.
+pub(crate) fn public_id(world: &World, host: HostId, family: Family) -> Option<NodeId> {
+    let dht = world.node(host)?;
+    let id = dht.node_id(family)?;
+    let health = dht.health(world.local_time(host));
+    let answers = match family {
+        Family::V4 => health.v4,
+        Family::V6 => health.v6,
+    };
+    (world.net().is_reachable(host) && answers.is_some_and(|health| health.answers)).then_some(id)
+}
+
+/// Builds IPv4 nodes with honest tables, see [`settle_in`]. Returns who is there for everybody.
 ///
 /// # Panics
 /// If the world's range of addresses is too small.
 pub fn settle(world: &mut World, census: &Census) -> Oracle {
+    settle_in(world, census, Networks::V4).v4
+}
+
+/// Builds nodes with honest tables: each bucket holds a random choice, as large as it has room for,
+/// of all nodes that belong in it, dead ones included. Nodes behind a NAT or firewall, where the
+/// profile has them, are in nobody's table but have one. Returns who is there for everybody.
+///
+/// # Panics
+/// If the world's range of addresses is too small.
+pub fn settle_in(world: &mut World, census: &Census, networks: Networks) -> Oracles {
     let Census { nodes, dead, config } = census;
     world.run_until(SETTLED);
-    let alive = u64::from(dead.den.saturating_sub(dead.num).max(1));
-    let total = (u64::from(*nodes) * u64::from(dead.den) / alive) as u32;
-    let first = world.len() as u32;
     let mut ids = world.choices().node_seed(u64::MAX).stream(Domain::NodeId);
-    let mut all = Vec::with_capacity(total as usize);
-    for _ in 0..total {
-        let addrs = world.next_addrs(Networks::V4);
+    let living: Vec<_> = (0..*nodes)
+        .map(|_| {
+            let addrs = world.next_addrs(networks);
+            let host = world.add_nobody(addrs);
+            world.draw_access(host);
+            (host, ids_of(world, host, &mut ids))
+        })
+        .collect();
+    let mut all: Vec<_> =
+        living.iter().copied().filter(|(host, _)| world.net().is_reachable(*host)).collect();
+    let alive = u64::from(dead.den.saturating_sub(dead.num).max(1));
+    let oracles = Oracles { v4: oracle_of(&all, Family::V4), v6: oracle_of(&all, Family::V6) };
+    for _ in 0..all.len() as u64 * u64::from(dead.num) / alive {
+        let addrs = world.next_addrs(networks);
         let host = world.add_nobody(addrs);
-        let ip = addrs.iter().next().map(|addr| addr.ip());
-        all.push((ip.map_or(NodeId::from_bytes([0; 20]), |ip| bep42::derive(ip, &mut ids)), host));
+        all.push((host, ids_of(world, host, &mut ids)));
     }
-    // Hosts are in no order of their ids, so the first ones are as good as any.
-    let is_alive = |host: HostId| host.0 - first < *nodes;
-    let living: Vec<_> = all.iter().copied().filter(|(_, host)| is_alive(*host)).collect();
-    all.sort_unstable();
-    let mut table = TableBuilder { all: &all, config, known: Vec::new() };
-    for &(id, host) in &living {
-        table.build(world, id, host);
+    let sorted = |family| {
+        let mut known: Vec<Known> = pairs(&all, family).collect();
+        known.sort_unstable();
+        known
+    };
+    let networks_known = FAMILIES.map(sorted);
+    let mut contacts = Vec::new();
+    for (host, own) in living {
         let seed = world.choices().node_seed(u64::from(host.0));
-        let mut dht = Dht::new(config.clone(), Networks::V4, &seed, SETTLED);
-        let external = world.addrs(host).iter().next().map(|addr| addr.ip());
-        dht.settle(SETTLED, Family::V4, id, external, &table.known);
+        let mut dht = Dht::new(world.config_for(host, config), networks, &seed, SETTLED);
+        for ((family, id), all) in FAMILIES.into_iter().zip(own).zip(&networks_known) {
+            let Some(id) = id else { continue };
+            contacts.clear();
+            let mut table = TableBuilder { all, config, family, known: &mut contacts };
+            table.build(world, id, host);
+            dht.settle(SETTLED, family, id, world.external(host, family), &contacts);
+        }
         world.install(host, dht);
     }
-    Oracle::new(living)
+    oracles
+}
+
+/// The ids of a host in both families.
+type Ids = [Option<NodeId>; 2];
+
+fn ids_of(world: &World, host: HostId, stream: &mut Stream) -> Ids {
+    FAMILIES.map(|family| world.external(host, family).map(|ip| bep42::derive(ip, stream)))
+}
+
+/// The nodes of one family.
+fn pairs(nodes: &[(HostId, Ids)], family: Family) -> impl Iterator<Item = Known> {
+    let of = move |[v4, v6]: Ids| match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
+    };
+    nodes.iter().filter_map(move |(host, ids)| Some((of(*ids)?, *host)))
+}
+
+fn oracle_of(nodes: &[(HostId, Ids)], family: Family) -> Oracle {
+    Oracle::new(pairs(nodes, family).collect())
+}
+
+/// A network that comes into being by itself.
+#[derive(Clone, Debug)]
+#[expect(clippy::exhaustive_structs, reason = "filled in by whoever builds a network")]
+pub struct Founding {
+    /// Nodes in all.
+    pub nodes: u32,
+    /// How many of them are there from the start, public, and known to the rest.
+    pub introducers: u32,
+    /// The time over which the others arrive, each at a random moment.
+    pub over: Duration,
+    /// What every node runs with; its bootstrap addresses are replaced.
+    pub config: Arc<Config>,
+    /// Where they take part.
+    pub networks: Networks,
+}
+
+/// Has nodes join through a few introducers, as on the internet, while time passes. Returns the
+/// hosts, introducers first.
+///
+/// # Panics
+/// If the world's range of addresses is too small.
+pub fn cold(world: &mut World, founding: &Founding) -> Vec<HostId> {
+    let Founding { nodes, introducers, over, config, networks } = founding;
+    let mut config = Config::clone(config);
+    config.bootstrap.clear();
+    let mut hosts = Vec::with_capacity(*nodes as usize);
+    for _ in 0..*introducers {
+        let host = world.add_public_node(&Arc::new(config.clone()), *networks);
+        config.bootstrap.extend(world.addrs(host).iter());
+        hosts.push(host);
+    }
+    let config = Arc::new(config);
+    let millis = over.as_millis() as u32;
+    let mut joins: Vec<u32> = (*introducers..*nodes)
+        .map(|_| world.choices().below(About::Churn, millis.saturating_add(1)))
+        .collect();
+    joins.sort_unstable();
+    let start = world.now();
+    for join in joins {
+        world.run_until(start + Duration::from_millis(u64::from(join)));
+        hosts.push(world.add_node(&config, *networks));
+    }
+    world.run_until(start + *over);
+    hosts
 }
 
 struct TableBuilder<'a> {
-    all: &'a [(NodeId, HostId)],
+    all: &'a [Known],
     config: &'a Config,
-    known: Vec<Acquaintance>,
+    family: Family,
+    known: &'a mut Vec<Acquaintance>,
 }
 
 impl TableBuilder<'_> {
     /// Chooses the contacts of one node, from the farthest bucket to the nearest.
     fn build(&mut self, world: &mut World, own: NodeId, me: HostId) {
-        self.known.clear();
         let mut near = self.all;
         for bit in 0..160 {
             if near.len() <= 1 {
@@ -111,12 +257,17 @@ impl TableBuilder<'_> {
     }
 
     fn know(&mut self, world: &mut World, me: HostId, (id, host): (NodeId, HostId)) {
-        let Some(addr) = world.addrs(host).v4 else { return };
+        let addrs = world.addrs(host);
+        let addr = match self.family {
+            Family::V4 => addrs.v4.map(SocketAddr::V4),
+            Family::V6 => addrs.v6.map(SocketAddr::V6),
+        };
+        let Some(addr) = addr else { return };
         let rtt = world.net().round_trip(me, host);
         let period = self.config.ping_after.as_micros() as u32;
         let ago = world.choices().below(About::Topology, period);
         let heard = SETTLED - Duration::from_micros(u64::from(ago));
-        self.known.push(Acquaintance { id, addr: SocketAddr::V4(addr), rtt, heard });
+        self.known.push(Acquaintance { id, addr, rtt, heard });
     }
 }
 
@@ -145,6 +296,93 @@ mod tests {
             found += truth.iter().filter(|n| outcome.closest.iter().any(|c| c.id == n.0)).count();
         }
         assert!(found >= 376, "{found} of 400");
+    }
+
+    /// Shares of the true eight closest that lookups of these hosts find.
+    fn recall(world: &mut World, oracle: &Oracle, hosts: &[HostId]) -> f64 {
+        let (mut found, mut all) = (0, 0);
+        let nodes = oracle.nodes();
+        for (i, host) in hosts.iter().enumerate() {
+            let (target, _) = nodes[i * 37 % nodes.len()];
+            let Some((_, outcome)) = world.look_up(*host, &Lookup::FindNode { target }) else {
+                continue;
+            };
+            let truth = oracle.closest(target.target(), 8, |other| other != *host);
+            found += truth.iter().filter(|n| outcome.closest.iter().any(|c| c.id == n.0)).count();
+            all += 8;
+        }
+        assert!(all > 0);
+        f64::from(found as u32) / f64::from(all)
+    }
+
+    fn server() -> Config {
+        let mut config = Config::default();
+        config.mode = Mode::Server;
+        config
+    }
+
+    #[test]
+    fn ipv6_settles_like_ipv4() {
+        let mut world = World::new(Setup::default(), Choices::seeded(4));
+        let config = Arc::new(server());
+        let census = Census { nodes: 400, dead: Ratio::percent(20), config };
+        let oracles = settle_in(&mut world, &census, Networks::V6);
+        assert_eq!((oracles.v4.len(), oracles.v6.len(), world.len()), (0, 400, 500));
+        let hosts: Vec<_> = (0..20).map(|i| HostId(i * 11)).collect();
+        let share = recall(&mut world, &oracles.v6, &hosts);
+        assert!(share > 0.94, "{share}");
+    }
+
+    #[test]
+    fn dual_stack_nodes_have_a_table_in_both_networks() {
+        let mut world = World::new(Setup::default(), Choices::seeded(5));
+        let census = Census { nodes: 300, dead: Ratio::ZERO, config: Arc::new(server()) };
+        let oracles = settle_in(&mut world, &census, Networks::Both);
+        assert_eq!((oracles.v4.len(), oracles.v6.len(), world.len()), (300, 300, 300));
+        for host in (0..300).map(HostId) {
+            let health = world.node(host).unwrap().health(world.now());
+            let (v4, v6) = (health.v4.unwrap(), health.v6.unwrap());
+            assert!(v4.contacts > 40 && v6.contacts > 40, "{v4:?} {v6:?}");
+        }
+        let target = oracles.v6.nodes()[7].0;
+        let (_, outcome) = world.look_up(HostId(9), &Lookup::FindNode { target }).unwrap();
+        assert!(outcome.closest.iter().any(|c| c.id == target && c.addr.is_ipv6()));
+    }
+
+    #[test]
+    fn who_is_behind_a_nat_looks_up_but_is_in_no_table() {
+        let setup = Setup::new(crate::Profile::internet());
+        let mut world = World::new(setup, Choices::seeded(6));
+        let census =
+            Census { nodes: 600, dead: Ratio::percent(20), config: Arc::new(Config::default()) };
+        let oracle = settle(&mut world, &census);
+        assert!((220..320).contains(&oracle.len()), "{}", oracle.len());
+        assert!(oracle.iter().all(|(_, host)| world.net().nat(*host).is_none()));
+        let hidden: Vec<_> =
+            (0..600).map(HostId).filter(|host| world.net().nat(*host).is_some()).take(20).collect();
+        let share = recall(&mut world, &oracle, &hidden);
+        assert!(share > 0.6, "{share}");
+    }
+
+    #[test]
+    fn a_network_founds_itself_through_few_introducers() {
+        let mut world = World::new(Setup::default(), Choices::seeded(7));
+        let over = Duration::from_secs(600);
+        let founding = Founding {
+            nodes: 150,
+            introducers: 3,
+            over,
+            config: Arc::new(server()),
+            networks: Networks::V4,
+        };
+        let start = world.now();
+        let hosts = cold(&mut world, &founding);
+        assert_eq!((hosts.len(), world.now()), (150, start + over));
+        world.run_for(Duration::from_secs(600));
+        let oracles = Oracles::look(&world);
+        assert_eq!((oracles.v4.len(), oracles.v6.len()), (150, 0));
+        let share = recall(&mut world, &oracles.v4, &hosts[100..130]);
+        assert!(share > 0.94, "{share}");
     }
 
     #[test]

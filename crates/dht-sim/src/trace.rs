@@ -7,6 +7,14 @@ use dht_proto::time::Instant;
 
 use crate::address::mix;
 
+mod only;
+mod pcap;
+mod text;
+
+pub use only::Only;
+pub use pcap::Pcap;
+pub use text::Text;
+
 /// What is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

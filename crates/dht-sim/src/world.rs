@@ -16,11 +16,13 @@ use crate::address::{Plan, Range};
 use crate::check::{Checker, Happening, Violation};
 use crate::choices::Choices;
 use crate::host::{Actor, Addrs, Body, Clock, Host};
-use crate::net::{Network, Profile};
+use crate::net::Network;
 use crate::packets::{PacketId, Packets};
+use crate::profile::Profile;
 use crate::queue::Queue;
 use crate::trace::Trace;
 
+mod access;
 mod book;
 mod drive;
 
@@ -82,15 +84,17 @@ pub struct Setup {
     pub outside: usize,
 }
 
+impl Setup {
+    /// Public addresses and nobody outside, with this network.
+    #[must_use]
+    pub const fn new(profile: Profile) -> Self {
+        Self { range: Range::Internet, reserved: 0, port: 0, profile, outside: 0 }
+    }
+}
+
 impl Default for Setup {
     fn default() -> Self {
-        Self {
-            range: Range::Internet,
-            reserved: 0,
-            port: 0,
-            profile: Profile::default(),
-            outside: 0,
-        }
+        Self::new(Profile::default())
     }
 }
 
@@ -149,6 +153,8 @@ pub struct World {
     /// A place for one datagram, and for what an actor sends: kept, so that a step allocates nothing.
     buf: Option<Box<[u8; MAX_DATAGRAM]>>,
     acts: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
+    /// The configuration last used for a read-only node, beside the one it was made from.
+    read_only: Option<(Arc<Config>, Arc<Config>)>,
 }
 
 impl World {
@@ -174,6 +180,7 @@ impl World {
             shuffles_polls: false,
             buf: None,
             acts: Vec::new(),
+            read_only: None,
         }
     }
 
@@ -188,7 +195,19 @@ impl World {
         self.add_node_at(addrs, config, networks)
     }
 
-    /// Adds a node at given addresses.
+    /// Adds a node at the next free addresses that everybody can reach, whatever the profile says
+    /// of others: one to start from.
+    ///
+    /// # Panics
+    /// If the range of addresses is used up.
+    pub fn add_public_node(&mut self, config: &Arc<Config>, networks: Networks) -> HostId {
+        let addrs = self.next_addrs(networks);
+        let seed = self.choices.node_seed(self.hosts.len() as u64);
+        let dht = Dht::new(config.clone(), networks, &seed, self.now);
+        self.add_dht(addrs, dht)
+    }
+
+    /// Adds a node at given addresses, behind what the profile draws for it.
     ///
     /// # Panics
     /// If one of them is taken.
@@ -199,8 +218,11 @@ impl World {
         networks: Networks,
     ) -> HostId {
         let seed = self.choices.node_seed(self.hosts.len() as u64);
-        let dht = Dht::new(config.clone(), networks, &seed, self.now);
-        self.add_dht(addrs, dht)
+        let host = self.add_nobody(addrs);
+        self.draw_access(host);
+        let config = self.config_for(host, config);
+        self.install(host, Dht::new(config, networks, &seed, self.now));
+        host
     }
 
     /// Adds a node that exists already.
@@ -261,10 +283,10 @@ impl World {
 
     fn add(&mut self, addrs: Addrs, body: Body) -> HostId {
         let host = HostId(self.hosts.len() as u32);
-        assert!(self.book.enter(host, &addrs), "an address of {addrs:?} is taken");
+        assert!(self.book.enter(host, &addrs, false), "an address of {addrs:?} is taken");
         self.net.attach(&mut self.choices);
         let (armed, clock) = (Instant::FAR_FUTURE, Clock::default());
-        self.hosts.push(Host { body, addrs, armed, suspended: false, clock });
+        self.hosts.push(Host { body, addrs, armed, suspended: false, guarded: false, clock });
         host
     }
 
@@ -281,6 +303,15 @@ impl World {
         Some(dht)
     }
 
+    /// Has whoever acts at a host leave for good.
+    pub fn retire(&mut self, host: HostId) {
+        if let Some(entry) = self.hosts.get_mut(host.index())
+            && let Body::Actor(_) = entry.body
+        {
+            entry.body = Body::Nobody;
+        }
+    }
+
     /// Starts a node where one was, from a snapshot if there is one, with the `life`-th seed of
     /// this host.
     pub fn restart(
@@ -292,11 +323,12 @@ impl World {
         life: u32,
     ) {
         let seed = self.choices.node_seed(u64::from(life) << 32 | u64::from(host.0));
+        let config = self.config_for(host, config);
         let Some(entry) = self.hosts.get_mut(host.index()) else { return };
         let local = entry.clock.local(self.now);
         let dht = match snapshot {
-            Some(snapshot) => Dht::restore(config.clone(), networks, &seed, local, snapshot),
-            None => Dht::new(config.clone(), networks, &seed, local),
+            Some(snapshot) => Dht::restore(config, networks, &seed, local, snapshot),
+            None => Dht::new(config, networks, &seed, local),
         };
         self.install(host, dht);
     }
@@ -310,7 +342,8 @@ impl World {
         self.drive(host);
     }
 
-    /// Gives a host other addresses. It does not notice, as on the internet.
+    /// Gives a host other addresses. It does not notice, as on the internet. If it was behind a NAT
+    /// it is behind another such now, which knows nothing of it yet.
     ///
     /// # Panics
     /// If one of them is taken.
@@ -318,7 +351,12 @@ impl World {
         let Some(entry) = self.hosts.get_mut(host.index()) else { return };
         self.book.leave(&entry.addrs);
         entry.addrs = addrs;
-        assert!(self.book.enter(host, &addrs), "an address of {addrs:?} is taken");
+        let nat = self.net.nat(host).copied();
+        let is_free = self.book.enter(host, &addrs, nat.is_some());
+        assert!(is_free, "an address of {addrs:?} is taken");
+        if let Some(nat) = nat {
+            self.net.guard(host, addrs, &nat, None);
+        }
     }
 
     /// Freezes a host: it neither runs nor receives.
@@ -404,7 +442,7 @@ impl World {
         let Body::Node(dht) = &mut entry.body else { return None };
         let started = dht.start(local, lookup);
         if let Ok(id) = started {
-            self.check(&Happening::Started { host, id, lookup });
+            self.check(&Happening::Started { host, local, id, lookup });
         }
         self.drive(host);
         Some(started)
@@ -572,3 +610,6 @@ impl World {
         self.shuffles_polls = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

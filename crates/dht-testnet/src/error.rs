@@ -4,7 +4,8 @@ use core::fmt;
 use core::net::SocketAddr;
 use std::io;
 
-use crate::testnet::PROFILES;
+use dht_sim::profile::UnknownProfile;
+
 use crate::{Cidr, namespace};
 
 /// Why a testnet does not run: what happened, and what to do about it.
@@ -21,7 +22,7 @@ pub enum Error {
         range: Cidr,
     },
     /// No profile has this name.
-    UnknownProfile(String),
+    UnknownProfile(UnknownProfile),
     /// A network of nobody.
     NoNodes,
     /// One address cannot stand for a range.
@@ -82,9 +83,7 @@ impl fmt::Display for Error {
                 "{hosts} hosts, dead contacts included, are more than the {addresses} addresses \
                  that nodes may have in {range}"
             ),
-            Self::UnknownProfile(name) => {
-                write!(f, "no profile is called {name:?}; there are {}", PROFILES.join(", "))
-            }
+            Self::UnknownProfile(error) => error.fmt(f),
             Self::NoNodes => f.write_str("a network without nodes"),
             Self::NotWildcard(addr) => write!(f, "{addr} is one address"),
             Self::Bind(addr, error) if error.kind() == io::ErrorKind::AddrInUse => {

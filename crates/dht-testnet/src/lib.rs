@@ -39,6 +39,6 @@ mod testnet;
 pub use cidr::{Cidr, ParseCidrError};
 pub use error::Error;
 pub use gateway::{Gateway, Stats};
-pub use testnet::{PROFILES, Spec, Testnet};
+pub use testnet::{Spec, Testnet};
 
 pub use dht_sim as sim;

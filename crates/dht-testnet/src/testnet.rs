@@ -1,18 +1,15 @@
 //! [`Testnet`]: thousands of nodes behind a gateway.
 
 use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use core::time::Duration;
 use std::sync::Arc;
 
 use dht_proto::config::{Config, Mode};
-use dht_sim::net::Profile;
 use dht_sim::population::{Census, settle};
+use dht_sim::profile::{Mapping, Profile};
 use dht_sim::{Choices, HostId, Ratio, Setup, World};
 
 use crate::{Cidr, Error, Gateway, Stats};
 
-/// What [`Spec::set_profile`] knows.
-pub const PROFILES: [&str; 2] = ["internet", "lan"];
 /// Nodes to start from.
 const BOOTSTRAP: u32 = 8;
 /// Datagrams waiting to leave the world, at most.
@@ -55,18 +52,20 @@ impl Spec {
         }
     }
 
-    /// Sets what the network does to datagrams, and the share of dead contacts, by name: one of
-    /// [`PROFILES`].
+    /// Sets what the network is like, and the share of dead contacts, by the name of a
+    /// [`Profile`].
+    ///
+    /// Every NAT in it keeps ports: the gateway sends all datagrams from one port.
     ///
     /// # Errors
     /// [`Error::UnknownProfile`], which lists those there are.
     pub fn set_profile(&mut self, name: &str) -> Result<(), Error> {
-        let micros = Duration::from_micros;
-        (self.profile.delay, self.profile.loss, self.dead) = match name {
-            "internet" => ((micros(20_000), micros(80_000)), Ratio::percent(1), Ratio::percent(20)),
-            "lan" => ((micros(100), micros(1_000)), Ratio::ZERO, Ratio::ZERO),
-            _ => return Err(Error::UnknownProfile(name.to_owned())),
-        };
+        self.profile = Profile::named(name).map_err(Error::UnknownProfile)?;
+        self.dead = self.profile.dead;
+        for (_, nat) in &mut self.profile.mix.behind {
+            nat.mapping = nat.mapping.map(|_| Mapping::EndpointIndependent);
+            (nat.preserves_port, nat.sharing) = (true, 1);
+        }
         Ok(())
     }
 
@@ -124,11 +123,12 @@ impl Spec {
         let mut world = World::new(self.setup(port), Choices::seeded(self.seed));
         let census = Census { nodes: self.nodes, dead: self.dead, config: Arc::new(self.config()) };
         let oracle = settle(&mut world, &census);
-        let count = BOOTSTRAP.min(self.nodes);
+        let nodes = oracle.nodes();
+        let count = BOOTSTRAP.min(nodes.len() as u32);
         // Spread over the ids, so that they know different parts of the network.
         let bootstrap = (0..count).filter_map(|i| {
-            let place = u64::from(i) * u64::from(self.nodes) / u64::from(count.max(1));
-            let (_, host): &(_, HostId) = oracle.nodes().get(place as usize)?;
+            let place = u64::from(i) * nodes.len() as u64 / u64::from(count.max(1));
+            let (_, host): &(_, HostId) = nodes.get(place as usize)?;
             world.addrs(*host).v4.map(SocketAddr::V4)
         });
         let bootstrap = bootstrap.collect();

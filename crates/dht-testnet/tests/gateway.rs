@@ -116,7 +116,7 @@ fn what_cannot_be_is_refused() {
     let one = refused(|spec| spec.bind = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0));
     assert!(matches!(one, Error::NotWildcard(_)), "{one}");
     let unknown = Spec::new(1).set_profile("moon").unwrap_err().to_string();
-    assert!(unknown.contains("moon") && unknown.contains("internet, lan"), "{unknown}");
+    assert!(unknown.contains("moon") && unknown.contains("lan, internet"), "{unknown}");
 }
 
 #[test]

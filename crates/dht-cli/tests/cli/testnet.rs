@@ -163,7 +163,7 @@ fn what_makes_no_network_is_refused() {
     let holder = UdpSocket::bind("0.0.0.0:0").unwrap();
     let taken = holder.local_addr().unwrap().to_string();
     for (args, words) in [
-        (&["--profile", "moon"][..], "internet, lan"),
+        (&["--profile", "moon"][..], "lan, internet"),
         (&["--seed", "x"], "--seed"),
         (&["--nodes", "0"], "--nodes"),
         (&["--nodes", "many"], "--nodes"),

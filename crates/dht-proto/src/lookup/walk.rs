@@ -17,13 +17,13 @@ use super::frontier::{Frontier, State, Storer};
 use super::harvest::Harvest;
 use super::{Ctx, Goal};
 
-/// Nodes taken from one reply. Eight are usual and bootstrap routers send sixteen; a whole table
-/// (bittorrent-dht) is more than helps.
+/// Nodes taken from one reply, if k is not more. Eight are usual and bootstrap routers send sixteen;
+/// a whole table (bittorrent-dht) is more than helps.
 pub(super) const MAX_NODES_PER_REPLY: usize = 16;
 /// Addresses of unknown id that one lookup may start from.
 pub(crate) const MAX_SEEDS: usize = 64;
 /// How often an address is asked that we have no alternative to.
-const MAX_TRIES: usize = 3;
+const MAX_TRIES: u8 = 3;
 /// A stalled node is waited for this many stall timeouts more if it would be among the nearest.
 const GRACE: u32 = 1;
 /// The same, if without it there are fewer than k nodes, and at least for [`PATIENCE_WHEN_FEW`].
@@ -37,12 +37,22 @@ const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// How many times k nodes are asked for tokens after those found first did not suffice.
 const MAX_WIDENING: usize = 2;
 
+/// An address to ask whose id we do not know.
+#[derive(Clone, Copy, Debug)]
+struct Seed<A> {
+    addr: A,
+    /// How often it was asked.
+    tries: u8,
+}
+
 /// A query of ours that is not answered yet.
 #[derive(Clone, Copy, Debug)]
 struct Asked<A> {
     addr: A,
     store: bool,
     stalled: bool,
+    /// How often the address was asked as a seed, this time included.
+    tries: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +85,7 @@ pub(crate) struct Walk<A> {
     stage: Stage,
     frontier: Frontier<A>,
     /// Addresses to ask whose ids we do not know, in turn: who was slow comes after all others.
-    seeds: VecDeque<A>,
+    seeds: VecDeque<Seed<A>>,
     /// Seeds for the case that no contact of ours answers.
     fallback: Vec<A>,
     asked: Vec<Asked<A>>,
@@ -123,7 +133,7 @@ impl<A: Addr> Walk<A> {
     /// An address to start from whose id is unknown.
     pub(crate) fn add_seed(&mut self, addr: A) {
         if self.seeds.len() < MAX_SEEDS {
-            self.seeds.push_back(addr);
+            self.seeds.push_back(Seed { addr, tries: 0 });
         }
     }
 
@@ -137,9 +147,9 @@ impl<A: Addr> Walk<A> {
         if !self.has_place(config) {
             return None;
         }
-        let (to, expected) = self.take_next(config)?;
+        let (to, expected, tries) = self.take_next(config)?;
         let store = self.stage == Stage::Storing;
-        self.asked.push(Asked { addr: to, store, stalled: false });
+        self.asked.push(Asked { addr: to, store, stalled: false, tries: tries + 1 });
         self.outcome.queries += 1;
         let candidate = self.frontier.at(to).map(|candidate| &*candidate);
         let token = candidate.and_then(|candidate| candidate.token.as_deref());
@@ -232,9 +242,9 @@ impl<A: Addr> Walk<A> {
             self.frontier.mark(addr, State::Stalled);
         } else if self.outcome.replies == 0 {
             // Nothing else leads into the network, so a lost datagram must not end the lookup.
-            let tries = self.asked.iter().filter(|a| a.addr == addr).count();
-            if tries < MAX_TRIES {
-                self.add_seed(addr);
+            let tries = asked.tries;
+            if tries < MAX_TRIES && self.seeds.len() < MAX_SEEDS {
+                self.seeds.push_back(Seed { addr, tries });
             }
         }
     }
@@ -313,7 +323,8 @@ impl<A: Addr> Walk<A> {
     /// The most heap bytes of what the walk itself remembers.
     const fn lists_ceiling(config: &Config) -> usize {
         footprint::sum(&[
-            2 * footprint::list::<A>(MAX_SEEDS),
+            footprint::list::<Seed<A>>(MAX_SEEDS),
+            footprint::list::<A>(MAX_SEEDS),
             footprint::list::<Asked<A>>(max_asked(config)),
             footprint::list::<A>(2 * config.k),
         ])
@@ -321,10 +332,14 @@ impl<A: Addr> Walk<A> {
 
     pub(crate) fn check_invariants(&self, config: &Config) {
         self.frontier.check_invariants(config.max_frontier);
-        assert!(self.in_flight() <= self.width(config).max(config.alpha), "too many in flight");
+        // The width of a store shrinks with each node that decides, also with those that had stalled.
+        let most = if self.stage == Stage::Storing { config.k } else { config.alpha };
+        assert!(self.in_flight() <= most, "too many in flight");
         assert!(self.stores.len() <= 2 * config.k, "too many nodes to store at");
-        let addrs = self.seeds.capacity() + self.fallback.capacity() + self.stores.capacity();
-        let heap = addrs * size_of::<A>() + self.asked.capacity() * size_of::<Asked<A>>();
+        let addrs = self.fallback.capacity() + self.stores.capacity();
+        let heap = self.seeds.capacity() * size_of::<Seed<A>>()
+            + addrs * size_of::<A>()
+            + self.asked.capacity() * size_of::<Asked<A>>();
         assert!(heap <= Self::lists_ceiling(config), "a walk remembers more than was counted");
     }
 
@@ -352,7 +367,8 @@ impl<A: Addr> Walk<A> {
         self.asked.iter().filter(|asked| asked.store == store && !asked.stalled).count()
     }
 
-    fn take_next(&mut self, config: &Config) -> Option<(A, Option<NodeId>)> {
+    /// Whom to ask next, under which id, and how often he was asked before.
+    fn take_next(&mut self, config: &Config) -> Option<(A, Option<NodeId>, u8)> {
         match self.stage {
             Stage::Walking => {
                 if let Some(left) = &mut self.widening {
@@ -360,15 +376,15 @@ impl<A: Addr> Walk<A> {
                 }
                 if let Some((id, addr)) = self.frontier.next(config.k) {
                     self.frontier.mark(addr, State::Asked);
-                    return Some((addr, Some(id)));
+                    return Some((addr, Some(id), 0));
                 }
-                self.seeds.pop_front().map(|addr| (addr, None))
+                self.seeds.pop_front().map(|seed| (seed.addr, None, seed.tries))
             }
             Stage::Storing => {
                 let addr = self.stores.pop()?;
                 self.tried += 1;
                 self.frontier.set_storer(addr, Storer::Asked);
-                Some((addr, self.frontier.at(addr).map(|candidate| candidate.id)))
+                Some((addr, self.frontier.at(addr).map(|candidate| candidate.id), 0))
             }
             Stage::Finished => None,
         }
@@ -385,7 +401,10 @@ impl<A: Addr> Walk<A> {
             crate::addr::Family::V4 => reply.nodes,
             crate::addr::Family::V6 => reply.nodes6,
         };
-        for (id, addr) in nodes::<A>(bytes.unwrap_or_default()).take(MAX_NODES_PER_REPLY) {
+        // All replies name the same nearest nodes first: with fewer than k of them the last of the k
+        // would never be heard of.
+        let limit = MAX_NODES_PER_REPLY.max(ctx.config.k);
+        for (id, addr) in nodes::<A>(bytes.unwrap_or_default()).take(limit) {
             if id != ctx.own_id && addr.is_credible_from(from) {
                 self.frontier.add(id, addr, depth.saturating_add(1), ctx.config.max_frontier);
             }
@@ -485,7 +504,7 @@ const fn is_decision(error: i64) -> bool {
 /// Queries of one walk that may be unanswered, the stalled included: everybody in the frontier, each
 /// seed as often as it may be asked, and whoever is to store.
 const fn max_asked(config: &Config) -> usize {
-    config.max_frontier + MAX_TRIES * MAX_SEEDS + 2 * config.k
+    config.max_frontier + MAX_TRIES as usize * MAX_SEEDS + 2 * config.k
 }
 
 fn walk_method(goal: &Goal, target: Target) -> Method<'_> {

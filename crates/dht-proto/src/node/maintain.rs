@@ -6,6 +6,7 @@ use core::time::Duration;
 use crate::addr::Addr;
 use crate::config::Config;
 use crate::lookup::{Goal, Maintenance};
+use crate::seed::{Domain, Stream};
 use crate::time::Instant;
 
 use super::Node;
@@ -108,9 +109,10 @@ impl<A: Addr> Node<A> {
             self.join(now);
         }
         while self.refresh_due().is_some_and(|due| due <= now) {
-            let Some(target) = self.table.stale_bucket(now, &mut self.targets, &self.config) else {
-                break;
-            };
+            let stale = self.seed.draw(Domain::RefreshTarget, &mut self.targets, |targets| {
+                self.table.stale_bucket(now, targets, &self.config)
+            });
+            let Some(target) = stale else { break };
             self.maintain.refreshes += 1;
             let goal = Goal::Maintenance(Maintenance::Refresh);
             self.start_walk(now, goal, None, target, None);
@@ -147,7 +149,7 @@ impl<A: Addr> Node<A> {
         if !answered {
             return self.postpone(now);
         }
-        self.role.on_joined(now);
+        self.role.on_joined(now, &self.seed);
         let first = self.maintain.settling == SETTLING_MIN;
         if self.table.len() < self.config.k {
             self.table.explore(now, &self.config);
@@ -187,8 +189,14 @@ impl<A: Addr> Node<A> {
 
     /// Up to a tenth more, so that nodes started together do not stay in step.
     fn with_jitter(&mut self, duration: Duration) -> Duration {
-        let tenth = u64::try_from(duration.as_micros() / 10).unwrap_or(u64::MAX);
-        duration + Duration::from_micros(self.jitter.below(tenth))
+        duration + self.jitter(duration / 10)
+    }
+
+    /// A time below `bound`.
+    pub(super) fn jitter(&mut self, bound: Duration) -> Duration {
+        let bound = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        let draw = |jitter: &mut Stream| jitter.below(bound);
+        Duration::from_micros(self.seed.draw(Domain::Jitter, &mut self.jitter, draw))
     }
 }
 

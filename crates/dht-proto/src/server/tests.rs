@@ -20,6 +20,7 @@ const TID: &[u8] = b"aa";
 /// A server with eight nodes of each family around it.
 struct Bench<A: Addr> {
     server: Server<A>,
+    seed: Seed,
     config: Config,
     stats: Stats,
     now: Instant,
@@ -29,8 +30,10 @@ struct Bench<A: Addr> {
 
 impl<A: Addr> Bench<A> {
     fn new(config: Config) -> Self {
+        let seed = Seed::from_bytes([7; 32]);
         Self {
-            server: Server::new(&Seed::from_bytes([7; 32])),
+            server: Server::new(&seed),
+            seed,
             config,
             stats: Stats::default(),
             now: Instant::from_secs(1_000),
@@ -44,13 +47,14 @@ impl<A: Addr> Bench<A> {
         let mut out = [0xaa; MAX_DATAGRAM];
         let query = Query { id: NodeId::from_bytes([0x22; 20]), want: self.want, method };
         let mut closest = closest;
-        let ctx = Context { own_id: OWN_ID, config: &self.config, closest: &mut closest };
+        let (config, seed) = (&self.config, &self.seed);
+        let mut ctx = Context { own_id: OWN_ID, config, seed, closest: &mut closest };
         let len = self.server.answer(
             self.now,
             from,
             &self.tid,
             &query,
-            ctx,
+            &mut ctx,
             &mut self.stats,
             &mut out,
         )?;

@@ -11,8 +11,9 @@ use crate::config::Config;
 use crate::seed::{Domain, PrfKey, Seed};
 use crate::time::Instant;
 
-/// Slots of the first, smallest table.
-const FIRST_SLOTS: usize = 16;
+/// Slots of the first, smallest table: as few as an idle node can keep. Of networks that are not loud
+/// themselves, one in sixteen shares both places with the first that is, until its debt is paid.
+const FIRST_SLOTS: usize = 8;
 
 /// How generous a reply may be. Ordered from generous to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,6 +47,8 @@ pub(super) struct Throttle {
     slots: Vec<Bucket>,
     total: Bucket,
     verifications: Bucket,
+    /// When all debts are paid, as a [`Bucket`] counts.
+    settled: u64,
 }
 
 impl Throttle {
@@ -55,7 +58,22 @@ impl Throttle {
             slots: Vec::new(),
             total: Bucket::FULL,
             verifications: Bucket::FULL,
+            settled: 0,
         }
+    }
+
+    /// Gives back the memory of a table that grew under load, once nobody is in debt.
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if self.slots.len() > FIRST_SLOTS && self.settled <= nanos(now) {
+            self.slots.truncate(FIRST_SLOTS);
+            self.slots.shrink_to_fit();
+        }
+    }
+
+    /// When [`Throttle::handle_timeout`] has something to give back.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let settled = Instant::from_micros(self.settled.div_ceil(1_000));
+        (self.slots.len() > FIRST_SLOTS).then_some(settled)
     }
 
     /// The network of `from`, as the table knows it.
@@ -65,6 +83,7 @@ impl Throttle {
 
     /// What a network may be sent, decided before any work is done for it.
     pub(super) fn level(&mut self, now: Instant, network: Network, config: &Config) -> Level {
+        let now = nanos(now);
         let total = Rate { per_sec: config.total_bytes_per_sec, burst: config.total_bytes_per_sec };
         let total = self.total.level(now, total);
         if total == Level::Silent {
@@ -79,26 +98,31 @@ impl Throttle {
 
     /// Counts a reply of `bytes` to a network, or work that is worth as much.
     pub(super) fn charge(&mut self, now: Instant, network: Network, bytes: u32, config: &Config) {
-        self.total.charge(now, bytes, config.total_bytes_per_sec);
+        let now = nanos(now);
+        self.total.charge(now, time_for(bytes, config.total_bytes_per_sec));
         if self.slots.is_empty() && !self.grow(config) {
             return;
         }
         let (first, second) = self.places(network);
+        let time = time_for(bytes, config.subnet_bytes_per_sec);
         if let Some(slot) = self.slots.get_mut(first) {
-            slot.charge(now, bytes, config.subnet_bytes_per_sec);
+            slot.charge(now, time);
+            self.settled = self.settled.max(slot.0);
         }
         if let Some(slot) = self.slots.get_mut(second).filter(|_| first != second) {
-            slot.charge(now, bytes, config.subnet_bytes_per_sec);
+            slot.charge(now, time);
+            self.settled = self.settled.max(slot.0);
         }
     }
 
     /// Takes one signature check out of the budget, if there is one left.
     pub(super) fn take_verification(&mut self, now: Instant, config: &Config) -> bool {
+        let now = nanos(now);
         let rate = config.verifications_per_sec;
         if self.verifications.level(now, Rate { per_sec: rate, burst: rate }) == Level::Silent {
             return false;
         }
-        self.verifications.charge(now, 1, rate);
+        self.verifications.charge(now, time_for(1, rate));
         true
     }
 
@@ -107,7 +131,7 @@ impl Throttle {
         assert!(self.slots.is_empty() || self.slots.len().is_power_of_two(), "masks need this");
     }
 
-    fn network_level(&self, now: Instant, network: Network, config: &Config) -> Level {
+    fn network_level(&self, now: u64, network: Network, config: &Config) -> Level {
         let rate = Rate { per_sec: config.subnet_bytes_per_sec, burst: config.subnet_burst_bytes };
         if self.slots.is_empty() {
             return Bucket::FULL.level(now, rate);
@@ -173,21 +197,22 @@ impl Bucket {
     /// Nothing was taken yet.
     const FULL: Self = Self(0);
 
-    fn charge(&mut self, now: Instant, amount: u32, per_sec: u32) {
-        self.0 = self.0.max(nanos(now)).saturating_add(time_for(amount, per_sec));
+    /// Takes what it takes `time` to earn.
+    fn charge(&mut self, now: u64, time: u64) {
+        self.0 = self.0.max(now).saturating_add(time);
     }
 
-    fn level(self, now: Instant, rate: Rate) -> Level {
-        let used = self.0.saturating_sub(nanos(now));
+    fn level(self, now: u64, rate: Rate) -> Level {
+        let used = self.0.saturating_sub(now);
         let burst = time_for(rate.burst, rate.per_sec);
         if rate.per_sec == 0 || used >= burst {
             Level::Silent
-        } else if used >= burst / 4 * 3 {
-            Level::NodesOnly
-        } else if used >= burst / 2 {
+        } else if used < burst / 2 {
+            Level::Full
+        } else if used < burst / 4 * 3 {
             Level::Reduced
         } else {
-            Level::Full
+            Level::NodesOnly
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::id::NodeId;
 /// Verified candidates that wait for a place in one bucket, at most.
 const WAITING_PER_BUCKET: usize = 4;
 /// Capacity is added in steps of this, because a process may hold a million tables.
-const GROWTH: usize = 4;
+const GROWTH: usize = 2;
 /// A candidate that leaves this many pings without an answer is forgotten.
 const MAX_PINGS: u8 = 2;
 /// Pause before an unanswered candidate is pinged again, in ticks: 60 s.
@@ -250,7 +250,9 @@ impl<A: Addr> Candidates<A> {
     }
 
     fn shrink(&mut self) {
-        if self.list.capacity() - self.list.len() > 2 * GROWTH {
+        if self.list.is_empty() {
+            self.list = Vec::new();
+        } else if self.list.capacity() - self.list.len() > 2 * GROWTH {
             self.list.shrink_to(self.list.len() + GROWTH);
         }
     }

@@ -69,12 +69,6 @@ fn walk_block<A: Addr>(
     visit: &mut impl FnMut(&Contact<A>) -> bool,
 ) -> bool {
     match block {
-        [] => true,
-        [contact] => visit(contact),
-        [a, b] => {
-            let (a, b) = if a.distance(target) < b.distance(target) { (a, b) } else { (b, a) };
-            visit(a) && visit(b)
-        }
         [first, .., last] if block.len() > SMALL => split(block, first, last, target, visit),
         _ => walk_small(block, target, visit),
     }
@@ -103,6 +97,7 @@ fn split<A: Addr>(
 }
 
 /// Visits at most [`SMALL`] contacts, sorted by their keys in a network of five comparisons.
+#[inline]
 fn walk_small<A: Addr>(
     block: &[Contact<A>],
     target: Target,
@@ -114,15 +109,18 @@ fn walk_small<A: Addr>(
         *key = (contact.distance(target).high() & !INDEX) | i;
     }
     let order = |a: u64, b: u64| (a.min(b), a.max(b));
-    let [a, b, c, d] = keys;
-    let ((a, b), (c, d)) = (order(a, b), order(c, d));
-    let ((a, c), (b, d)) = (order(a, c), order(b, d));
-    let (b, c) = order(b, c);
-    let keys = [a, b, c, d];
-    let keys = keys.get(..block.len()).unwrap_or_default();
-    if keys.windows(2).any(|pair| matches!(*pair, [a, b] if a ^ b <= INDEX)) {
-        return walk_neighbours(block, target, visit);
+    if block.len() > 1 {
+        let [a, b, c, d] = keys;
+        let ((a, b), (c, d)) = (order(a, b), order(c, d));
+        let ((a, c), (b, d)) = (order(a, c), order(b, d));
+        let (b, c) = order(b, c);
+        keys = [a, b, c, d];
+        let alike = |a: u64, b: u64| a ^ b <= INDEX;
+        if alike(a, b) || (block.len() > 2 && (alike(b, c) || (block.len() > 3 && alike(c, d)))) {
+            return walk_neighbours(block, target, visit);
+        }
     }
+    let keys = keys.get(..block.len()).unwrap_or_default();
     keys.iter().all(|key| block.get((key & INDEX) as usize).is_none_or(&mut *visit))
 }
 

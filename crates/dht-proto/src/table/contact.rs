@@ -203,13 +203,33 @@ impl<A: Addr> Contact<A> {
 
     /// When the table should ping the contact.
     pub(super) fn due(&self, config: &Config) -> Ticks {
+        self.due_after(Pauses::of(config))
+    }
+
+    /// The same, for whoever asks many contacts.
+    #[inline]
+    pub(super) fn due_after(&self, pauses: Pauses) -> Ticks {
         if self.asked == 0 {
             let doubtful = self.flags & DOUBTFUL != 0;
-            let pause = if doubtful { config.verify_delay } else { config.ping_after };
-            return self.heard.saturating_add(period(pause.min(config.ping_after)));
+            let pause = if doubtful { pauses.doubtful } else { pauses.usual };
+            return self.heard.saturating_add(pause);
         }
         let asked_at = self.asked_at();
         asked_at.saturating_add(BACKOFF << self.fails.min(MAX_BACKOFF_SHIFT))
+    }
+}
+
+/// How long a contact may be silent before it is pinged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pauses {
+    usual: Ticks,
+    doubtful: Ticks,
+}
+
+impl Pauses {
+    pub(super) fn of(config: &Config) -> Self {
+        let usual = period(config.ping_after);
+        Self { usual, doubtful: period(config.verify_delay).min(usual) }
     }
 }
 

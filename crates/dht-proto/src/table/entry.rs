@@ -78,7 +78,7 @@ impl<A: Addr> Table<A> {
             return;
         }
         let bucket = bucket::index(self.own, id);
-        if self.bucket_range(bucket).len() >= bucket::capacity(bucket, config) {
+        if self.is_full(bucket, config) {
             return;
         }
         // Its query left a hole in its own firewall through which our ping would come; a node
@@ -174,6 +174,9 @@ impl<A: Addr> Table<A> {
         match self.contacts.get_mut(i) {
             Some(contact) if contact.id() == id => {
                 contact.replied(now, rtt, config);
+                // A doubtful one that had failed is due sooner than if it had gone on failing.
+                let due = contact.due(config);
+                self.ping_by(due);
                 Verdict::Updated
             }
             _ => {

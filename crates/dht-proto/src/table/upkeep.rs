@@ -2,7 +2,7 @@
 
 use super::bucket::{self, BUCKETS};
 use super::candidates::{Candidates, Standing};
-use super::contact::{Contact, NEVER, Ticks, instant, period, same_ip, ticks};
+use super::contact::{Contact, NEVER, Pauses, Ticks, instant, period, same_ip, ticks};
 use super::{GROWTH, HURRIED_PING_INTERVAL, Limits, Table, is_local};
 use core::time::Duration;
 
@@ -26,10 +26,9 @@ impl<A: Addr> Table<A> {
         let tick = ticks(now);
         self.forget_candidates(tick, config);
         let urgent = self.urgent_candidate(tick, config);
-        let contact = self.contacts.iter().enumerate().map(|(i, c)| (c.due(config), i)).min();
+        let (contact, contact_due, runner_up) = self.contacts_due(config);
         let candidate = self.candidates.iter().map(|c| (c.due, c.compact)).min();
         let urgent_at = self.ping_time(urgent.map(|(due, _)| due), hurried_pause(config));
-        let contact_due = contact.map_or(NEVER, |(due, _)| due);
         let candidate_due = candidate.map_or(NEVER, |(due, _)| due);
         let due = contact_due.min(candidate_due);
         let at = self.ping_time(Some(due), config.ping_interval);
@@ -45,10 +44,29 @@ impl<A: Addr> Table<A> {
         if candidate_due < contact_due {
             return self.ping_candidate(now, candidate?.1, config);
         }
-        self.pinged(now, config);
-        let contact = self.contacts.get_mut(contact?.1)?;
+        self.last_ping = Some(now);
+        let contact = self.contacts.get_mut(contact)?;
         contact.asked(tick);
-        Some((Some(contact.id()), contact.addr()))
+        let (id, addr, due) = (contact.id(), contact.addr(), contact.due(config));
+        let due = due.min(runner_up).min(candidate_due);
+        let urgent_at = self.ping_time(urgent.map(|(due, _)| due), hurried_pause(config));
+        self.ping_at = self.ping_time(Some(due), config.ping_interval).min(urgent_at);
+        Some((Some(id), addr))
+    }
+
+    /// The contact that is due first, when, and when the next one is.
+    fn contacts_due(&self, config: &Config) -> (usize, Ticks, Ticks) {
+        let pauses = Pauses::of(config);
+        let (mut index, mut first, mut second) = (usize::MAX, NEVER, NEVER);
+        for (i, contact) in self.contacts.iter().enumerate() {
+            let due = contact.due_after(pauses);
+            if due < first {
+                (index, first, second) = (i, due, first);
+            } else {
+                second = second.min(due);
+            }
+        }
+        (index, first, second)
     }
 
     /// When [`Table::next_ping`] may have something to do: O(1).

@@ -285,6 +285,7 @@ fn address(bytes: &[u8]) -> Option<(IpAddr, Option<u16>)> {
 }
 
 /// The longest start of `bytes` that is whole records of `len` bytes.
+#[inline]
 pub(super) fn whole_records(bytes: &[u8], len: usize) -> &[u8] {
     bytes.get(..bytes.len() / len * len).unwrap_or_default()
 }

@@ -90,17 +90,17 @@ impl Head<'_> {
         if let Some((ip, port)) = self.ip {
             write_ip(w, ip, port)?;
         }
-        let kind = match body {
+        let end = match body {
             Part::Query(query) => {
                 w.raw(b"1:q")?;
                 w.bytes(query.method.name())?;
-                b"q"
+                b"1:y1:qe"
             }
             Part::Reply(reply) => {
                 write_reply(w, reply)?;
-                b"r"
+                b"1:y1:re"
             }
-            Part::Error(_) => b"e",
+            Part::Error(_) => b"1:y1:ee",
         };
         if self.read_only {
             w.raw(b"2:roi1e")?;
@@ -111,9 +111,7 @@ impl Head<'_> {
             w.raw(b"1:v")?;
             w.bytes(version)?;
         }
-        w.raw(b"1:y")?;
-        w.bytes(kind)?;
-        w.raw(b"e")
+        w.raw(end)
     }
 }
 
@@ -232,19 +230,27 @@ fn write_error<S: Sink>(w: &mut Writer<S>, error: &ErrorReply<'_>) -> Option<()>
 
 #[inline]
 fn write_ip<S: Sink>(w: &mut Writer<S>, ip: IpAddr, port: Option<u16>) -> Option<()> {
-    match ip {
-        IpAddr::V4(ip) => {
-            w.raw(if port.is_some() { b"2:ip6:" } else { b"2:ip4:" })?;
-            w.raw(&ip.octets())?;
+    match (ip, port) {
+        (IpAddr::V4(ip), Some(port)) => {
+            let mut entry = *b"2:ip6:......";
+            let (_, compact) = entry.split_at_mut(6);
+            compact.copy_from_slice(&SocketAddrV4::new(ip, port).compact());
+            w.raw(&entry)
         }
-        IpAddr::V6(ip) => {
+        (IpAddr::V4(ip), None) => {
+            w.raw(b"2:ip4:")?;
+            w.raw(&ip.octets())
+        }
+        (IpAddr::V6(ip), port) => {
             w.raw(if port.is_some() { b"2:ip18:" } else { b"2:ip16:" })?;
             w.raw(&ip.octets())?;
+            port.map_or(Some(()), |port| w.raw(&port.to_be_bytes()))
         }
     }
-    port.map_or(Some(()), |port| w.raw(&port.to_be_bytes()))
 }
 
+/// Never a tail in a list of records: mldht and librqbit refuse the whole message for one, jech/dht
+/// blacklists us.
 #[inline]
 fn write_reply<S: Sink>(w: &mut Writer<S>, reply: &Reply<'_>) -> Option<()> {
     w.raw(b"1:rd")?;
@@ -266,13 +272,22 @@ fn write_reply<S: Sink>(w: &mut Writer<S>, reply: &Reply<'_>) -> Option<()> {
         w.raw(b"1:k32:")?;
         w.raw(public_key)?;
     }
-    write_records(w, b"5:nodes", reply.nodes, SocketAddrV4::NODE_LEN)?;
-    write_records(w, b"6:nodes6", reply.nodes6, SocketAddrV6::NODE_LEN)?;
+    if let Some(nodes) = reply.nodes {
+        w.raw(b"5:nodes")?;
+        w.bytes(whole_records(nodes, SocketAddrV4::NODE_LEN))?;
+    }
+    if let Some(nodes6) = reply.nodes6 {
+        w.raw(b"6:nodes6")?;
+        w.bytes(whole_records(nodes6, SocketAddrV6::NODE_LEN))?;
+    }
     if let Some(num) = reply.num {
         w.raw(b"3:num")?;
         w.int(num)?;
     }
-    write_records(w, b"7:samples", reply.samples, ID_LEN)?;
+    if let Some(samples) = reply.samples {
+        w.raw(b"7:samples")?;
+        w.bytes(whole_records(samples, ID_LEN))?;
+    }
     if let Some(seq) = reply.seq {
         w.raw(b"3:seq")?;
         w.int(seq)?;
@@ -293,19 +308,6 @@ fn write_reply<S: Sink>(w: &mut Writer<S>, reply: &Reply<'_>) -> Option<()> {
         write_values(w, values)?;
     }
     w.raw(b"e")
-}
-
-/// Never a tail: mldht and librqbit refuse the whole message for one, jech/dht blacklists us.
-#[inline]
-fn write_records<S: Sink>(
-    w: &mut Writer<S>,
-    key: &[u8],
-    records: Option<&[u8]>,
-    len: usize,
-) -> Option<()> {
-    let Some(records) = records else { return Some(()) };
-    w.raw(key)?;
-    w.bytes(whole_records(records, len))
 }
 
 /// BEP 5: "a list of strings. Each string containing compact format peer information".

@@ -5,10 +5,12 @@ use std::net::SocketAddr;
 use dht_proto::time::Instant;
 use dht_proto::{Dht, MAX_DATAGRAM};
 
+use super::book::At;
 use super::{Datagram, HostId, What, World};
 use crate::check::{Checker, Happening, Violation};
 use crate::choices::{About, Ratio};
 use crate::host::{Body, Stage};
+use crate::net::Damage;
 use crate::packets::PacketId;
 use crate::trace::{Record, Verb};
 
@@ -25,36 +27,70 @@ impl World {
         bytes: &[u8],
     ) {
         self.traffic.sent += 1;
+        let outside = match sender {
+            Some(host) => self.net.outgoing(self.now, host, from, to),
+            None => Some(from),
+        };
+        let Some(from) = outside else {
+            self.lose(from, to);
+            return;
+        };
         self.trace.add(&Record { at: self.now, verb: Verb::Sent, from, to, bytes });
         self.check(&Happening::Carried { from, to, bytes });
-        let receiver = self.book.host(to);
+        let at = self.book.find(to);
+        let (receiver, hint) = match at {
+            Some(At::Host(host)) => (Some(host), Some(host)),
+            Some(At::Guard(host)) => (Some(host), None),
+            Some(At::Site(site)) => (self.net.member(site, to.port()), None),
+            None => (None, None),
+        };
         let fates = self.net.carry(self.now, sender, receiver, bytes.len(), &mut self.choices);
         if fates.iter().all(Option::is_none) {
-            self.traffic.lost += 1;
-            self.trace.add(&Record { at: self.now, verb: Verb::Lost, from, to, bytes: &[] });
+            self.lose(from, to);
         }
         for delivery in fates.into_iter().flatten() {
-            let packet = self.packets.insert(from, to, bytes);
+            let packet = self.packets.insert(from, to, hint, bytes);
+            if delivery.damage != Damage::None {
+                self.packets.damage(packet, delivery.damage);
+            }
             self.queue.push(self.now + delivery.after, What::Arrival(packet));
         }
     }
 
-    /// A datagram reaches its destination.
-    pub(super) fn arrive(&mut self, packet: PacketId) {
-        let Some((from, to, bytes)) = self.packets.take(packet) else { return };
-        self.deliver(from, to, &bytes);
-        self.packets.recycle(packet, bytes);
+    fn lose(&mut self, from: SocketAddr, to: SocketAddr) {
+        self.traffic.lost += 1;
+        self.trace.add(&Record { at: self.now, verb: Verb::Lost, from, to, bytes: &[] });
     }
 
-    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+    /// Whoever was at an address, if they still are: cheaper than to look it up again.
+    #[inline]
+    fn still_at(&self, to: SocketAddr, hint: Option<HostId>) -> Option<At> {
+        let host = hint?;
+        let entry = self.hosts.get(host.index())?;
+        let stays = !entry.guarded && entry.addrs.like(&to) == Some(to);
+        stays.then_some(At::Host(host))
+    }
+
+    /// A datagram reaches its destination.
+    pub(super) fn arrive(&mut self, packet: PacketId) {
+        let Some(taken) = self.packets.take(packet) else { return };
+        self.deliver(taken.from, taken.to, taken.hint, &taken.bytes);
+        self.packets.recycle(packet, taken.bytes);
+    }
+
+    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, hint: Option<HostId>, bytes: &[u8]) {
         let now = self.now;
-        let Some(host) = self.book.host(to) else {
+        let Some(at) = self.still_at(to, hint).or_else(|| self.book.find(to)) else {
             if self.max_outside > self.outside.len() && !self.book.is_ours(to) {
                 self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes });
                 self.outside.push_back(Datagram { from, to, bytes: bytes.to_vec() });
             } else {
                 self.nobody_at(from, to);
             }
+            return;
+        };
+        let Some((host, to)) = self.let_in(at, from, to) else {
+            self.nobody_at(from, to);
             return;
         };
         let Some(entry) = self.hosts.get_mut(host.index()) else { return };
@@ -78,12 +114,23 @@ impl World {
         self.traffic.delivered += 1;
         self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes });
         let reply = reply.map(|sent| (sent.to, buf.get(..sent.len).unwrap_or_default()));
-        self.check_node(host, |dht| Happening::Handled { host, from, bytes, reply, dht });
+        self.check_node(host, |dht| Happening::Handled { host, local, from, bytes, reply, dht });
         if let Some((to_peer, reply)) = reply {
             self.send(Some(host), to, to_peer, reply);
         }
         self.buf = Some(buf);
         self.drive(host);
+    }
+
+    /// The host that a datagram is for and its own address, if whatever stands before it lets it in.
+    #[inline]
+    fn let_in(&mut self, at: At, from: SocketAddr, to: SocketAddr) -> Option<(HostId, SocketAddr)> {
+        let host = match at {
+            At::Host(host) => return Some((host, to)),
+            At::Guard(host) => host,
+            At::Site(site) => self.net.member(site, to.port())?,
+        };
+        Some((host, self.net.incoming(self.now, host, from, to)?))
     }
 
     fn nobody_at(&mut self, from: SocketAddr, to: SocketAddr) {
@@ -127,7 +174,10 @@ impl World {
         }
         let local = entry.clock.local(self.now);
         for _ in 0..MAX_ROUNDS {
-            self.drain(host, local);
+            let Some(dht) = self.node_mut(host) else { return };
+            let promised = dht.poll_timeout();
+            let yielded = self.drain(host, local);
+            self.check(&Happening::Polled { host, local, promised, yielded });
             let Some(dht) = self.node_mut(host) else { return };
             match dht.poll_timeout() {
                 Some(due) if due <= local => dht.handle_timeout(local),
@@ -139,15 +189,16 @@ impl World {
             }
         }
         self.violate(
-            "progress rule",
+            crate::check::drain::NAME,
             Some(host),
             "a drained node always has more to do".to_owned(),
         );
     }
 
-    /// Takes all events and queries of a node.
-    fn drain(&mut self, host: HostId, local: Instant) {
+    /// Takes all events and queries of a node; whether there were any.
+    fn drain(&mut self, host: HostId, local: Instant) -> bool {
         let mut buf = self.take_buf();
+        let mut yielded = false;
         loop {
             let shuffled =
                 self.shuffles_polls && self.choices.chance(About::Order, Ratio { num: 1, den: 2 });
@@ -155,6 +206,7 @@ impl World {
             let Body::Node(dht) = &mut entry.body else { break };
             let event = if shuffled { None } else { dht.poll_event() };
             if let Some(event) = event {
+                yielded = true;
                 self.check(&Happening::Told { host, event: &event });
                 self.events.push_back((host, event));
                 continue;
@@ -165,14 +217,16 @@ impl World {
                 }
                 break;
             };
+            yielded = true;
             let from = entry.addrs.like(&sent.to);
             let query = buf.get(..sent.len).unwrap_or_default();
-            self.check(&Happening::Asked { host, to: sent.to, bytes: query });
+            self.check(&Happening::Asked { host, local, to: sent.to, bytes: query });
             if let Some(from) = from {
                 self.send(Some(host), from, sent.to, query);
             }
         }
         self.buf = Some(buf);
+        yielded
     }
 
     /// Sets a host's timer. The queue gets a new entry only if it is earlier than the one it has:

@@ -266,7 +266,7 @@ fn items_survive_a_snapshot() {
     let mut bench = Bench::<SocketAddrV4>::new(Config { max_items: 3, ..Config::default() });
     for item in saved.iter().chain([&signed(b"", 1, b"i1e"), &signed(b"", 3, b"i3e")]) {
         let left = bench.config.item_lifetime;
-        bench.server.restore_item(bench.now, item.clone(), left, &bench.config);
+        bench.server.restore_item(bench.now, item.clone(), left, &bench.config, &bench.seed);
         bench.server.check_invariants(&bench.config);
     }
     let datagram = stored(&mut bench, host_v4(1), saved[0].id(), None);

@@ -59,6 +59,10 @@ impl<S: Sink> Writer<S> {
     /// A byte string.
     #[inline]
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
+        // Transaction ids and versions are in every message, and nearly all are of four bytes.
+        if let &[a, b, c, d] = bytes {
+            return self.0.put(&[b'4', b':', a, b, c, d]);
+        }
         self.decimal(bytes.len() as u64, b':')?;
         self.0.put(bytes)
     }

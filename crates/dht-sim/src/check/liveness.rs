@@ -1,0 +1,298 @@
+//! I10: liveness. Once faults have ended, a network mends itself in bounded time: lookups return the
+//! k closest nodes that there truly are, what was put is got, who announced is found, and everybody
+//! can be reached from everybody over contacts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use dht_proto::Dht;
+use dht_proto::addr::Family;
+use dht_proto::id::{InfoHash, NodeId};
+use dht_proto::item::{Item, bencode_bytes};
+use dht_proto::request::{AnnouncePort, Event, Lookup, Outcome};
+
+use super::{Violation, demand};
+use crate::choices::About;
+use crate::oracle::Oracle;
+use crate::world::{HostId, World};
+
+/// The name of the invariant.
+pub const NAME: &str = "I10 liveness";
+
+/// Seconds after the end of faults at which a network is looked at; the last one decides.
+const LOOKS: [u64; 8] = [60, 120, 240, 480, 960, 1_920, 3_840, 7_680];
+/// Nodes of each network that a reply has room for if both are asked for (BEP 32): of a greater k
+/// the last ones need not be heard of.
+const NAMED_ON_BOTH: usize = 12;
+/// Lookups made at each look.
+const SAMPLE: usize = 6;
+
+/// Lets a healed world run until it has mended itself.
+///
+/// # Errors
+/// What is still wrong after two hours.
+pub fn demand_convergence(world: &mut World) -> Result<(), Box<Violation>> {
+    let healed = world.now();
+    let mut last = String::new();
+    for secs in LOOKS {
+        world.run_until(healed + Duration::from_secs(secs));
+        match check(world) {
+            Ok(()) => return Ok(()),
+            Err(words) => last = words,
+        }
+        if let Some(violation) = world.violation() {
+            return Err(Box::new(violation.clone()));
+        }
+    }
+    let (at, event) = (world.now(), world.trace().events());
+    let words = format!("{} s after all faults ended: {last}", world.now().since(healed).as_secs());
+    Err(Box::new(Violation { invariant: NAME, at, event, host: None, what: words }))
+}
+
+/// Looks whether a world without faults works.
+///
+/// # Errors
+/// What does not.
+pub fn check(world: &mut World) -> Result<(), String> {
+    let mut anybody = false;
+    for family in [Family::V4, Family::V6] {
+        let census = Census::of(world, family);
+        if census.all.is_empty() {
+            continue;
+        }
+        demand(!census.servers.nodes().is_empty(), || format!("nobody answers on {family}"))?;
+        anybody = true;
+        check_connected(world, family, &census)?;
+        for _ in 0..SAMPLE {
+            check_lookup(world, family, &census)?;
+        }
+    }
+    demand(anybody, || "no node is left".to_owned())?;
+    check_values(world)
+}
+
+/// Who is there.
+struct Census {
+    /// Every node, with its id.
+    all: BTreeMap<HostId, NodeId>,
+    /// Those that answer for good.
+    servers: Oracle,
+}
+
+impl Census {
+    fn of(world: &World, family: Family) -> Self {
+        let (mut all, mut servers) = (BTreeMap::new(), Vec::new());
+        for host in (0..world.len() as u32).map(HostId) {
+            let Some(dht) = world.node(host) else { continue };
+            let Some(id) = dht.node_id(family) else { continue };
+            all.insert(host, id);
+            if is_server(world, dht, family) {
+                servers.push((id, host));
+            }
+        }
+        Self { all, servers: Oracle::new(servers) }
+    }
+
+    /// Some node, by chance.
+    fn pick(&self, world: &mut World) -> Option<(HostId, NodeId)> {
+        let at = world.choices().below(About::Workload, self.all.len() as u32) as usize;
+        self.all.iter().nth(at).map(|(host, id)| (*host, *id))
+    }
+}
+
+fn is_server(world: &World, dht: &Dht, family: Family) -> bool {
+    let health = dht.health(world.now());
+    let health = match family {
+        Family::V4 => health.v4,
+        Family::V6 => health.v6,
+    };
+    health.is_some_and(|health| health.server)
+}
+
+/// Everybody knows a server, and every server is reached from every other.
+fn check_connected(world: &World, family: Family, census: &Census) -> Result<(), String> {
+    let servers: BTreeSet<HostId> = census.servers.nodes().iter().map(|(_, host)| *host).collect();
+    let (mut to, mut from) = (BTreeMap::new(), BTreeMap::new());
+    for &host in census.all.keys() {
+        let contacts = world.node(host).map(|dht| dht.contacts(family)).unwrap_or_default();
+        let known: Vec<HostId> = contacts
+            .iter()
+            .filter_map(|contact| world.host_at(contact.addr))
+            .filter(|other| servers.contains(other) && *other != host)
+            .collect();
+        let alone = census.servers.nodes().iter().all(|(_, other)| *other == host);
+        demand(alone || !known.is_empty(), || format!("node {host} knows nobody who answers"))?;
+        for other in known.iter().filter(|_| servers.contains(&host)) {
+            from.entry(*other).or_insert_with(Vec::new).push(host);
+        }
+        to.insert(host, known);
+    }
+    let Some(&first) = servers.first() else { return Ok(()) };
+    for (edges, words) in [(&to, "is not reached from"), (&from, "does not reach")] {
+        let mut seen = BTreeSet::from([first]);
+        let mut next = vec![first];
+        while let Some(host) = next.pop() {
+            let near = edges.get(&host).into_iter().flatten();
+            next.extend(near.copied().filter(|other| seen.insert(*other)));
+        }
+        if let Some(lost) = servers.difference(&seen).next() {
+            return Err(format!("node {lost} {words} node {first} over {family} contacts"));
+        }
+    }
+    Ok(())
+}
+
+fn check_lookup(world: &mut World, family: Family, census: &Census) -> Result<(), String> {
+    let Some((asker, _)) = census.pick(world) else { return Ok(()) };
+    let (Some((_, near)), Some(far)) = (census.pick(world), random_id(world)) else {
+        return Ok(());
+    };
+    // Ids of nodes are where lookups must be exact; others lie anywhere between.
+    let target = if world.choices().below(About::Workload, 2) == 0 { near } else { far };
+    let found = look_up(world, asker, &Lookup::FindNode { target })?;
+    let Some(dht) = world.node(asker) else { return Ok(()) };
+    let k = dht.config().map_or(0, |config| config.k);
+    let on_both = [Family::V4, Family::V6].iter().all(|family| dht.node_id(*family).is_some());
+    let k = if on_both { k.min(NAMED_ON_BOTH) } else { k };
+    check_found(world, (asker, family), (target, k), census, &found)
+}
+
+fn check_found(
+    world: &World,
+    (asker, family): (HostId, Family),
+    (target, k): (NodeId, usize),
+    census: &Census,
+    found: &Outcome,
+) -> Result<(), String> {
+    let found: Vec<_> =
+        found.closest.iter().filter(|node| Family::of(&node.addr) == family).collect();
+    for node in &found {
+        let host = world.host_at(node.addr);
+        let real = host.and_then(|host| census.all.get(&host)) == Some(&node.id);
+        demand(real, || format!("node {asker} finds {:?}, who is not there", node.addr))?;
+    }
+    // Somebody who answers only on probation may take a place, and need not.
+    let farthest = k.checked_sub(1).and_then(|last| found.get(last)).map(|node| node.id);
+    let within = |id: NodeId| {
+        farthest.is_none_or(|last| id.distance(target.target()) < last.distance(target.target()))
+    };
+    let truth = census.servers.closest(target.target(), k, |host| host != asker);
+    let missing = truth.iter().find(|(id, _)| within(*id) && found.iter().all(|n| n.id != *id));
+    missing.map_or(Ok(()), |(_, host)| {
+        let n = found.len();
+        Err(format!("node {asker} finds {n} nodes on {family}, but not node {host}, for {target}"))
+    })
+}
+
+/// A put is got and an announce is found, each by another node.
+fn check_values(world: &mut World) -> Result<(), String> {
+    let nodes: Vec<HostId> = {
+        let hosts = (0..world.len() as u32).map(HostId);
+        hosts.filter(|host| world.node(*host).is_some()).collect()
+    };
+    let pick = |world: &mut World| {
+        let node = world.choices().pick(About::Workload, &nodes).copied();
+        node.ok_or_else(|| "no node is left".to_owned())
+    };
+    let (writer, reader) = (pick(world)?, pick(world)?);
+    let serial = world.choices().below(About::Workload, u32::MAX);
+    let value = bencode_bytes(&serial.to_be_bytes());
+    let item = Item::immutable(&value).map_err(|e| format!("{e:?}"))?;
+    let target = item.id();
+    let put = look_up(world, writer, &Lookup::PutItem { item: Box::new(item), cas: None })?;
+    if served_elsewhere(world, writer) {
+        demand(put.stored > 0, || format!("nobody stores what node {writer} puts: {put:?}"))?;
+        let get = Lookup::GetItem { target, salt: Vec::new(), newer_than: None };
+        let got = look_up(world, reader, &get)?;
+        let same = got.item.as_ref().is_some_and(|item| item.value() == value);
+        // Whoever stores it alone does not ask itself.
+        let alone = put.closest.iter().all(|node| world.host_at(node.addr) == Some(reader));
+        demand(same || alone, || format!("node {reader} does not get what node {writer} put"))?;
+    }
+    let info_hash = InfoHash::from_bytes(*target.as_bytes());
+    let (port, seed) = (AnnouncePort::Explicit(7_777), false);
+    let told = look_up(world, writer, &Lookup::Announce { info_hash, port, seed })?;
+    if served_elsewhere(world, writer) {
+        demand(told.stored > 0, || format!("nobody stores what node {writer} announces"))?;
+        let get = Lookup::GetPeers { info_hash, scrape: false, noseed: false };
+        let got = look_up(world, reader, &get)?;
+        let alone = told.closest.iter().all(|node| world.host_at(node.addr) == Some(reader));
+        demand(got.peers > 0 || alone, || format!("node {reader} does not find node {writer}"))?;
+    }
+    Ok(())
+}
+
+/// Whether anybody but this node answers.
+fn served_elsewhere(world: &World, writer: HostId) -> bool {
+    let family = if world.addrs(writer).v4.is_some() { Family::V4 } else { Family::V6 };
+    let census = Census::of(world, family);
+    census.servers.nodes().iter().any(|(_, host)| *host != writer)
+}
+
+fn look_up(world: &mut World, host: HostId, lookup: &Lookup) -> Result<Outcome, String> {
+    let (events, outcome): (Vec<Event>, Outcome) = world
+        .look_up(host, lookup)
+        .ok_or_else(|| format!("a lookup of node {host} could not start or never ended"))?;
+    drop(events);
+    Ok(outcome)
+}
+
+fn random_id(world: &mut World) -> Option<NodeId> {
+    let mut bytes = [0; 20];
+    for byte in &mut bytes {
+        *byte = world.choices().below(About::Workload, 256) as u8;
+    }
+    NodeId::from_slice(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::choices::{Choices, Ratio};
+    use crate::population::{self, Census as People};
+    use crate::world::Setup;
+    use dht_proto::config::{Config, Mode};
+    use std::sync::Arc;
+
+    fn settled(nodes: u32) -> World {
+        let mut config = Config::default();
+        config.mode = Mode::Server;
+        let mut world = World::new(Setup::default(), Choices::seeded(9));
+        let config = Arc::new(config);
+        population::settle(&mut world, &People { nodes, dead: Ratio::ZERO, config });
+        world
+    }
+
+    #[test]
+    fn a_settled_network_is_alive() {
+        assert_eq!(check(&mut settled(30)), Ok(()));
+    }
+
+    #[test]
+    fn a_network_in_two_halves_is_caught() {
+        let mut world = settled(10);
+        let mut config = Config::default();
+        config.mode = Mode::Server;
+        // Somebody whom nobody knows, and who knows nobody.
+        world.add_node(&Arc::new(config), dht_proto::Networks::V4);
+        let words = check(&mut world).unwrap_err();
+        assert!(words.contains("knows nobody"), "{words}");
+    }
+
+    #[test]
+    fn a_lookup_that_misses_a_node_or_makes_one_up_is_caught() {
+        let mut world = settled(30);
+        let census = Census::of(&world, Family::V4);
+        let (target, asker) = (census.servers.nodes()[7].0, HostId(3));
+        let (_, outcome) = world.look_up(asker, &Lookup::FindNode { target }).unwrap();
+        let check =
+            |found: &Outcome| check_found(&world, (asker, Family::V4), (target, 8), &census, found);
+        assert_eq!(check(&outcome), Ok(()));
+        let mut missed = outcome.clone();
+        missed.closest.remove(0);
+        assert!(check(&missed).is_err());
+        let mut invented = outcome;
+        invented.closest[0].addr = "9.9.9.9:9".parse().unwrap();
+        assert!(check(&invented).is_err());
+    }
+}

@@ -1,0 +1,357 @@
+//! I6: what is stored. Nothing without a token that this node gave to that address within two
+//! rotations; no item whose signature does not match or that is too large; no version older than
+//! the one there is. What is served was stored, by somebody, and has not expired.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use dht_proto::Dht;
+use dht_proto::addr::Family;
+use dht_proto::id::{InfoHash, ItemId, Target};
+use dht_proto::item::{Item, Signed, verify_strict};
+use dht_proto::time::Instant;
+use dht_proto::wire::{self, Body, Method, Put, Query, Reply};
+
+use super::{Checker, Happening, PerHost, demand};
+
+/// Tokens remembered for each node. Past that the checker says nothing about tokens any more.
+const MAX_TOKENS: usize = 1 << 16;
+/// The nodes of both families go by the same clock, but do not look at it at the same time.
+const SLACK: Duration = Duration::from_secs(10);
+
+/// An item that was put, of a family's node.
+type ItemKey = (Family, ItemId);
+
+#[derive(Debug)]
+struct Kept {
+    /// `seq` of a mutable item.
+    seq: Option<i64>,
+    value: Vec<u8>,
+    expires: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    rotation: Duration,
+    peer_lifetime: Duration,
+    item_lifetime: Duration,
+    max_items: u64,
+    latest: Instant,
+    /// When each token was last given to an address for a target.
+    tokens: BTreeMap<(IpAddr, Target, Vec<u8>), Instant>,
+    forgot_tokens: bool,
+    peers: BTreeMap<(InfoHash, SocketAddr), Instant>,
+    items: BTreeMap<ItemKey, Kept>,
+    /// It was full, so that items may have gone before their time.
+    was_full: bool,
+    /// Until then it may serve items of a snapshot.
+    restored_until: Option<Instant>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Storage {
+    nodes: PerHost<Node>,
+}
+
+impl Checker for Storage {
+    fn name(&self) -> &'static str {
+        "I6 storage"
+    }
+
+    fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
+        match what {
+            Happening::Born { host, dht } => {
+                self.nodes.reset(*host);
+                self.nodes.of(*host).born(dht);
+                Ok(())
+            }
+            Happening::Handled { host, local, from, bytes, reply: Some((_, reply)), dht } => {
+                let node = self.nodes.of(*host);
+                node.latest = node.latest.max(*local);
+                let (Ok(asked), Ok(answer)) = (wire::decode(bytes), wire::decode(reply)) else {
+                    return Ok(());
+                };
+                match (asked.body, answer.body) {
+                    (Body::Query(query), Body::Reply(reply)) => {
+                        node.answered(*from, &query, &reply, dht)
+                    }
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Node {
+    fn born(&mut self, dht: &Dht) {
+        let Some(config) = dht.config() else { return };
+        self.rotation = config.token_rotation;
+        self.peer_lifetime = config.peer_lifetime;
+        self.item_lifetime = config.item_lifetime;
+        self.max_items = config.max_items as u64;
+        self.restored_until = (dht.stats().items > 0).then_some(Instant::FAR_FUTURE);
+    }
+
+    fn answered(
+        &mut self,
+        from: SocketAddr,
+        query: &Query<'_>,
+        reply: &Reply<'_>,
+        dht: &Dht,
+    ) -> Result<(), String> {
+        match &query.method {
+            Method::GetPeers { info_hash, .. } => {
+                self.gave(from, info_hash.target(), reply);
+                self.told_peers(*info_hash, reply)
+            }
+            Method::Get { target, .. } => {
+                self.gave(from, target.target(), reply);
+                self.told_item((Family::of(&from), *target), reply)
+            }
+            Method::AnnouncePeer { info_hash, port, implied_port, token, .. } => {
+                self.check_token(from, info_hash.target(), token)?;
+                let mut peer = from;
+                peer.set_port(if *implied_port { from.port() } else { *port });
+                self.peers.insert((*info_hash, peer), self.latest + self.peer_lifetime);
+                Ok(())
+            }
+            Method::Put(put) => {
+                self.was_full |= dht.stats().items >= self.max_items;
+                self.stored(from, put)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn gave(&mut self, to: SocketAddr, target: Target, reply: &Reply<'_>) {
+        let Some(token) = reply.token else { return };
+        if self.tokens.len() >= MAX_TOKENS {
+            let (latest, rotation) = (self.latest, self.rotation);
+            self.tokens.retain(|_, at| *at + 2 * rotation > latest);
+            if self.tokens.len() >= MAX_TOKENS {
+                self.tokens.clear();
+                self.forgot_tokens = true;
+            }
+        }
+        self.tokens.insert((to.ip(), target, token.to_vec()), self.latest);
+    }
+
+    fn check_token(&self, from: SocketAddr, target: Target, token: &[u8]) -> Result<(), String> {
+        if self.forgot_tokens {
+            return Ok(());
+        }
+        let given = self.tokens.get(&(from.ip(), target, token.to_vec()));
+        let given = given.ok_or_else(|| format!("{from} stores with a token that it never got"))?;
+        let age = self.latest.since(*given);
+        demand(age <= 2 * self.rotation + SLACK, || {
+            format!("{from} stores with a token that is {} s old", age.as_secs())
+        })
+    }
+
+    fn stored(&mut self, from: SocketAddr, put: &Put<'_>) -> Result<(), String> {
+        let id = match &put.mutable {
+            None => ItemId::of_immutable(put.v),
+            Some(mutable) => ItemId::of_mutable(mutable.public_key, mutable.salt),
+        };
+        self.check_token(from, id.target(), put.token)?;
+        let item = match &put.mutable {
+            None => Item::immutable(put.v),
+            Some(m) => {
+                let signed = Signed::new(*m.public_key, m.salt.to_vec(), m.seq, *m.signature);
+                Item::verified(put.v, signed, verify_strict)
+            }
+        };
+        demand(item.is_ok(), || format!("an item of {from} is stored, and is none: {item:?}"))?;
+        let key = (Family::of(&from), id);
+        let seq = put.mutable.as_ref().map(|mutable| mutable.seq);
+        if let Some(known) = self.items.get(&key)
+            && known.expires > self.latest
+            && !self.was_full
+        {
+            demand(seq >= known.seq, || format!("seq {seq:?} is stored after {:?}", known.seq))?;
+            let same = seq != known.seq || put.v == known.value;
+            demand(same, || format!("another value is stored under seq {seq:?}"))?;
+            let cas = put.mutable.as_ref().and_then(|mutable| mutable.cas);
+            demand(cas.is_none() || cas == known.seq, || {
+                format!("cas {cas:?} is stored over {:?}", known.seq)
+            })?;
+        }
+        let (value, expires) = (put.v.to_vec(), self.latest + self.item_lifetime);
+        self.items.insert(key, Kept { seq, value, expires });
+        Ok(())
+    }
+
+    fn told_peers(&self, info_hash: InfoHash, reply: &Reply<'_>) -> Result<(), String> {
+        for peer in reply.values.iter().flat_map(|values| values.iter()) {
+            let expires = self.peers.get(&(info_hash, peer));
+            let expires = expires.ok_or_else(|| format!("{peer} never announced, and is told"))?;
+            demand(self.latest < *expires + SLACK, || format!("{peer} expired, and is told"))?;
+        }
+        Ok(())
+    }
+
+    fn told_item(&self, key: ItemKey, reply: &Reply<'_>) -> Result<(), String> {
+        if reply.v.is_none() && reply.seq.is_none() {
+            return Ok(());
+        }
+        let Some(known) = self.items.get(&key) else {
+            return demand(self.restored_until.is_some(), || {
+                format!("{:?} was never put, and is told", key.1)
+            });
+        };
+        demand(self.latest < known.expires + SLACK, || {
+            format!("{:?} expired, and is told", key.1)
+        })?;
+        demand(reply.v.is_none_or(|v| v == known.value) && reply.seq == known.seq, || {
+            format!("{:?} is told as seq {:?}, and is seq {:?}", key.1, reply.seq, known.seq)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::check::testing::{encode, query, server};
+    use crate::world::HostId;
+    use dht_proto::id::NodeId;
+    use dht_proto::wire::PutMutable;
+    use ed25519_dalek::SigningKey;
+
+    const TOKEN: &[u8] = b"12345678";
+
+    struct Test {
+        checker: Storage,
+        dht: Dht,
+    }
+
+    impl Test {
+        fn new() -> Self {
+            let (mut checker, dht) = (Storage::default(), server());
+            let what = Happening::Born { host: HostId(0), dht: &dht };
+            checker.happened(Instant::ZERO, &what).unwrap();
+            Self { checker, dht }
+        }
+
+        /// A query of `from` at a second, that is answered so.
+        fn at(
+            &mut self,
+            secs: u64,
+            from: &str,
+            method: Method<'_>,
+            set: impl FnOnce(&mut Reply<'_>),
+        ) -> Result<(), String> {
+            let mut reply = Reply::new(NodeId::from_bytes([2; 20]));
+            set(&mut reply);
+            let (bytes, reply) = (query(b"aa", method), encode(b"aa", Body::Reply(reply)));
+            let (local, from) = (Instant::from_secs(secs), from.parse().unwrap());
+            let what = Happening::Handled {
+                host: HostId(0),
+                local,
+                from,
+                bytes: &bytes,
+                reply: Some((from, &reply)),
+                dht: &self.dht,
+            };
+            self.checker.happened(local, &what)
+        }
+
+        fn token(&mut self, secs: u64, from: &str, target: Target) {
+            let method = Method::Get { target: target.item_id(), seq: None };
+            self.at(secs, from, method, |reply| reply.token = Some(TOKEN)).unwrap();
+        }
+    }
+
+    fn announce(info_hash: InfoHash) -> Method<'static> {
+        let (port, implied_port, seed) = (7, false, false);
+        Method::AnnouncePeer { info_hash, port, implied_port, seed, token: TOKEN }
+    }
+
+    #[test]
+    fn stores_without_a_token_of_that_address_or_with_an_old_one_are_caught() {
+        let hash = InfoHash::from_bytes([9; 20]);
+        let mut test = Test::new();
+        assert!(test.at(1, "1.2.3.4:5", announce(hash), |_| ()).is_err(), "no token");
+        test.token(1, "1.2.3.4:5", hash.target());
+        assert_eq!(test.at(2, "1.2.3.4:9", announce(hash), |_| ()), Ok(()));
+        assert!(test.at(2, "1.2.3.5:5", announce(hash), |_| ()).is_err(), "another's");
+        let other = InfoHash::from_bytes([8; 20]);
+        assert!(test.at(2, "1.2.3.4:5", announce(other), |_| ()).is_err(), "elsewhere");
+        assert_eq!(test.at(600, "1.2.3.4:5", announce(hash), |_| ()), Ok(()));
+        assert!(test.at(612, "1.2.3.4:5", announce(hash), |_| ()).is_err(), "too old");
+    }
+
+    #[test]
+    fn peers_that_never_came_or_are_gone_are_caught() {
+        let info_hash = InfoHash::from_bytes([9; 20]);
+        let mut test = Test::new();
+        let told = |test: &mut Test, secs| {
+            let values = b"6:\x01\x02\x03\x04\x00\x07";
+            let list = [&b"l"[..], values, b"e"].concat();
+            let full =
+                [&b"d1:rd2:id20:aaaaaaaaaaaaaaaaaaaa6:values"[..], &list, b"e1:t2:aa1:y1:re"];
+            let full = full.concat();
+            let Body::Reply(read) = wire::decode(&full).unwrap().body else { unreachable!() };
+            let method = Method::GetPeers { info_hash, noseed: false, scrape: false };
+            let values = read.values;
+            let node = test.checker.nodes.of(HostId(0));
+            node.latest = node.latest.max(Instant::from_secs(secs));
+            let mut reply = Reply::new(NodeId::from_bytes([2; 20]));
+            reply.values = values;
+            let query =
+                Query { id: NodeId::from_bytes([1; 20]), want: wire::Want::default(), method };
+            node.answered("9.9.9.9:9".parse().unwrap(), &query, &reply, &test.dht)
+        };
+        assert!(told(&mut test, 1).is_err(), "never announced");
+        test.token(1, "1.2.3.4:5", info_hash.target());
+        test.at(2, "1.2.3.4:5", announce(info_hash), |_| ()).unwrap();
+        assert_eq!(told(&mut test, 2_700), Ok(()));
+        assert!(told(&mut test, 2_713).is_err(), "expired");
+    }
+
+    fn put(test: &mut Test, secs: u64, seq: i64, v: &[u8], forge: bool) -> Result<(), String> {
+        let key = SigningKey::from_bytes(&[5; 32]);
+        let item = Item::sign(&key, b"", seq, v).unwrap();
+        let signed = item.signed().unwrap();
+        let mut signature = signed.signature;
+        signature[0] ^= u8::from(forge);
+        test.token(secs, "1.2.3.4:5", item.id().target());
+        let mutable = PutMutable {
+            public_key: &signed.public_key,
+            salt: b"",
+            seq,
+            signature: &signature,
+            cas: None,
+        };
+        let method = Method::Put(Put { token: TOKEN, v, mutable: Some(mutable) });
+        test.at(secs, "1.2.3.4:5", method, |_| ())
+    }
+
+    #[test]
+    fn older_versions_other_values_and_forgeries_are_caught() {
+        let mut test = Test::new();
+        assert_eq!(put(&mut test, 1, 5, b"1:a", false), Ok(()));
+        assert_eq!(put(&mut test, 2, 5, b"1:a", false), Ok(()), "renewed");
+        assert_eq!(put(&mut test, 3, 6, b"1:b", false), Ok(()));
+        assert!(put(&mut test, 4, 6, b"1:c", false).is_err());
+        assert!(put(&mut test, 4, 5, b"1:a", false).is_err());
+        assert!(put(&mut test, 4, 7, b"1:a", true).is_err());
+        assert_eq!(put(&mut test, 7_300, 1, b"1:a", false), Ok(()), "it had expired");
+    }
+
+    #[test]
+    fn items_that_nobody_put_or_that_expired_are_caught() {
+        let target = ItemId::of_immutable(b"1:a");
+        let mut test = Test::new();
+        let get = Method::Get { target, seq: None };
+        let value = |reply: &mut Reply<'_>| reply.v = Some(b"1:a");
+        assert!(test.at(1, "1.2.3.4:5", get, value).is_err(), "never put");
+        test.token(1, "1.2.3.4:5", target.target());
+        let put = Method::Put(Put { token: TOKEN, v: b"1:a", mutable: None });
+        test.at(1, "1.2.3.4:5", put, |_| ()).unwrap();
+        assert_eq!(test.at(7_200, "1.2.3.4:5", get, value), Ok(()));
+        assert!(test.at(7_213, "1.2.3.4:5", get, value).is_err(), "expired");
+    }
+}
