@@ -9,7 +9,7 @@ use dht_proto::config::{Config, Mode};
 use dht_proto::id::NodeId;
 use dht_sim::net::Profile;
 use dht_sim::population::{Census, settle};
-use dht_sim::{Choices, Range, Ratio, Setup, World};
+use dht_sim::{Choices, Range, Ratio, Setup, World, check};
 
 /// The port of every host where no real socket decides it.
 const PORT: u16 = 6_881;
@@ -54,7 +54,8 @@ impl Terrain {
         terrain
     }
 
-    /// Builds it, with all hosts on `port`, for programs outside the simulation.
+    /// Builds it, with all hosts on `port` and all checkers watching, for programs outside the
+    /// simulation.
     #[must_use]
     pub fn build(&self, port: u16) -> (World, Places) {
         let mut setup = Setup::default();
@@ -64,6 +65,7 @@ impl Terrain {
         setup.profile = self.profile.clone();
         setup.outside = 1 << 16;
         let mut world = World::new(setup, Choices::seeded(self.seed));
+        check::all().into_iter().for_each(|checker| world.watch(checker));
         let mut config = Config::default();
         (config.mode, config.extended_buckets) = (Mode::Server, false);
         let census = Census { nodes: self.nodes, dead: self.dead, config: Arc::new(config) };
