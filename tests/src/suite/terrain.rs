@@ -65,7 +65,9 @@ impl Terrain {
         setup.profile = self.profile.clone();
         setup.outside = 1 << 16;
         let mut world = World::new(setup, Choices::seeded(self.seed));
-        check::all().into_iter().for_each(|checker| world.watch(checker));
+        for checker in check::all() {
+            world.watch(checker);
+        }
         let mut config = Config::default();
         (config.mode, config.extended_buckets) = (Mode::Server, false);
         let census = Census { nodes: self.nodes, dead: self.dead, config: Arc::new(config) };
