@@ -21,6 +21,10 @@ lint:
 test:
     cargo test --workspace
 
+# One suite of scenarios: in the simulator, with faults of the system, and through both runtimes.
+suite:
+    cargo test -p dht-tests --test suite_sim --test suite_io --test suite_mio --test suite_smol
+
 # Documentation, warnings denied.
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items

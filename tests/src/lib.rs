@@ -14,6 +14,7 @@ pub mod hand;
 pub mod interop;
 pub mod populate;
 pub mod script;
+pub mod suite;
 pub mod world;
 
 /// The examples of the README run as doctests, so that they stay true.

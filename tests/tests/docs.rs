@@ -59,7 +59,7 @@ fn tests_named_in_the_protocol_page_exist() {
 #[test]
 fn files_named_in_the_pages_exist() {
     let core = root().join("crates/dht-proto/src");
-    for page in ["PROTOCOL.md", "ARCHITECTURE.md", "DESIGN.md"] {
+    for page in ["PROTOCOL.md", "ARCHITECTURE.md", "DESIGN.md", "TESTING.md"] {
         let text = std::fs::read_to_string(root().join("docs").join(page)).unwrap();
         for span in spans(&text).filter(|span| is_file_name(span)) {
             let exists = core.join(span).is_file() || root().join(span).is_file();

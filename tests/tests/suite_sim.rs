@@ -1,0 +1,5 @@
+//! The suite inside the simulator.
+
+use dht_tests::suite::inside::Inside;
+
+dht_tests::suite!(Inside);
