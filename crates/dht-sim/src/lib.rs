@@ -14,7 +14,8 @@
 //! | [`oracle`] | who is truly closest |
 //! | [`profile`] | what an internet is like, under a name |
 //! | [`net`] | what becomes of a datagram between two hosts |
-//! | [`host`] | adversaries and other makes, as ordinary hosts |
+//! | [`host`] | other makes, as ordinary hosts |
+//! | [`adversary`] | those who mean harm |
 //! | [`check`] | the invariants that every simulated test is watched for |
 //! | [`swarm`], [`options`] | runs in which each seed draws what goes wrong and what users do |
 //! | [`shrink`] | the smallest run that still breaks the same invariant |
@@ -32,6 +33,7 @@
 )]
 
 pub mod address;
+pub mod adversary;
 pub mod check;
 pub mod choices;
 pub mod churn;

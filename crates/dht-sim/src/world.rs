@@ -303,6 +303,16 @@ impl World {
         Some(dht)
     }
 
+    /// Turns a node into somebody who acts, at the same addresses, and wakes it.
+    pub fn replace(&mut self, host: HostId, actor: Box<dyn Actor>) {
+        self.crash(host);
+        if let Some(entry) = self.hosts.get_mut(host.index()) {
+            entry.body = Body::Actor(actor);
+            entry.armed = Instant::FAR_FUTURE;
+        }
+        self.act(host, None);
+    }
+
     /// Has whoever acts at a host leave for good.
     pub fn retire(&mut self, host: HostId) {
         if let Some(entry) = self.hosts.get_mut(host.index())

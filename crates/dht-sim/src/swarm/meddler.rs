@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use dht_proto::id::{InfoHash, NodeId};
-use dht_proto::wire::{self, Body, Message, Method, Query, Reply, Want};
+use dht_proto::wire::{self, Body, Method, Reply};
 
+use crate::adversary::craft::{encode, query};
 use crate::choices::About;
 use crate::host::{Actor, Stage};
 
@@ -124,11 +125,6 @@ impl Actor for Meddler {
     }
 }
 
-fn query(id: NodeId, method: Method<'_>) -> Vec<u8> {
-    let want = Want::default();
-    encode(b"mddl", Body::Query(Query { id, want, method }))
-}
-
 /// Another address of another network.
 fn elsewhere(addr: SocketAddr) -> SocketAddr {
     let mut other = addr;
@@ -141,12 +137,4 @@ fn elsewhere(addr: SocketAddr) -> SocketAddr {
         }
     }
     other
-}
-
-fn encode(tid: &[u8], body: Body<'_>) -> Vec<u8> {
-    let message = Message { tid, version: None, ip: None, read_only: false, unsorted: false, body };
-    let mut out = vec![0; message.encoded_len()];
-    let len = message.encode(&mut out).unwrap_or(0);
-    out.truncate(len);
-    out
 }

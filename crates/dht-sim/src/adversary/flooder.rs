@@ -1,0 +1,117 @@
+//! Somebody who fills stores by the rules: it asks for a token for everything that it stores.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use dht_proto::id::{InfoHash, ItemId, NodeId};
+use dht_proto::item::bencode_bytes;
+use dht_proto::wire::{Method, Put};
+
+use super::{Pace, craft};
+use crate::choices::About;
+use crate::host::{Actor, Stage};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Flooder {
+    id: NodeId,
+    known: Arc<[SocketAddr]>,
+    /// Bytes of each value.
+    value_len: usize,
+    /// Announces sent with each token, each for another port.
+    ports: u16,
+    pace: Pace,
+    serial: u32,
+    /// What it has asked for last, from whom.
+    asked: Vec<(SocketAddr, Want)>,
+}
+
+/// Questions that it remembers.
+const MEMORY: usize = 256;
+
+#[derive(Clone, Debug)]
+enum Want {
+    Announce(InfoHash),
+    Put(Vec<u8>),
+}
+
+impl Flooder {
+    /// One that stores values of `value_len` bytes (at most 990) and `ports` peers for each
+    /// infohash with all of `known`.
+    #[must_use]
+    pub const fn new(
+        id: NodeId,
+        known: Arc<[SocketAddr]>,
+        value_len: usize,
+        ports: u16,
+        pace: Pace,
+    ) -> Self {
+        Self { id, known, value_len, ports, pace, serial: 0, asked: Vec::new() }
+    }
+
+    fn next_value(&mut self) -> Vec<u8> {
+        self.serial = self.serial.wrapping_add(1);
+        let mut value = vec![b'x'; self.value_len.clamp(24, 990)];
+        let own = self.id.as_bytes().iter().chain(&self.serial.to_be_bytes()).copied().collect();
+        let own: Vec<u8> = own;
+        value.iter_mut().zip(own).for_each(|(byte, own)| *byte = own);
+        bencode_bytes(&value)
+    }
+}
+
+impl Actor for Flooder {
+    fn on_datagram(
+        &mut self,
+        stage: &mut Stage<'_>,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: &[u8],
+    ) {
+        let Some(token) = craft::reply_in(bytes).and_then(|reply| reply.token) else { return };
+        let Some(at) = self.asked.iter().position(|(asked, _)| *asked == from) else { return };
+        match self.asked.remove(at).1 {
+            Want::Announce(info_hash) => {
+                for port in 0..self.ports.min(super::MAX_BURST as u16) {
+                    let (port, implied_port, seed) = (2_000 + port, false, false);
+                    let method =
+                        Method::AnnouncePeer { info_hash, port, implied_port, seed, token };
+                    stage.send(to, from, craft::query(self.id, method));
+                }
+            }
+            Want::Put(v) => {
+                let put = Put { token, v: &v, mutable: None };
+                stage.send(to, from, craft::query(self.id, Method::Put(put)));
+            }
+        }
+    }
+
+    fn on_wake(&mut self, stage: &mut Stage<'_>) {
+        for _ in self.pace.turns(stage) {
+            let Some(to) = stage.choices.pick(About::Adversary, &self.known).copied() else {
+                return;
+            };
+            let Some(me) = stage.addrs.like(&to) else { return };
+            // One question at a time, so that each token is used for what it was given for.
+            if self.asked.iter().any(|(asked, _)| *asked == to) {
+                self.asked.retain(|(asked, _)| *asked != to);
+                continue;
+            }
+            let want = if stage.choices.below(About::Adversary, 2) == 0 {
+                Want::Announce(InfoHash::from_bytes(craft::random(stage.choices)))
+            } else {
+                Want::Put(self.next_value())
+            };
+            let method = match &want {
+                Want::Announce(info_hash) => {
+                    Method::GetPeers { info_hash: *info_hash, noseed: false, scrape: false }
+                }
+                Want::Put(v) => Method::Get { target: ItemId::of_immutable(v), seq: None },
+            };
+            stage.send(me, to, craft::query(self.id, method));
+            if self.asked.len() >= MEMORY {
+                self.asked.remove(0);
+            }
+            self.asked.push((to, want));
+        }
+    }
+}
