@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dht_proto::addr::Family;
+use dht_proto::addr::{Addr, Family, Scope};
 use dht_proto::config::Config;
 use dht_proto::id::{NodeId, bep42};
 use dht_proto::seed::{Domain, Stream};
@@ -137,7 +137,8 @@ pub fn settle_in(world: &mut World, census: &Census, networks: Networks) -> Orac
         for ((family, id), all) in FAMILIES.into_iter().zip(own).zip(&networks_known) {
             let Some(id) = id else { continue };
             contacts.clear();
-            let mut table = TableBuilder { all, config, family, known: &mut contacts };
+            let (known, subnets) = (&mut contacts, Vec::new());
+            let mut table = TableBuilder { all, config, family, known, subnets };
             table.build(world, id, host);
             dht.settle(SETTLED, family, id, world.external(host, family), &contacts);
         }
@@ -217,6 +218,8 @@ struct TableBuilder<'a> {
     config: &'a Config,
     family: Family,
     known: &'a mut Vec<Acquaintance>,
+    /// Networks of the contacts of the present bucket.
+    subnets: Vec<u64>,
 }
 
 impl TableBuilder<'_> {
@@ -238,6 +241,7 @@ impl TableBuilder<'_> {
     /// Chooses at most `room` different nodes of a bucket.
     fn fill(&mut self, world: &mut World, me: HostId, bucket: &[(NodeId, HostId)], room: usize) {
         let n = bucket.len();
+        self.subnets.clear();
         if n <= room {
             for node in bucket {
                 self.know(world, me, *node);
@@ -263,6 +267,18 @@ impl TableBuilder<'_> {
             Family::V6 => addrs.v6.map(SocketAddr::V6),
         };
         let Some(addr) = addr else { return };
+        let (scope, subnet) = match addr {
+            SocketAddr::V4(addr) => (addr.scope(), addr.subnet()),
+            SocketAddr::V6(addr) => (addr.scope(), addr.subnet()),
+        };
+        // What a table admits: rarely do two nodes of one network meet in a bucket.
+        if scope == Scope::Global {
+            let same = self.subnets.iter().filter(|other| **other == subnet).count();
+            if same >= self.config.max_per_subnet_in_bucket.max(1) {
+                return;
+            }
+            self.subnets.push(subnet);
+        }
         let rtt = world.net().round_trip(me, host);
         let period = self.config.ping_after.as_micros() as u32;
         let ago = world.choices().below(About::Topology, period);
@@ -319,6 +335,21 @@ mod tests {
         let mut config = Config::default();
         config.mode = Mode::Server;
         config
+    }
+
+    #[test]
+    fn no_two_contacts_of_a_bucket_share_a_network() {
+        let config = Arc::new(server());
+        // In 2,000 addresses of 254 networks some bucket of every table would hold two.
+        let base = std::net::Ipv4Addr::new(5, 5, 0, 0);
+        let mut setup = Setup::default();
+        setup.range = crate::Range::Network { base, prefix: 16 };
+        let mut world = World::new(setup, Choices::seeded(3));
+        settle(&mut world, &Census { nodes: 2_000, dead: Ratio::ZERO, config });
+        for host in (0..2_000).map(HostId) {
+            let dht = world.node(host).unwrap();
+            assert_eq!(crate::check::table::check(dht), Ok(()), "{host}");
+        }
     }
 
     #[test]
