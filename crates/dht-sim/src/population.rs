@@ -342,8 +342,8 @@ mod tests {
         let config = Arc::new(server());
         // In 2,000 addresses of 254 networks some bucket of every table would hold two.
         let base = std::net::Ipv4Addr::new(5, 5, 0, 0);
-        let mut setup = Setup::default();
-        setup.range = crate::Range::Network { base, prefix: 16 };
+        let range = crate::Range::Network { base, prefix: 16 };
+        let setup = Setup { range, ..Setup::default() };
         let mut world = World::new(setup, Choices::seeded(3));
         settle(&mut world, &Census { nodes: 2_000, dead: Ratio::ZERO, config });
         for host in (0..2_000).map(HostId) {

@@ -53,7 +53,9 @@ impl Town {
         config.mode = Mode::Server;
         tune(&mut config);
         let mut world = World::new(Setup::default(), Choices::seeded(seed));
-        check::all().into_iter().for_each(|checker| world.watch(checker));
+        for checker in check::all() {
+            world.watch(checker);
+        }
         let census = Census { nodes, dead: Ratio::ZERO, config: Arc::new(config) };
         let oracle = population::settle(&mut world, &census);
         Self { world, oracle, nodes, bad: Vec::new(), serial: 0 }
@@ -123,7 +125,8 @@ impl Town {
     fn item(&mut self, before: Option<&Item>) -> Item {
         self.serial += 1;
         let serial = self.serial.to_be_bytes();
-        let salt = before.and_then(Item::signed).map_or(serial.to_vec(), |old| old.salt.clone());
+        let salt =
+            before.and_then(Item::signed).map_or_else(|| serial.to_vec(), |old| old.salt.clone());
         let key = SigningKey::from_bytes(&[7; 32]);
         Item::sign(&key, &salt, i64::from(self.serial), &bencode_bytes(&serial)).unwrap()
     }
@@ -207,10 +210,8 @@ fn liars(seed: u64, percent: u32, friends: bool) -> Score {
     let hosts = town.take_over(percent);
     let infos: Vec<NodeInfo> = hosts.iter().map(|host| town.info(*host)).collect();
     for (host, info) in hosts.iter().zip(&infos) {
-        let lie = match friends {
-            true => Lie::Friends(infos.clone().into()),
-            false => Lie::Nobody { bits: 14 },
-        };
+        let lie =
+            if friends { Lie::Friends(infos.clone().into()) } else { Lie::Nobody { bits: 14 } };
         town.world.replace(*host, Box::new(Liar::new(info.id, lie)));
     }
     town.score(&items, 30)
@@ -245,12 +246,16 @@ fn users_get_by_in_a_ring_that_is_three_tenths_of_the_network() {
 }
 
 /// A ring of new hosts around one item, which had this long to make itself known.
-fn around(seed: u64, members: u32, addresses: u32, place: impl Fn(Target) -> Placement) -> Score {
+fn around(seed: u64, members: u32, addresses: u32, placed: impl Fn(Target) -> Placement) -> Score {
     let mut town = Town::settled(seed, 1_000, |config| config.extended_buckets = false);
     let items = items(&mut town, 1);
-    let pace = Pace { every: Duration::from_secs(2), burst: 1 };
-    let placement = place(items[0].id().target());
-    let founding = Founding { members, placement, addresses, pace };
+    let placement = placed(items[0].id().target());
+    let founding = Founding {
+        members,
+        placement,
+        addresses,
+        pace: Pace { every: Duration::from_secs(2), burst: 1 },
+    };
     let known = town.addrs();
     let ring = sybil::found(&mut town.world, &founding, &known);
     assert_eq!(ring.len() as u32, members);
@@ -383,10 +388,10 @@ impl Checker for Inflow {
         *sum += bytes.len() as u64;
         let earned = self.rate * now.since(*since).as_millis() as u64 / 1_000;
         // The last reply may exceed what is left by all but a byte.
-        match *sum <= self.burst + earned + 1_400 {
-            true => Ok(()),
-            false => Err(format!("{from} sent {sum} bytes in {:?}", now.since(*since))),
+        if *sum > self.burst + earned + 1_400 {
+            return Err(format!("{from} sent {sum} bytes in {:?}", now.since(*since)));
         }
+        Ok(())
     }
 }
 

@@ -274,8 +274,8 @@ mod tests {
             assert!(node.id.distance(target).leading_zeros() >= 40);
         }
         // The i-th of a network of 1,000 is about i thousandths away.
-        for (i, node) in places(Placement::Matched { target, nodes: 1_000 }, 0).iter().enumerate() {
-            let expected = i as f64 / 1_000.0;
+        for (i, node) in (0_u32..).zip(places(Placement::Matched { target, nodes: 1_000 }, 0)) {
+            let expected = f64::from(i) / 1_000.0;
             let is = node.id.distance(target).fraction();
             assert!((expected..=expected + 0.001).contains(&is), "{i} {is}");
         }
