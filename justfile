@@ -65,6 +65,10 @@ mutants:
 bench-core:
     cargo bench -p dht-tests --bench core
 
+# A simulated network of so many nodes: memory, speed, and lookups beside the reference curve.
+scale N="1000000" *ARGS:
+    cargo bench -p dht-tests --bench scale -- {{N}} {{ARGS}}
+
 # Queries answered per second over loopback UDP, against a bare echo; --any: bound to the wildcard.
 bench-serve *FLAGS:
     cargo run --release -p dht-mio --example serve_ratio -- {{FLAGS}}
