@@ -215,7 +215,7 @@ impl<A: Copy + Ord, P> Awaited<A, P> {
     }
 }
 
-/// Answered ids that may wait in the queues beside as many as are in awaited.
+/// Answered ids that may wait in the queues beside as many as are in flight.
 const SLACK: usize = 16;
 
 #[cfg(test)]
