@@ -248,7 +248,7 @@ fn next_seed(sum: &Mutex<Sum>, first: u64, end: u64) -> Option<u64> {
     if seed >= end || sum.failed.is_some() {
         return None;
     }
-    if sum.begun % 50 == 0 {
+    if sum.begun.is_multiple_of(50) {
         eprintln!("{} of {} seeds, {} datagrams", sum.begun, end - first, sum.delivered);
     }
     sum.begun += 1;

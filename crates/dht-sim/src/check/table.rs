@@ -38,7 +38,7 @@ impl Checker for Tables {
         let Happening::Drained { host, dht, .. } = what else { return Ok(()) };
         let (contacts, since) = self.seen.of(*host);
         *since += 1;
-        if *since % EVERY_CHANGE != 0 {
+        if !since.is_multiple_of(EVERY_CHANGE) {
             return Ok(());
         }
         let now = dht.stats().contacts;
