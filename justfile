@@ -53,7 +53,7 @@ fuzz TARGET SECONDS="60":
 sim SEED *ARGS:
     cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" run --seed {{SEED}} {{ARGS}}
 
-# Run many seeds with all checkers; stops at the first that breaks an invariant.
+# Run many seeds with all checkers on all processors; stops at the first that breaks an invariant.
 swarm N="1000" *ARGS:
     cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" swarm --seeds {{N}} {{ARGS}}
 
