@@ -53,7 +53,7 @@ fuzz TARGET SECONDS="60":
 sim SEED *ARGS:
     cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" run --seed {{SEED}} {{ARGS}}
 
-# Run many seeds with all checkers; stops at the first that breaks an invariant.
+# Run many seeds with all checkers on all processors; stops at the first that breaks an invariant.
 swarm N="1000" *ARGS:
     cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" swarm --seeds {{N}} {{ARGS}}
 
@@ -64,6 +64,10 @@ mutants:
 # Instructions per query of the core, under callgrind (needs valgrind).
 bench-core:
     cargo bench -p dht-tests --bench core
+
+# A simulated network of so many nodes: memory, speed, and lookups beside the reference curve.
+scale N="1000000" *ARGS:
+    cargo bench -p dht-tests --bench scale -- {{N}} {{ARGS}}
 
 # Queries answered per second over loopback UDP, against a bare echo; --any: bound to the wildcard.
 bench-serve *FLAGS:

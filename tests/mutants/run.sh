@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Breaks the core on purpose, one patch at a time, and demands that a simulated swarm notices.
-# Prints which invariant caught each mutant, and with which seed. SEEDS=N tries more seeds.
+# Prints which invariant caught each mutant, and with which seed. SEEDS=N tries more seeds. Names of
+# mutants behind it try only those.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
@@ -16,8 +17,12 @@ export RUST_BACKTRACE=0
 
 failed=0
 printf '%-24s %-16s %s\n' mutant "caught by" seed
-for patch in "$here"/*.patch; do
-  name="$(basename "$patch" .patch)"
+if [ "$#" -eq 0 ]; then
+  set -- "$here"/*.patch
+fi
+for name in "$@"; do
+  name="$(basename "$name" .patch)"
+  patch="$here/$name.patch"
   git -C "$copy" checkout --quiet -- .
   if ! git -C "$copy" apply "$patch" 2>"$copy.err"; then
     printf '%-24s %s\n' "$name" "NO LONGER APPLIES: write it anew against the present core ($patch)"

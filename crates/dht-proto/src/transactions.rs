@@ -1,4 +1,4 @@
-//! Queries in awaited: which transaction id went to whom, for what, and since when.
+//! Queries in flight: which transaction id went to whom, for what, and since when.
 //!
 //! A reply belongs to a query only if the transaction id and the exact source address match. Ids
 //! are 32 bits of a keyed stream, so a stranger guesses one with probability 2^-32 per try.
@@ -97,7 +97,7 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         tid.to_be_bytes()
     }
 
-    /// The query that a reply from `from` answers, which is then no longer in awaited.
+    /// The query that a reply from `from` answers, which is then no longer in flight.
     pub(crate) fn finish(
         &mut self,
         now: Instant,
@@ -215,7 +215,7 @@ impl<A: Copy + Ord, P> Awaited<A, P> {
     }
 }
 
-/// Answered ids that may wait in the queues beside as many as are in awaited.
+/// Answered ids that may wait in the queues beside as many as are in flight.
 const SLACK: usize = 16;
 
 #[cfg(test)]

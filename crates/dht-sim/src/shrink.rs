@@ -86,7 +86,14 @@ mod tests {
         let invariant = if fails { "the one" } else { "another" };
         let at = Instant::ZERO;
         let violation = Violation { invariant, at, event: 0, host: None, what: String::new() };
-        Report { violation: Some(violation), hash: 0, events: 0, delivered: 0, ended: at }
+        Report {
+            violation: Some(violation),
+            hash: 0,
+            events: 0,
+            delivered: 0,
+            began: at,
+            ended: at,
+        }
     }
 
     #[test]

@@ -55,6 +55,8 @@ pub struct Report {
     pub events: u64,
     /// Datagrams delivered.
     pub delivered: u64,
+    /// Virtual time at which the network stood, whether settled or still to be founded.
+    pub began: Instant,
     /// Virtual time at the end.
     pub ended: Instant,
 }
@@ -86,6 +88,7 @@ pub fn run_with(options: &Options, choices: Choices, watch: Watch) -> Report {
         hash: world.trace().hash(),
         events: event,
         delivered: world.traffic().delivered,
+        began: swarm.began,
         ended: at,
     }
 }
@@ -100,6 +103,7 @@ struct Swarm {
     faults: Faults,
     workload: Workload,
     until: Duration,
+    began: Instant,
     places: Option<(HostId, Places)>,
 }
 
@@ -119,6 +123,7 @@ impl Swarm {
             faults: Faults::default(),
             workload: Workload::default(),
             until,
+            began: Instant::ZERO,
             places: watch.places,
             world,
             options,
@@ -128,6 +133,7 @@ impl Swarm {
     fn run(&mut self) -> Result<(), Box<Violation>> {
         if self.options.warm {
             self.settle();
+            self.began = self.world.now();
         } else {
             self.found();
         }

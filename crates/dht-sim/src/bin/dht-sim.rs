@@ -3,9 +3,11 @@
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write as _};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -45,6 +47,9 @@ enum Command {
         /// Nodes of every run, instead of what each seed draws.
         #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
         nodes: Option<u32>,
+        /// Seeds that run at a time; by default as many as the machine has processors.
+        #[arg(long)]
+        jobs: Option<NonZeroUsize>,
     },
     /// Finds the smallest run that breaks the same invariant as a seed, and keeps it.
     Shrink {
@@ -100,7 +105,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Run(run) => run_one(&cli.commit, run),
-        Command::Swarm { seeds, first, nodes } => run_many(&cli.commit, *first, *seeds, *nodes),
+        Command::Swarm { seeds, first, nodes, jobs } => {
+            let jobs = jobs.or_else(|| available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+            run_many(&cli.commit, (*first, *seeds), *nodes, jobs)
+        }
         Command::Shrink { which, keep } => run_smaller(&cli.commit, which, keep),
     };
     match result {
@@ -177,21 +185,31 @@ fn twice(commit: &str, options: &Options) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn run_many(commit: &str, first: u64, seeds: u64, nodes: Option<u32>) -> Result<bool, Failure> {
-    let (mut delivered, mut virtual_time) = (0, Duration::ZERO);
-    for (done, seed) in (first..first.saturating_add(seeds)).enumerate() {
-        if done % 50 == 0 {
-            eprintln!("{done} of {seeds} seeds, {delivered} datagrams");
+fn run_many(
+    commit: &str,
+    (first, seeds): (u64, u64),
+    nodes: Option<u32>,
+    jobs: NonZeroUsize,
+) -> Result<bool, Failure> {
+    let sum = Mutex::new(Sum::default());
+    let end = first.saturating_add(seeds);
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.get() {
+            scope.spawn(|| {
+                while let Some(seed) = next_seed(&sum, first, end) {
+                    let mut options = Options::of_seed(seed);
+                    options.nodes = nodes.unwrap_or(options.nodes);
+                    let report = swarm::run(&options, Watch::default());
+                    lock(&sum).add(options, report);
+                }
+            });
         }
-        let mut options = Options::of_seed(seed);
-        options.nodes = nodes.unwrap_or(options.nodes);
-        let report = swarm::run(&options, Watch::default());
-        delivered += report.delivered;
-        virtual_time += Duration::from_micros(report.ended.as_micros());
-        if let Some(violation) = &report.violation {
-            say(format_args!("commit={commit} {options}"))?;
-            return blame(commit, &options, violation);
-        }
+    });
+    let Sum { failed, delivered, virtual_time, .. } =
+        sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some((options, violation)) = failed {
+        say(format_args!("commit={commit} {options}"))?;
+        return blame(commit, &options, &violation);
     }
     let hours = virtual_time.as_secs() / 3_600;
     say(format_args!(
@@ -201,9 +219,51 @@ fn run_many(commit: &str, first: u64, seeds: u64, nodes: Option<u32>) -> Result<
     Ok(true)
 }
 
+/// What many seeds come to.
+#[derive(Default)]
+struct Sum {
+    begun: u64,
+    delivered: u64,
+    virtual_time: Duration,
+    /// The lowest seed that broke an invariant.
+    failed: Option<(Options, Violation)>,
+}
+
+impl Sum {
+    fn add(&mut self, options: Options, report: Report) {
+        self.delivered += report.delivered;
+        self.virtual_time += report.ended.since(report.began);
+        let lowest = self.failed.as_ref().is_none_or(|(other, _)| options.seed < other.seed);
+        if let Some(violation) = report.violation.filter(|_| lowest) {
+            self.failed = Some((options, violation));
+        }
+    }
+}
+
+/// The next seed that nobody took. After a failure none: those before it have begun by then, so the
+/// lowest that fails is the same however many run at a time.
+fn next_seed(sum: &Mutex<Sum>, first: u64, end: u64) -> Option<u64> {
+    let mut sum = lock(sum);
+    let seed = first.saturating_add(sum.begun);
+    if seed >= end || sum.failed.is_some() {
+        return None;
+    }
+    if sum.begun.is_multiple_of(50) {
+        eprintln!("{} of {} seeds, {} datagrams", sum.begun, end - first, sum.delivered);
+    }
+    sum.begun += 1;
+    Some(seed)
+}
+
+fn lock(sum: &Mutex<Sum>) -> MutexGuard<'_, Sum> {
+    sum.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn run_smaller(commit: &str, which: &Which, keep: &Path) -> Result<bool, Failure> {
     let options = options_of(which);
     say(format_args!("commit={commit} {options}"))?;
+    // A broken invariant of a node is a panic that is caught: once would do, not once a try.
+    std::panic::set_hook(Box::new(|_| ()));
     let smaller = shrink(&options, |options| eprintln!("still fails: {options}"));
     let Some((options, report)) = smaller else {
         say(format_args!("every invariant holds: there is nothing to shrink"))?;
@@ -226,10 +286,10 @@ fn tell(commit: &str, options: &Options, report: &Report) -> Result<bool, Failur
     if let Some(violation) = &report.violation {
         return blame(commit, options, violation);
     }
-    let Report { hash, events, delivered, ended, .. } = report;
+    let Report { hash, events, delivered, began, ended, .. } = report;
     say(format_args!(
         "every invariant held\ntrace {hash:016x}, {events} events, {delivered} datagrams, {} s",
-        ended.as_secs()
+        ended.since(*began).as_secs()
     ))?;
     Ok(true)
 }

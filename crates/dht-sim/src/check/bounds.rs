@@ -5,12 +5,18 @@
 use dht_proto::addr::Family;
 use dht_proto::time::Instant;
 
-use super::{Checker, Happening, demand};
+use super::{Checker, Happening, PerHost, demand};
+
+/// A node is looked at the first time, and then once in so many: what was let in beyond a bound
+/// stays for seconds at least.
+const EVERY: u32 = 8;
 
 /// See the module.
 #[derive(Debug, Default)]
 #[non_exhaustive]
-pub struct Bounds {}
+pub struct Bounds {
+    drained: PerHost<u32>,
+}
 
 impl Checker for Bounds {
     fn name(&self) -> &'static str {
@@ -18,7 +24,12 @@ impl Checker for Bounds {
     }
 
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
-        let Happening::Drained { dht, .. } = what else { return Ok(()) };
+        let Happening::Drained { host, dht, .. } = what else { return Ok(()) };
+        let drained = self.drained.of(*host);
+        *drained = drained.wrapping_add(1);
+        if *drained % EVERY != 1 {
+            return Ok(());
+        }
         let Some(config) = dht.config() else { return Ok(()) };
         let families =
             [Family::V4, Family::V6].into_iter().filter(|family| dht.node_id(*family).is_some());

@@ -13,11 +13,13 @@ const ROOM: usize = 2 * MAX_DATAGRAM_READ;
 /// See the module.
 pub struct Codec {
     out: Box<[u8; ROOM]>,
+    /// The length of what was found canonical last, which begins `out`: it is carried next.
+    canonical: usize,
 }
 
 impl Default for Codec {
     fn default() -> Self {
-        Self { out: Box::new([0; ROOM]) }
+        Self { out: Box::new([0; ROOM]), canonical: 0 }
     }
 }
 
@@ -45,6 +47,10 @@ impl Checker for Codec {
 impl Codec {
     /// Whoever sent it: reading, writing and reading again gives what reading gave.
     fn check_stable(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let canonical = core::mem::take(&mut self.canonical);
+        if !bytes.is_empty() && self.out.get(..canonical) == Some(bytes) {
+            return Ok(());
+        }
         let Ok(message) = wire::decode(bytes) else { return Ok(()) };
         let written = self.encode(&message)?;
         if written == bytes {
@@ -61,7 +67,9 @@ impl Codec {
         let message =
             wire::decode(bytes).map_err(|e| format!("a node sent what cannot be read: {e}"))?;
         let written = self.encode(&message)?;
-        demand(written == bytes, || format!("a node sent {message:?} in another form"))
+        demand(written == bytes, || format!("a node sent {message:?} in another form"))?;
+        self.canonical = bytes.len();
+        Ok(())
     }
 
     fn encode(&mut self, message: &Message<'_>) -> Result<&[u8], String> {

@@ -18,9 +18,10 @@ use dht_proto::time::Instant;
 use super::{Checker, Happening, PerHost, demand};
 
 /// A node is looked at after this much work, sooner if the number of its contacts changed: looking
-/// takes time that grows with the square of a table.
-const EVERY: u32 = 256;
-const EVERY_CHANGE: u32 = 16;
+/// takes time that grows with the square of a table. What is wrong with a table stays wrong long
+/// enough for that.
+const EVERY: u32 = 512;
+const EVERY_CHANGE: u32 = 64;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -36,8 +37,11 @@ impl Checker for Tables {
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
         let Happening::Drained { host, dht, .. } = what else { return Ok(()) };
         let (contacts, since) = self.seen.of(*host);
-        let now = dht.stats().contacts;
         *since += 1;
+        if !since.is_multiple_of(EVERY_CHANGE) {
+            return Ok(());
+        }
+        let now = dht.stats().contacts;
         let pause = if now == *contacts { EVERY } else { EVERY_CHANGE };
         if *since < pause {
             return Ok(());

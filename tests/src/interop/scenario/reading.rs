@@ -6,6 +6,9 @@ use std::thread;
 use super::{Cell, Operation, Outcome, Plan, Swarm, Writings, operations};
 use crate::interop::{Kind, Peer, PeerError, Result, Version};
 
+/// How often a reader asks for what it does not find.
+const ATTEMPTS: usize = 3;
+
 /// A reader, or why it did not start.
 #[derive(Debug)]
 pub(super) struct Reader {
@@ -19,7 +22,7 @@ impl Reader {
         let servers = swarm.addrs();
         let cell = |writings: &Writings, operation| {
             let result = match &self.client {
-                Ok(client) => read(client.as_ref(), &servers, writings, operation),
+                Ok(client) => patiently(|| read(client.as_ref(), &servers, writings, operation)),
                 Err(error) => Err(error.clone()),
             };
             Cell {
@@ -40,6 +43,18 @@ impl Reader {
             running.into_iter().filter_map(|thread| thread.join().ok()).collect()
         })
     }
+}
+
+/// On a busy machine some clients give up before everybody has answered, and say that there is
+/// nothing. What is there is found by whoever asks again.
+fn patiently(mut read: impl FnMut() -> Result<()>) -> Result<()> {
+    for _ in 1..ATTEMPTS {
+        match read() {
+            Err(PeerError::Failed(_)) => {}
+            result => return result,
+        }
+    }
+    read()
 }
 
 fn read(
