@@ -55,7 +55,7 @@ sim SEED *ARGS:
 
 # Run many seeds with all checkers on all processors; stops at the first that breaks an invariant.
 swarm N="1000" *ARGS:
-    cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" swarm --seeds {{N}} {{ARGS}}
+    CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" swarm --seeds {{N}} {{ARGS}}
 
 # Break the core on purpose, in a dozen ways; the swarm must notice each.
 mutants:
