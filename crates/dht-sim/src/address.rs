@@ -6,9 +6,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Rounds of the permutation: four make it look random to whoever does not attack it.
-const ROUNDS: u64 = 4;
-
 /// The addresses that hosts may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -45,6 +42,92 @@ const PUBLIC: ([u8; 256], usize) = {
     (octets, count)
 };
 
+/// For each first octet its place among the public ones, or [`NOT_PUBLIC`].
+const PLACES: [u8; 256] = {
+    let (mut places, mut place) = ([NOT_PUBLIC; 256], 0);
+    while place < PUBLIC.1 {
+        #[expect(clippy::indexing_slicing, reason = "octets and places, at compile time")]
+        {
+            places[PUBLIC.0[place] as usize] = place as u8;
+        }
+        place += 1;
+    }
+    places
+};
+const NOT_PUBLIC: u8 = u8::MAX;
+
+/// A keyed permutation of the numbers below `size`, cheap both ways: it runs for every datagram.
+///
+/// Adding, multiplying by an odd number and folding the upper half of a word onto the lower one can
+/// each be undone. They work on words just wide enough for `size`; a word that falls outside is
+/// taken through once more.
+#[derive(Clone, Debug)]
+struct Shuffle {
+    size: u64,
+    mask: u64,
+    /// Half the bits of a word, rounded up.
+    half: u32,
+    offset: u64,
+    factors: [u64; 2],
+    inverses: [u64; 2],
+}
+
+impl Shuffle {
+    const fn new(size: u64, key: u64) -> Self {
+        let bits = u64::BITS - (size - 1).leading_zeros();
+        let mask = if bits == 0 { 0 } else { u64::MAX >> (u64::BITS - bits) };
+        let factors = [mix(key ^ 0x9e37_79b9_7f4a_7c15) | 1, mix(key ^ 0xd1b5_4a32_d192_ed03) | 1];
+        let [first, second] = factors;
+        let inverses = [inverse(first), inverse(second)];
+        Self { size, mask, half: bits.div_ceil(2), offset: mix(key), factors, inverses }
+    }
+
+    #[inline]
+    const fn forth(&self, number: u64) -> u64 {
+        let [first, second] = self.factors;
+        let mut word = number;
+        loop {
+            word = word.wrapping_add(self.offset) & self.mask;
+            word ^= word >> self.half;
+            word = word.wrapping_mul(first) & self.mask;
+            word ^= word >> self.half;
+            word = word.wrapping_mul(second) & self.mask;
+            word ^= word >> self.half;
+            if word < self.size {
+                return word;
+            }
+        }
+    }
+
+    #[inline]
+    const fn back(&self, place: u64) -> u64 {
+        let [first, second] = self.inverses;
+        let mut word = place;
+        loop {
+            word ^= word >> self.half;
+            word = word.wrapping_mul(second) & self.mask;
+            word ^= word >> self.half;
+            word = word.wrapping_mul(first) & self.mask;
+            word ^= word >> self.half;
+            word = word.wrapping_sub(self.offset) & self.mask;
+            if word < self.size {
+                return word;
+            }
+        }
+    }
+}
+
+/// What an odd number must be multiplied by to give 1, modulo 2^64.
+const fn inverse(odd: u64) -> u64 {
+    // Right in the lowest three bits; Newton's step doubles them.
+    let (mut inverse, mut bits) = (odd, 3);
+    while bits < u64::BITS {
+        inverse = inverse.wrapping_mul(2_u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        bits *= 2;
+    }
+    inverse
+}
+
 /// Maps host numbers to addresses and back.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -52,11 +135,9 @@ pub struct Plan {
     key: u64,
     /// The port of every host, or 0: each has its own, which follows from its number.
     port: u16,
-    size: u64,
     /// Addresses at the start of a network that are nobody's.
     reserved: u32,
-    /// Half the bits that number `size` addresses, rounded up.
-    half_bits: u32,
+    shuffle: Shuffle,
 }
 
 impl Plan {
@@ -68,7 +149,7 @@ impl Plan {
             // The network's own address and the broadcast address are nobody's.
             Range::Network { prefix, .. } => (1 << (32 - u32::from(prefix.clamp(1, 30)))) - 2,
         };
-        Self { range, key, port, size, reserved: 0, half_bits: half_bits(size) }
+        Self { range, key, port, reserved: 0, shuffle: Shuffle::new(size, key) }
     }
 
     /// The same without the first addresses of a network, but for one at least: they are for
@@ -76,9 +157,8 @@ impl Plan {
     #[must_use]
     pub fn reserving(mut self, addresses: u32) -> Self {
         if let Range::Network { .. } = self.range {
-            self.reserved = u64::from(addresses).min(self.size - 1) as u32;
-            self.size -= u64::from(self.reserved);
-            self.half_bits = half_bits(self.size);
+            self.reserved = u64::from(addresses).min(self.size() - 1) as u32;
+            self.shuffle = Shuffle::new(self.size() - u64::from(self.reserved), self.key);
         }
         self
     }
@@ -86,19 +166,19 @@ impl Plan {
     /// How many addresses there are.
     #[must_use]
     pub const fn size(&self) -> u64 {
-        self.size
+        self.shuffle.size
     }
 
     /// The IPv4 address of host `number`, which must be below [`size`](Self::size).
     #[must_use]
     pub fn v4(&self, number: u32) -> SocketAddr {
-        SocketAddr::from((self.ip_of(self.permute(u64::from(number))), self.port_of(number)))
+        SocketAddr::from((self.ip_of(self.shuffle.forth(u64::from(number))), self.port_of(number)))
     }
 
     /// The IPv6 address of host `number`: a /64 of its own in one of 2^16 allocations.
     #[must_use]
     pub fn v6(&self, number: u32) -> SocketAddr {
-        let [a, b, c, d] = self.ip_of(self.permute(u64::from(number))).octets();
+        let [a, b, c, d] = self.ip_of(self.shuffle.forth(u64::from(number))).octets();
         let groups = [
             0x2600 | u16::from(a & 0x0f),
             u16::from_be_bytes([b, c]),
@@ -114,6 +194,7 @@ impl Plan {
 
     /// The number of the host at an address, if the plan could give it out.
     #[must_use]
+    #[inline]
     pub fn number(&self, addr: SocketAddr) -> Option<u32> {
         let number = self.number_of_ip(addr.ip())?;
         (addr.port() == self.port_of(number)).then_some(number)
@@ -121,6 +202,7 @@ impl Plan {
 
     /// The number of the host at an address, whatever the port.
     #[must_use]
+    #[inline]
     pub fn number_of_ip(&self, ip: IpAddr) -> Option<u32> {
         let ip = match ip {
             IpAddr::V4(ip) => ip,
@@ -133,18 +215,19 @@ impl Plan {
                 Ipv4Addr::new(a, b, c, d)
             }
         };
-        u32::try_from(self.undo(self.place_of(ip)?)).ok()
+        u32::try_from(self.shuffle.back(self.place_of(ip)?)).ok()
     }
 
     /// The port of host `number`.
     #[must_use]
+    #[inline]
     pub const fn port_of(&self, number: u32) -> u16 {
         if self.port != 0 {
             return self.port;
         }
         // Most hosts of the real network use ports above 1024, and none of them is special.
-        let mixed = mix(number as u64 ^ self.key.rotate_left(32));
-        1_025 + (mixed % 64_000) as u16
+        let mixed = (number as u64 ^ self.key).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        1_025 + ((mixed * 64_000) >> 32) as u16
     }
 
     /// The `place`-th address of the range.
@@ -161,60 +244,22 @@ impl Plan {
         }
     }
 
+    #[inline]
     fn place_of(&self, ip: Ipv4Addr) -> Option<u64> {
         match self.range {
             Range::Internet => {
-                let octet = ip.octets()[0];
-                let known = PUBLIC.0.get(..PUBLIC.1)?;
-                let index = known.binary_search(&octet).ok()?;
-                Some(((index as u64) << 24) | u64::from(u32::from(ip) & 0xff_ffff))
+                let place = *PLACES.get(usize::from(ip.octets()[0]))?;
+                let within = u64::from(u32::from(ip) & 0xff_ffff);
+                (place != NOT_PUBLIC).then_some(u64::from(place) << 24 | within)
             }
             Range::Network { base, prefix } => {
                 let mask = !0u32 << (32 - u32::from(prefix.clamp(1, 30)));
                 let ip = u32::from(ip);
                 let place = u64::from(ip & !mask).checked_sub(u64::from(self.reserved) + 1)?;
-                (ip & mask == u32::from(base) & mask && place < self.size).then_some(place)
+                (ip & mask == u32::from(base) & mask && place < self.size()).then_some(place)
             }
         }
     }
-
-    /// A Feistel network over twice `half_bits`, walked until it falls within the range.
-    fn permute(&self, number: u64) -> u64 {
-        let mask = (1 << self.half_bits) - 1;
-        let mut word = number;
-        loop {
-            for round in 0..ROUNDS {
-                let (left, right) = (word >> self.half_bits, word & mask);
-                word = (right << self.half_bits) | (left ^ (self.round(round, right) & mask));
-            }
-            if word < self.size {
-                return word;
-            }
-        }
-    }
-
-    fn undo(&self, place: u64) -> u64 {
-        let mask = (1 << self.half_bits) - 1;
-        let mut word = place;
-        loop {
-            for round in (0..ROUNDS).rev() {
-                let (left, right) = (word >> self.half_bits, word & mask);
-                word = ((right ^ (self.round(round, left) & mask)) << self.half_bits) | left;
-            }
-            if word < self.size {
-                return word;
-            }
-        }
-    }
-
-    fn round(&self, round: u64, half: u64) -> u64 {
-        mix(half ^ self.key.wrapping_add(round.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-    }
-}
-
-/// Half the bits that number `size` things, rounded up.
-const fn half_bits(size: u64) -> u32 {
-    (u64::BITS - (size - 1).leading_zeros()).div_ceil(2)
 }
 
 /// Spreads a word over all its bits (the finaliser of SplitMix64).
@@ -251,6 +296,19 @@ mod tests {
                     elsewhere.set_port(addr.port() ^ 1);
                     assert_eq!(plan.number(elsewhere), None);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_shuffle_of_any_size_meets_every_number_once() {
+        for size in [1, 2, 3, 5, 64, 100, 1_000, 65_537] {
+            for key in [0, 1, 77] {
+                let shuffle = Shuffle::new(size, key);
+                let mut places: Vec<_> = (0..size).map(|number| shuffle.forth(number)).collect();
+                assert!((0..size).zip(&places).all(|(n, place)| shuffle.back(*place) == n));
+                places.sort_unstable();
+                assert!(places.into_iter().eq(0..size), "{size} {key}");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Who is at an address: a shipped node, or somebody who acts.
 
 use core::fmt;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use dht_proto::Dht;
@@ -152,18 +153,161 @@ pub(crate) enum Body {
     Nobody,
 }
 
-/// One host.
+/// One host: all that an event at it needs, in one line of a processor's cache. What few have is kept
+/// beside it, in [`Hosts`].
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Host {
     pub(crate) body: Body,
-    pub(crate) addrs: Addrs,
     /// When its timer goes off: entries of the queue for any other time are stale.
     pub(crate) armed: Instant,
+    /// How many microseconds after that it has something to do, as far as is known: what the timer
+    /// was set for has come already.
+    pub(crate) later: u32,
+    v4: Option<SocketAddrV4>,
+    /// Events of its node that the user has not taken, or `u16::MAX`: at least so many.
+    waiting: u16,
     /// Frozen: it neither runs nor receives.
     pub(crate) suspended: bool,
     /// A NAT or firewall stands before it.
     pub(crate) guarded: bool,
-    pub(crate) clock: Clock,
+    /// It has an IPv6 address.
+    has_v6: bool,
+    /// Its clock errs.
+    errs: bool,
+}
+
+impl Host {
+    /// Forgets the timer.
+    pub(crate) const fn disarm(&mut self) {
+        (self.armed, self.later) = (Instant::FAR_FUTURE, 0);
+    }
+
+    /// Whether it has addresses on both networks.
+    pub(crate) const fn is_dual(&self) -> bool {
+        self.has_v6 && self.v4.is_some()
+    }
+
+    /// Whether events of its node wait.
+    pub(crate) const fn has_events(&self) -> bool {
+        self.waiting > 0
+    }
+
+    pub(crate) const fn add_event(&mut self) {
+        self.waiting = self.waiting.saturating_add(1);
+    }
+
+    /// One of its events was taken.
+    pub(crate) const fn take_event(&mut self) {
+        if self.waiting < u16::MAX {
+            self.waiting = self.waiting.saturating_sub(1);
+        }
+    }
+
+    /// All of its events were taken.
+    pub(crate) const fn clear_events(&mut self) {
+        self.waiting = 0;
+    }
+}
+
+/// All hosts of a world.
+#[derive(Debug, Default)]
+pub(crate) struct Hosts {
+    all: Vec<Host>,
+    /// IPv6 addresses, as far as hosts have them.
+    v6: Vec<Option<SocketAddrV6>>,
+    /// Clocks that err.
+    clocks: BTreeMap<HostId, Clock>,
+}
+
+impl Hosts {
+    pub(crate) const fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.all.reserve_exact(more);
+    }
+
+    /// Adds one where nobody is.
+    pub(crate) fn push(&mut self, addrs: &Addrs) -> HostId {
+        let host = HostId(self.all.len() as u32);
+        self.all.push(Host {
+            body: Body::Nobody,
+            armed: Instant::FAR_FUTURE,
+            later: 0,
+            v4: None,
+            waiting: 0,
+            suspended: false,
+            guarded: false,
+            has_v6: false,
+            errs: false,
+        });
+        self.set_addrs(host, addrs);
+        host
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, host: HostId) -> Option<&Host> {
+        self.all.get(host.index())
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, host: HostId) -> Option<&mut Host> {
+        self.all.get_mut(host.index())
+    }
+
+    /// A host's addresses; none for a host that does not exist.
+    pub(crate) fn addrs(&self, host: HostId) -> Addrs {
+        let v4 = self.get(host).and_then(|entry| entry.v4);
+        Addrs { v4, v6: self.v6.get(host.index()).copied().flatten() }
+    }
+
+    pub(crate) fn set_addrs(&mut self, host: HostId, addrs: &Addrs) {
+        let Some(entry) = self.all.get_mut(host.index()) else { return };
+        (entry.v4, entry.has_v6) = (addrs.v4, addrs.v6.is_some());
+        if addrs.v6.is_some() && self.v6.len() <= host.index() {
+            self.v6.resize(host.index() + 1, None);
+        }
+        if let Some(place) = self.v6.get_mut(host.index()) {
+            *place = addrs.v6;
+        }
+    }
+
+    /// The address of a host on the network that `other` is on.
+    #[inline]
+    pub(crate) fn addr_like(&self, host: HostId, other: &SocketAddr) -> Option<SocketAddr> {
+        match other {
+            SocketAddr::V4(_) => self.get(host)?.v4.map(SocketAddr::V4),
+            SocketAddr::V6(_) => self.v6.get(host.index()).copied()?.map(SocketAddr::V6),
+        }
+    }
+
+    /// A host's clock.
+    #[inline]
+    pub(crate) fn clock(&self, host: HostId) -> Clock {
+        if self.get(host).is_none_or(|entry| !entry.errs) {
+            return Clock::default();
+        }
+        self.clocks.get(&host).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn set_clock(&mut self, host: HostId, clock: Clock) {
+        let Some(entry) = self.all.get_mut(host.index()) else { return };
+        entry.errs = clock != Clock::default();
+        if entry.errs {
+            self.clocks.insert(host, clock);
+        } else {
+            self.clocks.remove(&host);
+        }
+    }
+
+    /// The heap that all this takes up, nodes and actors excluded.
+    pub(crate) fn memory(&self) -> usize {
+        self.all.capacity() * size_of::<Host>()
+            + self.v6.capacity() * size_of::<Option<SocketAddrV6>>()
+            + self.clocks.len() * size_of::<(HostId, Clock)>()
+    }
 }
 
 #[cfg(test)]

@@ -29,10 +29,18 @@ use nat::{Middlebox, Site};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// How long it takes.
-    pub after: Duration,
+    /// How many microseconds it takes: a plain number, because every datagram is given one.
+    pub micros: u64,
     /// What is wrong with it when it arrives.
     pub damage: Damage,
+}
+
+impl Delivery {
+    /// How long it takes.
+    #[must_use]
+    pub const fn after(&self) -> Duration {
+        Duration::from_micros(self.micros)
+    }
 }
 
 /// Groups that hosts can be put in, to cut some off from others.
@@ -91,6 +99,7 @@ impl Map {
     }
 
     /// Microseconds one way, without jitter.
+    /// Microseconds that a datagram takes if nothing hinders it.
     #[inline]
     fn delay(&self, a: &Link, b: &Link) -> u64 {
         // Half the width, so that the square of the distance fits in 32 bits.
@@ -157,6 +166,24 @@ impl Network {
         self.lottery = Lottery::new(&self.profile);
     }
 
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.links.reserve_exact(more);
+        if self.profile.bandwidth.is_some() {
+            self.busy.reserve_exact(more);
+        }
+    }
+
+    /// The heap that it takes up.
+    pub(crate) fn memory(&self) -> usize {
+        self.links.capacity() * size_of::<Link>()
+            + self.busy.capacity() * size_of::<[Instant; 2]>()
+            + self.boxes.capacity() * size_of::<Middlebox>()
+            + self.boxes.iter().map(Middlebox::memory).sum::<usize>()
+            + self.sites.capacity() * size_of::<Site>()
+            + self.sites.iter().map(Site::memory).sum::<usize>()
+            + self.clogs.len() * size_of::<(HostId, Instant)>()
+    }
+
     /// A host joins; hosts are numbered in order.
     pub(crate) fn attach(&mut self, choices: &mut Choices) {
         let mut link = self.outside();
@@ -221,20 +248,20 @@ impl Network {
                 None => return [None, None],
             }
         }
-        let mut first = Delivery { after: Duration::from_micros(after), damage: Damage::None };
+        let mut first = Delivery { micros: after, damage: Damage::None };
         if fate == Fate::Unharmed {
             return [Some(first), None];
         }
         let mut second = None;
         match fate {
             Fate::Twice => {
-                let after = Duration::from_micros(self.delay(&a, &b, choices).max(after));
-                second = Some(Delivery { after, damage: Damage::None });
+                let micros = self.delay(&a, &b, choices).max(after);
+                second = Some(Delivery { micros, damage: Damage::None });
             }
             Fate::HeldBack => {
                 let most = self.profile.held_back.as_micros() as u32;
                 let longer = choices.below(About::Delay, most.saturating_add(1));
-                first.after += Duration::from_micros(u64::from(longer));
+                first.micros += u64::from(longer);
             }
             Fate::Corrupted => {
                 first.damage = Damage::Bit(choices.below(About::Damage, len as u32 * 8));
@@ -247,6 +274,7 @@ impl Network {
         [Some(first), second]
     }
 
+    /// Microseconds that a datagram takes if nothing hinders it.
     #[inline]
     fn delay(&self, a: &Link, b: &Link, choices: &mut Choices) -> u64 {
         if let Some(map) = &self.map {

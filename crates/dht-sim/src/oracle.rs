@@ -5,10 +5,12 @@ use dht_proto::id::{NodeId, Target};
 use crate::world::HostId;
 
 /// A node: its id and host.
-pub(crate) type Known = (NodeId, HostId);
+type Known = (NodeId, HostId);
 
 /// Nodes in a bucket, on average, before all are split.
 const FULL: usize = 64;
+/// Bits by which buckets are told apart, at most.
+const MAX_BITS: u32 = 24;
 /// Ranges this short are sorted instead of split.
 const SHORT: usize = 16;
 
@@ -24,10 +26,19 @@ pub struct Oracle {
 impl Oracle {
     /// Of these nodes, in any order.
     #[must_use]
-    pub fn new(nodes: Vec<(NodeId, HostId)>) -> Self {
-        let mut new = Self::default();
-        for (id, host) in nodes {
-            new.insert(id, host);
+    pub fn new(mut nodes: Vec<(NodeId, HostId)>) -> Self {
+        nodes.sort_unstable();
+        nodes.dedup();
+        let mut new = Self { buckets: Vec::new(), bits: 0, len: nodes.len() };
+        while new.bits < MAX_BITS && new.len >> new.bits >= FULL {
+            new.bits += 1;
+        }
+        let mut rest = nodes.as_slice();
+        for prefix in 0..1 << new.bits {
+            let len = rest.partition_point(|(id, _)| first_bits(*id, new.bits) <= prefix);
+            let (bucket, others) = rest.split_at(len);
+            new.buckets.push(bucket.to_vec());
+            rest = others;
         }
         new
     }
@@ -106,8 +117,7 @@ impl Oracle {
     }
 
     fn bucket_of(&self, id: NodeId) -> usize {
-        let [a, b, c, d, ..] = *id.as_bytes();
-        (u64::from(u32::from_be_bytes([a, b, c, d])) >> (32 - self.bits)) as usize
+        first_bits(id, self.bits)
     }
 
     /// Tells nodes apart by one bit more.
@@ -116,7 +126,7 @@ impl Oracle {
             self.buckets.push(Vec::new());
             return;
         }
-        if self.bits >= 24 {
+        if self.bits >= MAX_BITS {
             return;
         }
         let bit = self.bits as usize;
@@ -150,8 +160,14 @@ fn visit(
 }
 
 /// The nodes of a range with bit `bit` clear, and those with it set. All earlier bits are equal.
-pub(crate) fn split(nodes: &[Known], bit: usize) -> (&[Known], &[Known]) {
+fn split(nodes: &[Known], bit: usize) -> (&[Known], &[Known]) {
     nodes.split_at(nodes.partition_point(|(id, _)| !bit_of(*id, bit)))
+}
+
+/// The first bits of an id as a number, at most 32.
+pub(crate) fn first_bits(id: NodeId, bits: u32) -> usize {
+    let [a, b, c, d, ..] = *id.as_bytes();
+    (u64::from(u32::from_be_bytes([a, b, c, d])) >> (32 - bits)) as usize
 }
 
 /// Bit `bit` of an id, the first being the most significant.
@@ -174,7 +190,10 @@ mod tests {
             NodeId::from_bytes(bytes)
         };
         let nodes: Vec<_> = (0..3_000).map(|i| (id(), HostId(i))).collect();
-        let mut oracle = Oracle::new(nodes.clone());
+        let mut oracle = Oracle::new(nodes[..2_000].to_vec());
+        for (id, host) in &nodes[2_000..] {
+            oracle.insert(*id, *host);
+        }
         for i in 3_000..3_500 {
             let id = id();
             oracle.insert(id, HostId(i));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use crate::address::mix;
 use crate::net::Damage;
 use crate::world::HostId;
 
@@ -9,14 +10,22 @@ use crate::world::HostId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PacketId(u32);
 
-/// One datagram.
-#[derive(Clone, Debug)]
-pub(crate) struct Packet {
+/// What is known of a datagram beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Head {
     pub(crate) from: SocketAddr,
     pub(crate) to: SocketAddr,
     /// Who was at `to` when it set out, unless something stands before them.
     pub(crate) hint: Option<HostId>,
-    pub(crate) bytes: Vec<u8>,
+    /// Which datagram it is, and what was done to it: what the trace knows it by.
+    pub(crate) mark: u64,
+}
+
+/// One datagram.
+#[derive(Debug)]
+struct Packet {
+    head: Head,
+    bytes: Vec<u8>,
 }
 
 /// All datagrams on their way. Places and buffers are used again, the latest first: they are warm.
@@ -27,36 +36,33 @@ pub(crate) struct Packets {
 }
 
 impl Packets {
-    pub(crate) fn insert(
-        &mut self,
-        from: SocketAddr,
-        to: SocketAddr,
-        hint: Option<HostId>,
-        bytes: &[u8],
-    ) -> PacketId {
-        if let Some(index) = self.free.pop() {
-            if let Some(packet) = self.places.get_mut(index as usize) {
-                (packet.from, packet.to, packet.hint) = (from, to, hint);
-                packet.bytes.clear();
-                packet.bytes.extend_from_slice(bytes);
+    pub(crate) fn insert(&mut self, head: Head, bytes: &[u8], damage: Damage) -> PacketId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(Packet { head, bytes: Vec::new() });
+            self.places.len() as u32 - 1
+        });
+        if let Some(packet) = self.places.get_mut(index as usize) {
+            packet.head = head;
+            packet.bytes.clear();
+            packet.bytes.extend_from_slice(bytes);
+            if damage != Damage::None {
+                damage.apply(&mut packet.bytes);
+                packet.head.mark ^= mix(damage.code());
             }
-            return PacketId(index);
         }
-        self.places.push(Packet { from, to, hint, bytes: bytes.to_vec() });
-        PacketId(self.places.len() as u32 - 1)
-    }
-
-    pub(crate) fn damage(&mut self, id: PacketId, damage: Damage) {
-        if let Some(packet) = self.places.get_mut(id.0 as usize) {
-            damage.apply(&mut packet.bytes);
-        }
+        PacketId(index)
     }
 
     /// Takes a datagram out; give its buffer back with [`Packets::recycle`].
-    pub(crate) fn take(&mut self, id: PacketId) -> Option<Packet> {
+    pub(crate) fn take(&mut self, id: PacketId) -> Option<(Head, Vec<u8>)> {
         let packet = self.places.get_mut(id.0 as usize)?;
-        let bytes = core::mem::take(&mut packet.bytes);
-        Some(Packet { bytes, ..*packet })
+        Some((packet.head, core::mem::take(&mut packet.bytes)))
+    }
+
+    /// Who will probably get it, and its first byte: reading them has both at hand soon.
+    pub(crate) fn preview(&self, id: PacketId) -> Option<(HostId, u8)> {
+        let packet = self.places.get(id.0 as usize)?;
+        Some((packet.head.hint?, *packet.bytes.first()?))
     }
 
     pub(crate) fn recycle(&mut self, id: PacketId, bytes: Vec<u8>) {
@@ -64,6 +70,14 @@ impl Packets {
             packet.bytes = bytes;
             self.free.push(id.0);
         }
+    }
+
+    /// The heap that they take up, places that are free included.
+    pub(crate) fn memory(&self) -> usize {
+        let bytes = self.places.iter().map(|packet| packet.bytes.capacity()).sum::<usize>();
+        bytes
+            + self.places.capacity() * size_of::<Packet>()
+            + self.free.capacity() * size_of::<u32>()
     }
 
     /// How many are on their way.

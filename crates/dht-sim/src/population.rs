@@ -1,20 +1,24 @@
 //! A network in equilibrium: many nodes whose tables are as full as years of running would make
 //! them.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dht_proto::addr::{Addr, Family, Scope};
+use dht_proto::addr::Family;
 use dht_proto::config::Config;
 use dht_proto::id::{NodeId, bep42};
 use dht_proto::seed::{Domain, Stream};
 use dht_proto::time::Instant;
-use dht_proto::{Acquaintance, Dht, Networks};
+use dht_proto::{Dht, Networks};
 
 use crate::choices::{About, Ratio};
-use crate::oracle::{Known, Oracle, bit_of, split};
+use crate::oracle::Oracle;
 use crate::world::{HostId, World};
+
+mod tables;
+
+use tables::{Directory, Listed, Tables};
 
 /// Virtual time at which a population has been running for long enough.
 const SETTLED: Instant = Instant::from_secs(24 * 60 * 60);
@@ -106,6 +110,9 @@ pub fn settle(world: &mut World, census: &Census) -> Oracle {
 pub fn settle_in(world: &mut World, census: &Census, networks: Networks) -> Oracles {
     let Census { nodes, dead, config } = census;
     world.run_until(SETTLED);
+    let alive = u64::from(dead.den.saturating_sub(dead.num).max(1));
+    let dead_among = |living: usize| living as u64 * u64::from(dead.num) / alive;
+    world.reserve(*nodes as usize + dead_among(*nodes as usize) as usize);
     let mut ids = world.choices().node_seed(u64::MAX).stream(Domain::NodeId);
     let living: Vec<_> = (0..*nodes)
         .map(|_| {
@@ -115,34 +122,28 @@ pub fn settle_in(world: &mut World, census: &Census, networks: Networks) -> Orac
             (host, ids_of(world, host, &mut ids))
         })
         .collect();
-    let mut all: Vec<_> =
-        living.iter().copied().filter(|(host, _)| world.net().is_reachable(*host)).collect();
-    let alive = u64::from(dead.den.saturating_sub(dead.num).max(1));
-    let oracles = Oracles { v4: oracle_of(&all, Family::V4), v6: oracle_of(&all, Family::V6) };
-    for _ in 0..all.len() as u64 * u64::from(dead.num) / alive {
+    let mut listed = Everybody::default();
+    let reachable = |world: &World, host| world.net().is_reachable(host);
+    for (host, own) in living.iter().filter(|(host, _)| reachable(world, *host)) {
+        listed.add(world, *host, own);
+    }
+    let oracles = listed.oracles();
+    for _ in 0..dead_among(listed.v4.len().max(listed.v6.len())) {
         let addrs = world.next_addrs(networks);
         let host = world.add_nobody(addrs);
-        all.push((host, ids_of(world, host, &mut ids)));
+        listed.add(world, host, &ids_of(world, host, &mut ids));
     }
-    let sorted = |family| {
-        let mut known: Vec<Known> = pairs(&all, family).collect();
-        known.sort_unstable();
-        known
-    };
-    let networks_known = FAMILIES.map(sorted);
-    let mut contacts = Vec::new();
+    let (v4, v6) = (Directory::new(listed.v4), Directory::new(listed.v6));
+    let (mut v4, mut v6) = (Tables::new(&v4, config), Tables::new(&v6, config));
     for (host, own) in living {
         let seed = world.choices().node_seed(u64::from(host.0));
         let mut dht = Dht::new(world.config_for(host, config), networks, &seed, SETTLED);
-        for ((family, id), all) in FAMILIES.into_iter().zip(own).zip(&networks_known) {
-            let Some(id) = id else { continue };
-            contacts.clear();
-            let (known, subnets) = (&mut contacts, Vec::new());
-            let mut table = TableBuilder { all, config, family, known, subnets };
-            table.build(world, id, host);
-            dht.settle(SETTLED, family, id, world.external(host, family), &contacts);
-        }
+        v4.settle(world, &mut dht, host, own);
+        v6.settle(world, &mut dht, host, own);
+        // What it would tell its user now it told him long ago.
+        let told = world.events_waiting();
         world.install(host, dht);
+        world.forget_events(told);
     }
     oracles
 }
@@ -154,17 +155,25 @@ fn ids_of(world: &World, host: HostId, stream: &mut Stream) -> Ids {
     FAMILIES.map(|family| world.external(host, family).map(|ip| bep42::derive(ip, stream)))
 }
 
-/// The nodes of one family.
-fn pairs(nodes: &[(HostId, Ids)], family: Family) -> impl Iterator<Item = Known> {
-    let of = move |[v4, v6]: Ids| match family {
-        Family::V4 => v4,
-        Family::V6 => v6,
-    };
-    nodes.iter().filter_map(move |(host, ids)| Some((of(*ids)?, *host)))
+/// Whom tables may hold.
+#[derive(Default)]
+struct Everybody {
+    v4: Vec<Listed<SocketAddrV4>>,
+    v6: Vec<Listed<SocketAddrV6>>,
 }
 
-fn oracle_of(nodes: &[(HostId, Ids)], family: Family) -> Oracle {
-    Oracle::new(pairs(nodes, family).collect())
+impl Everybody {
+    fn add(&mut self, world: &World, host: HostId, own: &Ids) {
+        let addrs = world.addrs(host);
+        self.v4.extend(Listed::of(host, own, addrs.v4));
+        self.v6.extend(Listed::of(host, own, addrs.v6));
+    }
+
+    fn oracles(&self) -> Oracles {
+        let v4 = self.v4.iter().map(|listed| (listed.id, listed.host)).collect();
+        let v6 = self.v6.iter().map(|listed| (listed.id, listed.host)).collect();
+        Oracles { v4: Oracle::new(v4), v6: Oracle::new(v6) }
+    }
 }
 
 /// A network that comes into being by itself.
@@ -199,7 +208,7 @@ pub fn cold(world: &mut World, founding: &Founding) -> Vec<HostId> {
         hosts.push(host);
     }
     let config = Arc::new(config);
-    let millis = over.as_millis() as u32;
+    let millis = u32::try_from(over.as_millis()).unwrap_or(u32::MAX - 1);
     let mut joins: Vec<u32> = (*introducers..*nodes)
         .map(|_| world.choices().below(About::Churn, millis.saturating_add(1)))
         .collect();
@@ -211,80 +220,6 @@ pub fn cold(world: &mut World, founding: &Founding) -> Vec<HostId> {
     }
     world.run_until(start + *over);
     hosts
-}
-
-struct TableBuilder<'a> {
-    all: &'a [Known],
-    config: &'a Config,
-    family: Family,
-    known: &'a mut Vec<Acquaintance>,
-    /// Networks of the contacts of the present bucket.
-    subnets: Vec<u64>,
-}
-
-impl TableBuilder<'_> {
-    /// Chooses the contacts of one node, from the farthest bucket to the nearest.
-    fn build(&mut self, world: &mut World, own: NodeId, me: HostId) {
-        let mut near = self.all;
-        for bit in 0..160 {
-            if near.len() <= 1 {
-                break;
-            }
-            let (zeros, ones) = split(near, bit);
-            let bucket = if bit_of(own, bit) { zeros } else { ones };
-            near = if bit_of(own, bit) { ones } else { zeros };
-            let room = dht_proto::table::bucket_capacity(bit, self.config);
-            self.fill(world, me, bucket, room);
-        }
-    }
-
-    /// Chooses at most `room` different nodes of a bucket.
-    fn fill(&mut self, world: &mut World, me: HostId, bucket: &[(NodeId, HostId)], room: usize) {
-        let n = bucket.len();
-        self.subnets.clear();
-        if n <= room {
-            for node in bucket {
-                self.know(world, me, *node);
-            }
-            return;
-        }
-        // Floyd's sampling: each subset is as likely as any other.
-        let mut chosen: Vec<usize> = Vec::with_capacity(room);
-        for last in n - room..n {
-            let pick = world.choices().below(About::Topology, last as u32 + 1) as usize;
-            let pick = if chosen.contains(&pick) { last } else { pick };
-            chosen.push(pick);
-            if let Some(node) = bucket.get(pick) {
-                self.know(world, me, *node);
-            }
-        }
-    }
-
-    fn know(&mut self, world: &mut World, me: HostId, (id, host): (NodeId, HostId)) {
-        let addrs = world.addrs(host);
-        let addr = match self.family {
-            Family::V4 => addrs.v4.map(SocketAddr::V4),
-            Family::V6 => addrs.v6.map(SocketAddr::V6),
-        };
-        let Some(addr) = addr else { return };
-        let (scope, subnet) = match addr {
-            SocketAddr::V4(addr) => (addr.scope(), addr.subnet()),
-            SocketAddr::V6(addr) => (addr.scope(), addr.subnet()),
-        };
-        // What a table admits: rarely do two nodes of one network meet in a bucket.
-        if scope == Scope::Global {
-            let same = self.subnets.iter().filter(|other| **other == subnet).count();
-            if same >= self.config.max_per_subnet_in_bucket.max(1) {
-                return;
-            }
-            self.subnets.push(subnet);
-        }
-        let rtt = world.net().round_trip(me, host);
-        let period = self.config.ping_after.as_micros() as u32;
-        let ago = world.choices().below(About::Topology, period);
-        let heard = SETTLED - Duration::from_micros(u64::from(ago));
-        self.known.push(Acquaintance { id, addr, rtt, heard });
-    }
 }
 
 #[cfg(test)]

@@ -160,6 +160,16 @@ impl<T: Copy> Queue<T> {
         self.current.iter().rev().map(|entry| entry.what)
     }
 
+    /// The heap that all entries and the room for them take up.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let room = |entries: &Vec<Entry<T>>| entries.capacity() * size_of::<Entry<T>>();
+        let wheels = [&self.near, &self.far].into_iter().flat_map(|wheel| &wheel.slots);
+        let slots = 2 * SLOTS * size_of::<Vec<Entry<T>>>();
+        let all = wheels.chain(self.beyond.values()).chain([&self.current]);
+        slots + all.map(room).sum::<usize>()
+    }
+
     /// Moves on to the next slot that holds anything.
     fn advance(&mut self) {
         while self.current.is_empty() && self.len > 0 {
@@ -167,7 +177,9 @@ impl<T: Copy> Queue<T> {
             if let Some(next) = self.near.next_busy(in_wheel) {
                 self.slot = (self.slot >> WHEEL_BITS << WHEEL_BITS) + next as u64;
                 self.near.take(next, &mut self.current);
-                self.current.sort_unstable_by_key(|e| core::cmp::Reverse((e.at, e.seq)));
+                // Within a slot times differ in their last bits: one word tells the order.
+                let order = |e: &Entry<T>| e.at << (u64::BITS - NEAR_SHIFT) | e.seq;
+                self.current.sort_unstable_by_key(|entry| core::cmp::Reverse(order(entry)));
                 return;
             }
             let in_far = (self.slot >> WHEEL_BITS) as usize % SLOTS;

@@ -15,7 +15,7 @@ use dht_proto::{Dht, MAX_DATAGRAM, Networks};
 use crate::address::{Plan, Range};
 use crate::check::{Checker, Happening, Violation};
 use crate::choices::Choices;
-use crate::host::{Actor, Addrs, Body, Clock, Host};
+use crate::host::{Actor, Addrs, Body, Clock, Hosts};
 use crate::net::Network;
 use crate::packets::{PacketId, Packets};
 use crate::profile::Profile;
@@ -23,6 +23,7 @@ use crate::queue::Queue;
 use crate::trace::Trace;
 
 mod access;
+mod ahead;
 mod book;
 mod drive;
 
@@ -112,6 +113,10 @@ pub struct Traffic {
     pub nobody: u64,
     /// Timers that went off.
     pub timers: u64,
+    /// Those of them that had been put off meanwhile: what they were set for had come.
+    pub put_off: u64,
+    /// Entries of the queue for timers that had been set anew meanwhile, to an earlier time.
+    pub stale: u64,
 }
 
 /// A network of hosts in virtual time, where every step follows from [`Choices`].
@@ -138,7 +143,7 @@ pub struct World {
     now: Instant,
     queue: Queue<What>,
     packets: Packets,
-    hosts: Vec<Host>,
+    hosts: Hosts,
     book: Book,
     net: Network,
     choices: Choices,
@@ -149,6 +154,8 @@ pub struct World {
     outside: VecDeque<Datagram>,
     max_outside: usize,
     traffic: Traffic,
+    /// Entries of the queue left whose memory was looked at ahead of time.
+    seen_ahead: usize,
     shuffles_polls: bool,
     /// A place for one datagram, and for what an actor sends: kept, so that a step allocates nothing.
     buf: Option<Box<[u8; MAX_DATAGRAM]>>,
@@ -166,7 +173,7 @@ impl World {
             now: Instant::from_secs(1),
             queue: Queue::new(),
             packets: Packets::default(),
-            hosts: Vec::new(),
+            hosts: Hosts::default(),
             book: Book::new(plan),
             net: Network::new(setup.profile),
             choices,
@@ -177,6 +184,7 @@ impl World {
             outside: VecDeque::new(),
             max_outside: setup.outside,
             traffic: Traffic::default(),
+            seen_ahead: 0,
             shuffles_polls: false,
             buf: None,
             acts: Vec::new(),
@@ -282,40 +290,51 @@ impl World {
     }
 
     fn add(&mut self, addrs: Addrs, body: Body) -> HostId {
-        let host = HostId(self.hosts.len() as u32);
+        let host = self.hosts.push(&addrs);
         assert!(self.book.enter(host, &addrs, false), "an address of {addrs:?} is taken");
         self.net.attach(&mut self.choices);
-        let (armed, clock) = (Instant::FAR_FUTURE, Clock::default());
-        self.hosts.push(Host { body, addrs, armed, suspended: false, guarded: false, clock });
+        if let Some(entry) = self.hosts.get_mut(host) {
+            entry.body = body;
+        }
         host
+    }
+
+    /// Makes room for so many more hosts, and no more than that.
+    pub(crate) fn reserve(&mut self, hosts: usize) {
+        self.hosts.reserve(hosts);
+        self.book.reserve(hosts);
+        self.net.reserve(hosts);
     }
 
     /// Ends a node without a word. Its address stays its own.
     pub fn crash(&mut self, host: HostId) -> Option<Dht> {
-        let entry = self.hosts.get_mut(host.index())?;
+        let entry = self.hosts.get_mut(host)?;
         let Body::Node(_) = entry.body else { return None };
-        entry.armed = Instant::FAR_FUTURE;
+        entry.disarm();
         let Body::Node(dht) = core::mem::replace(&mut entry.body, Body::Nobody) else {
             return None;
         };
-        self.events.retain(|(at, _)| *at != host);
-        self.check(&Happening::Died { host });
+        if entry.has_events() {
+            entry.clear_events();
+            self.events.retain(|(at, _)| *at != host);
+        }
+        self.check(|| Happening::Died { host });
         Some(dht)
     }
 
     /// Turns a node into somebody who acts, at the same addresses, and wakes it.
     pub fn replace(&mut self, host: HostId, actor: Box<dyn Actor>) {
         self.crash(host);
-        if let Some(entry) = self.hosts.get_mut(host.index()) {
+        if let Some(entry) = self.hosts.get_mut(host) {
             entry.body = Body::Actor(actor);
-            entry.armed = Instant::FAR_FUTURE;
+            entry.disarm();
         }
         self.act(host, None);
     }
 
     /// Has whoever acts at a host leave for good.
     pub fn retire(&mut self, host: HostId) {
-        if let Some(entry) = self.hosts.get_mut(host.index())
+        if let Some(entry) = self.hosts.get_mut(host)
             && let Body::Actor(_) = entry.body
         {
             entry.body = Body::Nobody;
@@ -334,8 +353,7 @@ impl World {
     ) {
         let seed = self.choices.node_seed(u64::from(life) << 32 | u64::from(host.0));
         let config = self.config_for(host, config);
-        let Some(entry) = self.hosts.get_mut(host.index()) else { return };
-        let local = entry.clock.local(self.now);
+        let local = self.local_time(host);
         let dht = match snapshot {
             Some(snapshot) => Dht::restore(config, networks, &seed, local, snapshot),
             None => Dht::new(config, networks, &seed, local),
@@ -345,8 +363,8 @@ impl World {
 
     /// Puts a node where nobody is, or in place of whoever is there.
     pub fn install(&mut self, host: HostId, dht: Dht) {
-        let Some(entry) = self.hosts.get_mut(host.index()) else { return };
-        entry.armed = Instant::FAR_FUTURE;
+        let Some(entry) = self.hosts.get_mut(host) else { return };
+        entry.disarm();
         entry.body = Body::Node(dht);
         self.announce_birth(host);
         self.drive(host);
@@ -358,9 +376,11 @@ impl World {
     /// # Panics
     /// If one of them is taken.
     pub fn relocate(&mut self, host: HostId, addrs: Addrs) {
-        let Some(entry) = self.hosts.get_mut(host.index()) else { return };
-        self.book.leave(&entry.addrs);
-        entry.addrs = addrs;
+        if self.hosts.get(host).is_none() {
+            return;
+        }
+        self.book.leave(&self.hosts.addrs(host));
+        self.hosts.set_addrs(host, &addrs);
         let nat = self.net.nat(host).copied();
         let is_free = self.book.enter(host, &addrs, nat.is_some());
         assert!(is_free, "an address of {addrs:?} is taken");
@@ -371,25 +391,25 @@ impl World {
 
     /// Freezes a host: it neither runs nor receives.
     pub fn suspend(&mut self, host: HostId) {
-        if let Some(entry) = self.hosts.get_mut(host.index()) {
+        if let Some(entry) = self.hosts.get_mut(host) {
             entry.suspended = true;
         }
     }
 
     /// Lets a frozen host go on.
     pub fn resume(&mut self, host: HostId) {
-        if let Some(entry) = self.hosts.get_mut(host.index()) {
+        if let Some(entry) = self.hosts.get_mut(host) {
             entry.suspended = false;
-            entry.armed = Instant::FAR_FUTURE;
+            entry.disarm();
         }
         self.drive(host);
     }
 
     /// Has a host's clock err from now on.
     pub fn set_clock(&mut self, host: HostId, clock: Clock) {
-        if let Some(entry) = self.hosts.get_mut(host.index()) {
-            entry.clock = clock;
-            entry.armed = Instant::FAR_FUTURE;
+        self.hosts.set_clock(host, clock);
+        if let Some(entry) = self.hosts.get_mut(host) {
+            entry.disarm();
         }
         self.drive(host);
     }
@@ -403,13 +423,13 @@ impl World {
     /// Whether there are no hosts.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.hosts.is_empty()
+        self.hosts.len() == 0
     }
 
     /// The node at a host, if a node is there.
     #[must_use]
     pub fn node(&self, host: HostId) -> Option<&Dht> {
-        match &self.hosts.get(host.index())?.body {
+        match &self.hosts.get(host)?.body {
             Body::Node(dht) => Some(dht),
             Body::Actor(_) | Body::Nobody => None,
         }
@@ -418,7 +438,7 @@ impl World {
     /// A host's addresses; none for a host that does not exist.
     #[must_use]
     pub fn addrs(&self, host: HostId) -> Addrs {
-        self.hosts.get(host.index()).map_or_else(Addrs::default, |entry| entry.addrs)
+        self.hosts.addrs(host)
     }
 
     /// The host at an address.
@@ -435,9 +455,8 @@ impl World {
         host: HostId,
         call: impl FnOnce(&mut Dht, Instant) -> T,
     ) -> Option<T> {
-        let now = self.now;
-        let entry = self.hosts.get_mut(host.index())?;
-        let local = entry.clock.local(now);
+        let local = self.local_time(host);
+        let entry = self.hosts.get_mut(host)?;
         let Body::Node(dht) = &mut entry.body else { return None };
         let result = call(dht, local);
         self.drive(host);
@@ -446,13 +465,12 @@ impl World {
 
     /// Starts a lookup. `None` if no node is there.
     pub fn start(&mut self, host: HostId, lookup: &Lookup) -> Option<Result<LookupId, StartError>> {
-        let now = self.now;
-        let entry = self.hosts.get_mut(host.index())?;
-        let local = entry.clock.local(now);
+        let local = self.local_time(host);
+        let entry = self.hosts.get_mut(host)?;
         let Body::Node(dht) = &mut entry.body else { return None };
         let started = dht.start(local, lookup);
         if let Ok(id) = started {
-            self.check(&Happening::Started { host, local, id, lookup });
+            self.check(|| Happening::Started { host, local, id, lookup });
         }
         self.drive(host);
         Some(started)
@@ -460,12 +478,20 @@ impl World {
 
     /// Cancels a lookup. Whether it was running.
     pub fn cancel(&mut self, host: HostId, id: LookupId) -> bool {
-        let Some(entry) = self.hosts.get_mut(host.index()) else { return false };
+        let Some(entry) = self.hosts.get_mut(host) else { return false };
         let Body::Node(dht) = &mut entry.body else { return false };
         let was_running = dht.cancel(id);
-        self.events.retain(|(at, event)| *at != host || event.lookup() != Some(id));
+        if entry.has_events() {
+            self.events.retain(|(at, event)| {
+                let stays = *at != host || event.lookup() != Some(id);
+                if !stays {
+                    entry.take_event();
+                }
+                stays
+            });
+        }
         if was_running {
-            self.check(&Happening::Cancelled { host, id });
+            self.check(|| Happening::Cancelled { host, id });
         }
         self.drive(host);
         was_running
@@ -485,6 +511,9 @@ impl World {
                     continue;
                 }
                 let event = self.events.remove(seen)?.1;
+                if let Some(entry) = self.hosts.get_mut(host) {
+                    entry.take_event();
+                }
                 if let Event::Done { outcome, .. } = event {
                     return Some((events, *outcome));
                 }
@@ -498,11 +527,35 @@ impl World {
 
     /// The next event that a node had for its user.
     pub fn next_event(&mut self) -> Option<(HostId, Event)> {
-        self.events.pop_front()
+        let (host, event) = self.events.pop_front()?;
+        if let Some(entry) = self.hosts.get_mut(host) {
+            entry.take_event();
+        }
+        Some((host, event))
+    }
+
+    /// How many events wait for their users.
+    #[must_use]
+    pub fn events_waiting(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Forgets the latest events until only so many wait.
+    pub(crate) fn forget_events(&mut self, left: usize) {
+        while self.events.len() > left {
+            let Some((host, _)) = self.events.pop_back() else { return };
+            if let Some(entry) = self.hosts.get_mut(host) {
+                entry.take_event();
+            }
+        }
     }
 
     /// The waiting events of one node.
     pub fn take_events(&mut self, host: HostId) -> Vec<Event> {
+        match self.hosts.get_mut(host) {
+            Some(entry) if entry.has_events() => entry.clear_events(),
+            Some(_) | None => return Vec::new(),
+        }
         let (mine, others) = self.events.drain(..).partition(|(at, _)| *at == host);
         self.events = others;
         let mine: VecDeque<(HostId, Event)> = mine;
@@ -556,6 +609,7 @@ impl World {
         }
         let Some((at, what)) = self.queue.pop(end) else { return false };
         self.now = self.now.max(at);
+        self.look_ahead();
         match what {
             What::Arrival(packet) => self.arrive(packet),
             What::Timer(host) => self.wake(host, at),

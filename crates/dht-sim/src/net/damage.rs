@@ -17,6 +17,15 @@ pub enum Damage {
 }
 
 impl Damage {
+    /// A number for each damage.
+    pub(crate) const fn code(self) -> u64 {
+        match self {
+            Self::None => 0,
+            Self::Bit(bit) => 1 << 32 | bit as u64,
+            Self::Cut(len) => 2 << 32 | len as u64,
+        }
+    }
+
     /// Does the damage.
     pub fn apply(self, bytes: &mut Vec<u8>) {
         match self {

@@ -104,6 +104,11 @@ impl Middlebox {
         &self.nat
     }
 
+    /// The heap that it takes up.
+    pub(super) fn memory(&self) -> usize {
+        self.sessions.capacity() * size_of::<Session>()
+    }
+
     /// A datagram leaves: the source it bears outside; `None` if it does not get out.
     pub(super) fn outgoing(
         &mut self,
@@ -272,6 +277,11 @@ pub(super) struct Site {
 impl Site {
     pub(super) const fn new(nat: Nat, external: Ipv4Addr) -> Self {
         Self { nat, external, members: Vec::new() }
+    }
+
+    /// The heap that it takes up.
+    pub(super) fn memory(&self) -> usize {
+        self.members.capacity() * size_of::<u32>()
     }
 
     /// Whether another host with such a NAT finds a place here.

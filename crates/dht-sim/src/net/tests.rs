@@ -29,7 +29,7 @@ fn round_trips_are_as_long_as_measurements_say() {
             model.push(net.round_trip(a, b));
             let mut one_way = |x, y| net.carry(now, Some(x), Some(y), 100, &mut choices)[0];
             if let (Some(there), Some(back)) = (one_way(a, b), one_way(b, a)) {
-                measured.push(there.after + back.after);
+                measured.push(there.after() + back.after());
             }
         }
         for times in [model, measured] {
@@ -49,7 +49,7 @@ fn the_same_way_takes_nearly_the_same_time() {
             let now = Instant::from_secs(5);
             net.carry(now, Some(HostId(0)), Some(HostId(1)), 100, &mut choices)[0]
         })
-        .map(|delivery| delivery.after * 1_000)
+        .map(|delivery| delivery.after() * 1_000)
         .collect();
     let [low, middle, high] = quantiles(times, [50, 500, 950]);
     // 5 % log-normal: 90 % lie within 8.2 % of the median.
@@ -106,7 +106,7 @@ fn a_clogged_host_is_late() {
     let (now, until) = (Instant::from_secs(5), Instant::from_secs(9));
     net.clog(HostId(1), until);
     let mut after = |net: &mut Network, now, a, b| {
-        net.carry(now, Some(HostId(a)), Some(HostId(b)), 9, &mut choices)[0].map(|d| d.after)
+        net.carry(now, Some(HostId(a)), Some(HostId(b)), 9, &mut choices)[0].map(|d| d.after())
     };
     let delay = Duration::from_millis(50);
     let late = Some(Duration::from_secs(4) + delay);
@@ -127,7 +127,7 @@ fn full_links_delay_and_then_lose() {
     let mut arrivals = Vec::new();
     for _ in 0..10 {
         let fates = net.carry(now, Some(HostId(0)), Some(HostId(1)), 500, &mut choices);
-        arrivals.extend(fates[0].map(|delivery| delivery.after.as_millis()));
+        arrivals.extend(fates[0].map(|delivery| delivery.after().as_millis()));
     }
     // 50 ms each way of access link, 50 ms between; the fourth would wait 150 ms.
     assert_eq!(arrivals, [150, 200, 250]);

@@ -1,7 +1,7 @@
 //! A trace as a capture file: datagrams with the headers that they would have had.
 //!
 //! The classic format with nanoseconds (magic number `a1b23c4d`), link type RAW: each packet begins
-//! with its IP header. Wireshark shows BitTorrent's DHT in it with "Decode As... BT-DHT".
+//! with its IP header. Wireshark recognises BitTorrent's DHT in it by itself.
 
 use core::fmt;
 use std::io::{self, Write};

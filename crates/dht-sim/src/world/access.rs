@@ -41,9 +41,9 @@ impl World {
     }
 
     fn set_guarded(&mut self, host: HostId, is_guarded: bool) {
-        let Some(entry) = self.hosts.get_mut(host.index()) else { return };
+        let Some(entry) = self.hosts.get_mut(host) else { return };
         entry.guarded = is_guarded;
-        self.book.enter(host, &entry.addrs, is_guarded);
+        self.book.enter(host, &self.hosts.addrs(host), is_guarded);
     }
 
     fn site_for(&mut self, nat: &Nat) -> Option<u32> {
@@ -91,13 +91,13 @@ impl World {
     /// The time on a host's clock.
     #[must_use]
     pub fn local_time(&self, host: HostId) -> Instant {
-        self.hosts.get(host.index()).map_or(self.now, |entry| entry.clock.local(self.now))
+        self.hosts.clock(host).local(self.now)
     }
 
     /// A host's clock.
     #[must_use]
     pub fn clock(&self, host: HostId) -> Clock {
-        self.hosts.get(host.index()).map_or_else(Clock::default, |entry| entry.clock)
+        self.hosts.clock(host)
     }
 
     /// The networks that a host has addresses in.

@@ -57,6 +57,16 @@ impl Book {
         &self.plan
     }
 
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.by_number.reserve_exact(more);
+    }
+
+    /// The heap that it takes up.
+    pub(super) fn memory(&self) -> usize {
+        self.by_number.capacity() * size_of::<Entry>()
+            + self.others.len() * size_of::<(SocketAddr, Entry)>()
+    }
+
     /// The next number that was not given out yet; `None` when the range is used up.
     pub(super) fn next_number(&mut self) -> Option<u32> {
         let number = u32::try_from(self.by_number.len()).ok()?;

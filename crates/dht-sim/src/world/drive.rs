@@ -1,6 +1,7 @@
 //! How one thing that happens is carried out.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use dht_proto::time::Instant;
 use dht_proto::{Dht, MAX_DATAGRAM};
@@ -10,9 +11,9 @@ use super::{Datagram, HostId, What, World};
 use crate::check::{Checker, Happening, Violation};
 use crate::choices::{About, Ratio};
 use crate::host::{Body, Stage};
-use crate::net::Damage;
-use crate::packets::PacketId;
-use crate::trace::{Record, Verb};
+use crate::net::Delivery;
+use crate::packets::{Head, PacketId};
+use crate::trace::{Record, Verb, digest};
 
 /// Rounds of work at one time after which a node is taken to spin.
 const MAX_ROUNDS: usize = 10_000;
@@ -32,11 +33,14 @@ impl World {
             None => Some(from),
         };
         let Some(from) = outside else {
-            self.lose(from, to);
+            self.lose(from, to, 0);
             return;
         };
-        self.trace.add(&Record { at: self.now, verb: Verb::Sent, from, to, bytes });
-        self.check(&Happening::Carried { from, to, bytes });
+        let sent = Record { at: self.now, verb: Verb::Sent, from, to, bytes };
+        self.trace.add(&sent, digest(bytes));
+        // No two events have the same number, so the trace knows the datagram by it from now on.
+        let mark = self.trace.events();
+        self.check(|| Happening::Carried { from, to, bytes });
         let at = self.book.find(to);
         let (receiver, hint) = match at {
             Some(At::Host(host)) => (Some(host), Some(host)),
@@ -44,82 +48,114 @@ impl World {
             Some(At::Site(site)) => (self.net.member(site, to.port()), None),
             None => (None, None),
         };
-        let fates = self.net.carry(self.now, sender, receiver, bytes.len(), &mut self.choices);
-        if fates.iter().all(Option::is_none) {
-            self.lose(from, to);
-        }
-        for delivery in fates.into_iter().flatten() {
-            let packet = self.packets.insert(from, to, hint, bytes);
-            if delivery.damage != Damage::None {
-                self.packets.damage(packet, delivery.damage);
-            }
-            self.queue.push(self.now + delivery.after, What::Arrival(packet));
+        let [first, second] =
+            self.net.carry(self.now, sender, receiver, bytes.len(), &mut self.choices);
+        let Some(first) = first else {
+            self.lose(from, to, mark);
+            return;
+        };
+        let head = Head { from, to, hint, mark };
+        self.set_out(head, bytes, &first);
+        if let Some(second) = second {
+            self.set_out(head, bytes, &second);
         }
     }
 
-    fn lose(&mut self, from: SocketAddr, to: SocketAddr) {
+    #[inline]
+    fn set_out(&mut self, head: Head, bytes: &[u8], delivery: &Delivery) {
+        let packet = self.packets.insert(head, bytes, delivery.damage);
+        let at = Instant::from_micros(self.now.as_micros() + delivery.micros);
+        self.queue.push(at, What::Arrival(packet));
+    }
+
+    fn lose(&mut self, from: SocketAddr, to: SocketAddr, mark: u64) {
         self.traffic.lost += 1;
-        self.trace.add(&Record { at: self.now, verb: Verb::Lost, from, to, bytes: &[] });
+        let lost = Record { at: self.now, verb: Verb::Lost, from, to, bytes: &[] };
+        self.trace.add(&lost, mark);
     }
 
     /// Whoever was at an address, if they still are: cheaper than to look it up again.
     #[inline]
     fn still_at(&self, to: SocketAddr, hint: Option<HostId>) -> Option<At> {
         let host = hint?;
-        let entry = self.hosts.get(host.index())?;
-        let stays = !entry.guarded && entry.addrs.like(&to) == Some(to);
+        let entry = self.hosts.get(host)?;
+        let stays = !entry.guarded && self.hosts.addr_like(host, &to) == Some(to);
         stays.then_some(At::Host(host))
     }
 
     /// A datagram reaches its destination.
     pub(super) fn arrive(&mut self, packet: PacketId) {
-        let Some(taken) = self.packets.take(packet) else { return };
-        self.deliver(taken.from, taken.to, taken.hint, &taken.bytes);
-        self.packets.recycle(packet, taken.bytes);
+        let Some((head, bytes)) = self.packets.take(packet) else { return };
+        self.deliver(&head, &bytes);
+        self.packets.recycle(packet, bytes);
     }
 
-    fn deliver(&mut self, from: SocketAddr, to: SocketAddr, hint: Option<HostId>, bytes: &[u8]) {
+    fn deliver(&mut self, head: &Head, bytes: &[u8]) {
         let now = self.now;
+        let Head { from, to, hint, mark } = *head;
         let Some(at) = self.still_at(to, hint).or_else(|| self.book.find(to)) else {
             if self.max_outside > self.outside.len() && !self.book.is_ours(to) {
-                self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes });
+                self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes }, mark);
                 self.outside.push_back(Datagram { from, to, bytes: bytes.to_vec() });
             } else {
-                self.nobody_at(from, to);
+                self.nobody_at(head);
             }
             return;
         };
         let Some((host, to)) = self.let_in(at, from, to) else {
-            self.nobody_at(from, to);
+            self.nobody_at(head);
             return;
         };
-        let Some(entry) = self.hosts.get_mut(host.index()) else { return };
-        let local = entry.clock.local(now);
+        let local = self.local_time(host);
+        let Some(entry) = self.hosts.get_mut(host) else { return };
         let mut buf = self.buf.take().unwrap_or_else(|| Box::new([0; MAX_DATAGRAM]));
         let reply = match &mut entry.body {
             Body::Node(dht) if !entry.suspended => {
                 dht.handle_datagram(local, from, bytes, &mut buf)
             }
             Body::Actor(_) if !entry.suspended => {
-                self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes });
+                self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes }, mark);
                 self.traffic.delivered += 1;
+                self.buf = Some(buf);
                 self.act(host, Some((from, to, bytes)));
                 return;
             }
             Body::Node(_) | Body::Actor(_) | Body::Nobody => {
-                self.nobody_at(from, to);
+                self.buf = Some(buf);
+                self.nobody_at(head);
                 return;
             }
         };
         self.traffic.delivered += 1;
-        self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes });
+        self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes }, mark);
         let reply = reply.map(|sent| (sent.to, buf.get(..sent.len).unwrap_or_default()));
         self.check_node(host, |dht| Happening::Handled { host, local, from, bytes, reply, dht });
         if let Some((to_peer, reply)) = reply {
             self.send(Some(host), to, to_peer, reply);
         }
         self.buf = Some(buf);
-        self.drive(host);
+        if !self.waits(host, local) {
+            self.drive(host);
+        }
+    }
+
+    /// Whether a node that was just given its input has nothing to say, so that its timer is all that
+    /// is to be set. While anybody watches it is asked for its output all the same, or nobody would
+    /// notice one that keeps it back; so is one on two networks, which take turns with every asking.
+    fn waits(&mut self, host: HostId, local: Instant) -> bool {
+        if !self.checkers.is_empty() || self.shuffles_polls {
+            return false;
+        }
+        let Some(entry) = self.hosts.get(host).filter(|entry| !entry.is_dual()) else {
+            return false;
+        };
+        let Body::Node(dht) = &entry.body else { return false };
+        let due = dht.poll_timeout();
+        let waits = due.is_none_or(|due| due > local);
+        if waits {
+            self.arm(host, due);
+        }
+        waits
     }
 
     /// The host that a datagram is for and its own address, if whatever stands before it lets it in.
@@ -133,39 +169,36 @@ impl World {
         Some((host, self.net.incoming(self.now, host, from, to)?))
     }
 
-    fn nobody_at(&mut self, from: SocketAddr, to: SocketAddr) {
+    fn nobody_at(&mut self, head: &Head) {
         self.traffic.nobody += 1;
-        self.trace.add(&Record { at: self.now, verb: Verb::Lost, from, to, bytes: &[] });
+        let (from, to) = (head.from, head.to);
+        let lost = Record { at: self.now, verb: Verb::Lost, from, to, bytes: &[] };
+        self.trace.add(&lost, head.mark);
     }
 
     /// A host's timer goes off, unless it was set anew since.
     pub(super) fn wake(&mut self, host: HostId, at: Instant) {
-        let Some(entry) = self.hosts.get_mut(host.index()) else { return };
+        let now = self.now;
+        let Some(entry) = self.hosts.get_mut(host) else { return };
         if entry.armed != at || entry.suspended {
+            self.traffic.stale += 1;
             return;
         }
-        entry.armed = Instant::FAR_FUTURE;
         self.traffic.timers += 1;
-        if let Body::Node(dht) = &entry.body {
+        let later = at + Duration::from_micros(u64::from(entry.later));
+        entry.disarm();
+        if later > now {
             // Most deadlines have moved on meanwhile: what was waited for has come.
-            let due = dht.poll_timeout();
-            if due.is_none_or(|due| due > entry.clock.local(self.now)) {
-                self.arm(host, due);
-                return;
-            }
+            entry.armed = later;
+            self.queue.push(later, What::Timer(host));
+            self.traffic.put_off += 1;
+            return;
         }
         match &entry.body {
             Body::Node(_) => {
-                let addr = entry.addrs.iter().next();
-                if let Some(addr) = addr {
-                    let (from, to) = (addr, addr);
-                    self.trace.add(&Record {
-                        at: self.now,
-                        verb: Verb::Woke,
-                        from,
-                        to,
-                        bytes: &[],
-                    });
+                if let Some(addr) = self.hosts.addrs(host).iter().next() {
+                    let (at, verb) = (now, Verb::Woke);
+                    self.trace.add(&Record { at, verb, from: addr, to: addr, bytes: &[] }, 0);
                 }
                 self.drive(host);
             }
@@ -176,16 +209,19 @@ impl World {
 
     /// Lets a node do all that it can now, and sets its timer.
     pub(super) fn drive(&mut self, host: HostId) {
-        let Some(entry) = self.hosts.get_mut(host.index()) else { return };
-        if entry.suspended {
+        if self.hosts.get(host).is_none_or(|entry| entry.suspended) {
             return;
         }
-        let local = entry.clock.local(self.now);
+        let local = self.local_time(host);
         for _ in 0..MAX_ROUNDS {
-            let Some(dht) = self.node_mut(host) else { return };
-            let promised = dht.poll_timeout();
+            let promised = if self.checkers.is_empty() {
+                None
+            } else {
+                let Some(dht) = self.node_mut(host) else { return };
+                dht.poll_timeout()
+            };
             let yielded = self.drain(host, local);
-            self.check(&Happening::Polled { host, local, promised, yielded });
+            self.check(|| Happening::Polled { host, local, promised, yielded });
             let Some(dht) = self.node_mut(host) else { return };
             match dht.poll_timeout() {
                 Some(due) if due <= local => dht.handle_timeout(local),
@@ -210,12 +246,13 @@ impl World {
         loop {
             let shuffled =
                 self.shuffles_polls && self.choices.chance(About::Order, Ratio { num: 1, den: 2 });
-            let Some(entry) = self.hosts.get_mut(host.index()) else { break };
+            let Some(entry) = self.hosts.get_mut(host) else { break };
             let Body::Node(dht) = &mut entry.body else { break };
             let event = if shuffled { None } else { dht.poll_event() };
             if let Some(event) = event {
                 yielded = true;
-                self.check(&Happening::Told { host, event: &event });
+                entry.add_event();
+                self.check(|| Happening::Told { host, event: &event });
                 self.events.push_back((host, event));
                 continue;
             }
@@ -226,9 +263,9 @@ impl World {
                 break;
             };
             yielded = true;
-            let from = entry.addrs.like(&sent.to);
+            let from = self.hosts.addr_like(host, &sent.to);
             let query = buf.get(..sent.len).unwrap_or_default();
-            self.check(&Happening::Asked { host, local, to: sent.to, bytes: query });
+            self.check(|| Happening::Asked { host, local, to: sent.to, bytes: query });
             if let Some(from) = from {
                 self.send(Some(host), from, sent.to, query);
             }
@@ -237,27 +274,41 @@ impl World {
         yielded
     }
 
-    /// Sets a host's timer. The queue gets a new entry only if it is earlier than the one it has:
+    /// Sets a node's timer. The queue gets a new entry only if it is earlier than the one it has:
     /// an entry that comes too early sets the timer again.
     fn arm(&mut self, host: HostId, due: Option<Instant>) {
-        let Some(entry) = self.hosts.get_mut(host.index()) else { return };
-        let Some(due) = due.filter(|due| *due != Instant::FAR_FUTURE) else { return };
-        let at = entry.clock.real(due).max(self.now);
+        let due = due.filter(|due| *due != Instant::FAR_FUTURE);
+        let at = due.map(|due| self.hosts.clock(host).real(due).max(self.now));
+        let Some(entry) = self.hosts.get_mut(host) else { return };
+        match at {
+            Some(at) if at >= entry.armed => {
+                let later = at.as_micros() - entry.armed.as_micros();
+                entry.later = u32::try_from(later).unwrap_or(u32::MAX);
+            }
+            Some(at) => self.arm_by(host, at),
+            None => entry.later = 0,
+        }
+    }
+
+    /// Has a host wake at this time, or sooner if that was asked for already.
+    fn arm_by(&mut self, host: HostId, at: Instant) {
+        let Some(entry) = self.hosts.get_mut(host) else { return };
         if at < entry.armed {
-            entry.armed = at;
+            (entry.armed, entry.later) = (at, 0);
             self.queue.push(at, What::Timer(host));
         }
     }
 
     /// Lets an actor act, and sends what it sends.
     pub(super) fn act(&mut self, host: HostId, input: Option<(SocketAddr, SocketAddr, &[u8])>) {
-        let Some(entry) = self.hosts.get_mut(host.index()) else { return };
+        let addrs = self.hosts.addrs(host);
+        let Some(entry) = self.hosts.get_mut(host) else { return };
         let Body::Actor(actor) = &mut entry.body else { return };
         let mut sent = core::mem::take(&mut self.acts);
         let mut stage = Stage {
             now: self.now,
             me: host,
-            addrs: entry.addrs,
+            addrs,
             choices: &mut self.choices,
             sent: &mut sent,
             wake: Instant::FAR_FUTURE,
@@ -266,8 +317,8 @@ impl World {
             Some((from, to, bytes)) => actor.on_datagram(&mut stage, from, to, bytes),
             None => actor.on_wake(&mut stage),
         }
-        let wake = stage.wake;
-        self.arm(host, Some(wake));
+        let wake = stage.wake.max(self.now);
+        self.arm_by(host, wake);
         for (from, to, bytes) in sent.drain(..) {
             self.send(Some(host), from, to, &bytes);
         }
@@ -279,20 +330,24 @@ impl World {
     }
 
     /// Shows the checkers what happened.
-    pub(super) fn check(&mut self, what: &Happening<'_>) {
-        if self.violation.is_none()
-            && let Some((invariant, how)) = ask(&mut self.checkers, self.now, what)
-        {
+    #[inline]
+    pub(super) fn check<'a>(&mut self, what: impl FnOnce() -> Happening<'a>) {
+        if self.checkers.is_empty() || self.violation.is_some() {
+            return;
+        }
+        let what = what();
+        if let Some((invariant, how)) = ask(&mut self.checkers, self.now, &what) {
             self.violate(invariant, what.host(), how);
         }
     }
 
     /// The same for what shows the node itself.
+    #[inline]
     fn check_node<'a>(&'a mut self, host: HostId, what: impl FnOnce(&'a Dht) -> Happening<'a>) {
         if self.violation.is_some() || self.checkers.is_empty() {
             return;
         }
-        let Some(entry) = self.hosts.get(host.index()) else { return };
+        let Some(entry) = self.hosts.get(host) else { return };
         let Body::Node(dht) = &entry.body else { return };
         if let Some((invariant, what)) = ask(&mut self.checkers, self.now, &what(dht)) {
             let (at, event) = (self.now, self.trace.events());
@@ -306,7 +361,7 @@ impl World {
     }
 
     fn node_mut(&mut self, host: HostId) -> Option<&mut Dht> {
-        match &mut self.hosts.get_mut(host.index())?.body {
+        match &mut self.hosts.get_mut(host)?.body {
             Body::Node(dht) => Some(dht),
             Body::Actor(_) | Body::Nobody => None,
         }

@@ -180,14 +180,14 @@ fn the_profile_damages_what_nodes_send_and_they_live_with_it() {
         (0..300).filter_map(|i| Some(world.node(HostId(i))?.stats().malformed)).sum();
     assert!(malformed > 0 && world.traffic().lost > world.traffic().sent / 20);
     let mut found = 0;
-    for i in 0..20 {
-        let (target, host) = oracle.nodes()[i * 5];
+    for i in 0..60 {
+        let (target, host) = oracle.nodes()[i * 2];
         let from = HostId(if host.0 == i as u32 { 299 } else { i as u32 });
         if let Some((_, outcome)) = world.look_up(from, &Lookup::FindNode { target }) {
             found += u32::from(outcome.closest.iter().any(|c| c.id == target));
         }
     }
-    assert!(found >= 12, "{found} of 20");
+    assert!(found >= 30, "{found} of 60");
 }
 
 #[test]
@@ -204,4 +204,68 @@ fn equal_seeds_give_equal_traces_whatever_the_profile() {
         assert_eq!(run(1), run(1), "{name}");
         assert_ne!(run(1), run(2), "{name}");
     }
+}
+
+/// Sees everything and says nothing.
+#[derive(Debug)]
+struct Onlooker;
+
+impl Checker for Onlooker {
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn happened(&mut self, _: Instant, _: &Happening<'_>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Unwatched nodes are asked for output only when they say that there is some, and timers are put
+/// off without asking them: nothing else may come of that.
+#[test]
+fn whoever_watches_changes_nothing() {
+    let profile = Profile::lossy();
+    for networks in [Networks::V4, Networks::V6, Networks::Both] {
+        let run = |is_watched: bool| {
+            let mut world = World::new(Setup::new(profile.clone()), Choices::seeded(8));
+            if is_watched {
+                world.watch(Box::new(Onlooker));
+            }
+            let census = Census { nodes: 60, dead: Ratio::percent(10), config: server() };
+            crate::population::settle_in(&mut world, &census, networks);
+            world.set_clock(HostId(5), Clock { offset: 7_000_000, ppm: 300 });
+            let target = dht_proto::id::NodeId::from_bytes([7; 20]);
+            for host in (0..40).map(HostId) {
+                world.start(host, &Lookup::FindNode { target });
+                world.run_for(Duration::from_millis(700));
+            }
+            world.suspend(HostId(2));
+            world.run_for(Duration::from_secs(600));
+            world.resume(HostId(2));
+            world.run_for(Duration::from_secs(600));
+            assert!(world.traffic().put_off > 0);
+            (world.trace().events(), world.trace().hash(), world.traffic())
+        };
+        assert_eq!(run(false), run(true), "{networks:?}");
+    }
+}
+
+#[test]
+fn a_crash_takes_along_only_what_its_own_node_had_to_tell() {
+    let mut world = World::new(Setup::default(), Choices::seeded(4));
+    settle(&mut world, &Census { nodes: 50, dead: Ratio::ZERO, config: server() });
+    let target = dht_proto::id::NodeId::from_bytes([7; 20]);
+    for host in [3, 4, 5].map(HostId) {
+        world.start(host, &Lookup::FindNode { target }).unwrap().unwrap();
+    }
+    world.run_for(Duration::from_secs(10));
+    let told = |world: &World, host| world.events.iter().filter(|(at, _)| *at == host).count();
+    assert!([3, 4, 5].into_iter().all(|host| told(&world, HostId(host)) > 0));
+    let of_five = told(&world, HostId(5));
+    world.crash(HostId(3));
+    assert_eq!((told(&world, HostId(3)), told(&world, HostId(5))), (0, of_five));
+    assert_eq!(world.take_events(HostId(5)).len(), of_five);
+    while world.next_event().is_some() {}
+    // Counts are back at none, so that a crash looks no further.
+    assert!((0..50).all(|host| !world.hosts.get(HostId(host)).unwrap().has_events()));
 }

@@ -1,0 +1,70 @@
+//! Memory: what is needed next, and how much of it there is.
+
+use core::hint::black_box;
+
+use dht_proto::addr::Family;
+use dht_proto::request::Event;
+
+use super::{HostId, What, World};
+use crate::host::Body;
+
+/// Events whose memory is looked at together.
+const BATCH: usize = 16;
+/// A world of fewer hosts than this stays in the caches by itself.
+const LARGE: usize = 10_000;
+
+impl World {
+    /// Reads a little of what the next events will need, so that it is on its way from memory while
+    /// the present one is handled: a million nodes are far larger than any cache, and who is next is
+    /// anybody. Reads that do not wait for each other are served at the same time, so all events of a
+    /// batch take a step together: the datagram and whom it is for, the host, its node.
+    #[inline]
+    pub(super) fn look_ahead(&mut self) {
+        // The last of a batch is looked at with the next, so that none is left out.
+        if self.seen_ahead > 1 {
+            self.seen_ahead -= 1;
+        } else if self.hosts.len() >= LARGE {
+            self.seen_ahead = self.look_at_batch();
+        }
+    }
+
+    #[inline(never)]
+    fn look_at_batch(&self) -> usize {
+        let mut hosts = [None; BATCH];
+        let mut read = 0;
+        let mut len = 0;
+        for (place, what) in hosts.iter_mut().zip(self.queue.upcoming()) {
+            len += 1;
+            *place = match what {
+                What::Timer(host) => Some(host),
+                What::Arrival(packet) => self.packets.preview(packet).map(|(host, byte)| {
+                    read ^= u64::from(byte);
+                    host
+                }),
+            };
+        }
+        let hosts = || hosts.iter().flatten().filter_map(|host: &HostId| self.hosts.get(*host));
+        read ^= hosts().fold(0, |read, entry| read ^ entry.armed.as_micros());
+        for entry in hosts() {
+            if let Body::Node(dht) = &entry.body {
+                read ^= dht.node_id(Family::V4).map_or(0, |id| u64::from(id.as_bytes()[0]));
+            }
+        }
+        black_box(read);
+        len
+    }
+
+    /// The bytes that the world takes up beside its nodes, actors and checkers: hosts, their links
+    /// and addresses, what waits in the queue and what is on its way.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        size_of::<Self>()
+            + self.hosts.memory()
+            + self.book.memory()
+            + self.net.memory()
+            + self.queue.memory()
+            + self.packets.memory()
+            + self.events.capacity() * size_of::<(HostId, Event)>()
+            + self.outside.iter().map(|datagram| datagram.bytes.capacity()).sum::<usize>()
+    }
+}
