@@ -57,6 +57,10 @@ sim SEED *ARGS:
 swarm N="1000" *ARGS:
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" swarm --seeds {{N}} {{ARGS}}
 
+# The same seeds must leave the same trace in debug and release builds, on every processor.
+hashes:
+    bash tests/hashes/run.sh
+
 # Break the core on purpose, in a dozen ways; the swarm must notice each.
 mutants:
     bash tests/mutants/run.sh
@@ -65,9 +69,9 @@ mutants:
 bench-core:
     cargo bench -p dht-tests --bench core
 
-# A simulated network of so many nodes: memory, speed, and lookups beside the reference curve.
+# A simulated network of so many nodes: memory, speed, lookups beside the reference curve, churn. Asks glibc for huge pages.
 scale N="1000000" *ARGS:
-    cargo bench -p dht-tests --bench scale -- {{N}} {{ARGS}}
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 cargo bench -p dht-tests --bench scale -- {{N}} {{ARGS}}
 
 # Queries answered per second over loopback UDP, against a bare echo; --any: bound to the wildcard.
 bench-serve *FLAGS:
