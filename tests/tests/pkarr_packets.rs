@@ -3,12 +3,14 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     reason = "in a test a panic is a failure that says where"
 )]
 
 use dht_pkarr::record::{Rdata, Record, Svcb, Txt, param};
 use dht_pkarr::{
     CachedPacket, DnsError, Keypair, Name, PacketError, PublicKey, SignedPacket, Timestamp,
+    TtlRange,
 };
 use pkarr::dns::rdata::{A, AAAA, CNAME, HTTPS, NS, NULL, RData, SVCB, SVCParam, TXT};
 use pkarr::dns::{CLASS, CharacterString, Label, Packet, ResourceRecord};
@@ -156,7 +158,7 @@ proptest! {
         prop_assert_eq!(ours.as_bytes(), &theirs.as_bytes()[..]);
         prop_assert_eq!(ours.relay_payload(), &theirs.to_relay_payload()[..]);
         prop_assert_eq!(ours.public_key().to_string(), theirs.public_key().to_z32());
-        prop_assert_eq!(ours.ttl(Default::default()), theirs.ttl(300, 86_400));
+        prop_assert_eq!(ours.ttl(TtlRange::default()), theirs.ttl(300, 86_400));
 
         // What the one writes, the other reads.
         let payload = ours.relay_payload().to_vec().into();

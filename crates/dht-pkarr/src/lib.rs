@@ -32,6 +32,7 @@
 //! * [`SignedPacket`], [`Builder`], [`CachedPacket`]: records in, bytes out, and the reverse.
 //! * [`record`], [`Name`]: what a packet holds.
 //! * [`Newest`]: the newest of many answers.
+//! * [`resolve`]: what to ask for a key by which policy, and which answer counts.
 //! * [`cache`]: packets in memory, as many as there is room for.
 //! * [`keep_alive`]: when to publish which key again.
 //! * [`endpoint`]: where the service is that a name stands for.
@@ -55,6 +56,7 @@ mod name;
 mod newest;
 mod packet;
 pub mod record;
+pub mod resolve;
 mod time;
 mod ttl;
 mod zbase32;

@@ -63,6 +63,12 @@ impl Newest {
         Ok(newer)
     }
 
+    /// Whose packet is looked for.
+    #[must_use]
+    pub const fn key(&self) -> PublicKey {
+        self.key
+    }
+
     /// The newest so far.
     #[must_use]
     pub const fn found(&self) -> Option<&Result<SignedPacket, ItemError>> {
