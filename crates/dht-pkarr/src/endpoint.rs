@@ -212,24 +212,15 @@ fn at<'a>(records: &'a [Record], owner: &'a Name) -> impl Iterator<Item = &'a Re
     records.iter().filter(|record| record.name.is(owner))
 }
 
-/// Whose records answer for a name: its own, or, if nothing stands there, those of the wildcard
-/// below its nearest parent where something does (RFC 4592).
+/// Whose records answer for a name: its own, or, if nothing stands there or below, those of the
+/// wildcard below its nearest parent where something does (RFC 4592).
 fn owner(records: &[Record], name: &Name) -> Option<Name> {
-    let exists = |name: &Name| at(records, name).next().is_some();
-    if exists(name) {
-        return Some(name.clone());
+    let exists = |name: &Name| records.iter().any(|record| record.name.is_at_or_below(name));
+    let mut nearest = name.clone();
+    while !exists(&nearest) {
+        nearest = nearest.parent()?;
     }
-    let mut parent = name.parent()?;
-    loop {
-        let wildcard = parent.wildcard();
-        if exists(&wildcard) {
-            return Some(wildcard);
-        }
-        if exists(&parent) {
-            return None;
-        }
-        parent = parent.parent()?;
-    }
+    Some(if nearest == *name { nearest } else { nearest.wildcard() })
 }
 
 /// The addresses of a service at the name of its record, or of its key, or those hinted at.

@@ -159,6 +159,16 @@ impl Name {
         Some(Self { wire: self.wire.get(first.len() + 1..)?.to_vec() })
     }
 
+    /// Whether its last labels are those of the other name.
+    #[must_use]
+    pub fn is_at_or_below(&self, other: &Self) -> bool {
+        let more = self.labels().count().checked_sub(other.labels().count());
+        more.is_some_and(|more| {
+            let last = self.labels().skip(more);
+            last.zip(other.labels()).all(|(own, other)| own.eq_ignore_ascii_case(other))
+        })
+    }
+
     /// The name that stands for all below this one: `*` in front of it.
     pub(crate) fn wildcard(&self) -> Self {
         let mut wire = alloc::vec![1, b'*'];
@@ -374,6 +384,9 @@ mod tests {
         assert_eq!(Name::root().key(), None);
         assert_eq!(name("a.b").parent(), Some(name("b")));
         assert_eq!(Name::root().parent(), None);
+        assert!(name("a.B").is_at_or_below(&name("b")) && name("b").is_at_or_below(&name("b")));
+        assert!(name("b").is_at_or_below(&Name::root()));
+        assert!(!name("b").is_at_or_below(&name("a.b")) && !name("ab").is_at_or_below(&name("b")));
     }
 
     proptest! {

@@ -187,6 +187,8 @@ fn wildcards_stand_in_where_nothing_stands() {
     assert_eq!(host("a.foo"), ["a.example"]);
     assert_eq!(host("A.Foo"), ["a.example"]);
     assert!(host("text").is_empty() && host("x.text").is_empty());
+    assert!(host("foo").is_empty(), "something stands below it");
+    assert!(host("x.a.foo").is_empty());
     assert!(zones.resolve(&key(1)).is_empty());
 }
 
