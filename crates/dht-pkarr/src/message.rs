@@ -298,3 +298,6 @@ impl<'a> Writer<'a> {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests;
