@@ -69,6 +69,10 @@ mutants:
 bench-core:
     cargo bench -p dht-tests --bench core
 
+# What a signed packet costs beyond its signature, as ratios to a bare verification.
+bench-pkarr:
+    cargo bench -p dht-pkarr --bench packet
+
 # A simulated network of so many nodes: memory, speed, lookups beside the reference curve, churn. Asks glibc for huge pages.
 scale N="1000000" *ARGS:
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 cargo bench -p dht-tests --bench scale -- {{N}} {{ARGS}}
