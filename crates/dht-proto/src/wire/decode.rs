@@ -101,7 +101,7 @@ pub fn decode(datagram: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
     if datagram.first() != Some(&b'd') {
         return Err(DecodeError::NotADictionary);
     }
-    if let Some(message) = canonical::query(datagram) {
+    if let Some(message) = canonical::query(datagram).or_else(|| canonical::reply(datagram)) {
         return Ok(message);
     }
     by_key(datagram)
