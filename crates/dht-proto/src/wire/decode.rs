@@ -101,10 +101,10 @@ pub fn decode(datagram: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
     if datagram.first() != Some(&b'd') {
         return Err(DecodeError::NotADictionary);
     }
-    if let Some(message) = canonical::query(datagram).or_else(|| canonical::reply(datagram)) {
+    if let Some(message) = canonical::query(datagram) {
         return Ok(message);
     }
-    by_key(datagram)
+    canonical::reply(datagram).map_or_else(|| by_key(datagram), Ok)
 }
 
 /// Reads a message of any form, key by key.
