@@ -125,6 +125,7 @@ pub trait Addr:
     }
 
     /// The same, told by a node of either family at an address of this scope.
+    #[inline]
     fn is_credible_in(self, teller: Scope) -> bool {
         self.port() != 0 && self.scope() != Scope::Invalid && self.scope() >= teller
     }

@@ -9,6 +9,9 @@ use core::net::SocketAddr;
 
 pub use self::range::ConfigError;
 
+/// The greatest [`Config::k`].
+pub(crate) const MAX_K: usize = 64;
+
 /// Whether a node answers queries (BEP 43).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]

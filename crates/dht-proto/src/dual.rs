@@ -198,11 +198,10 @@ impl Dht {
         buf: &mut [u8; MAX_DATAGRAM],
     ) -> Option<Transmit> {
         self.v6_first = !self.v6_first;
-        let mut families = [Family::V4, Family::V6];
-        if self.v6_first {
-            families.reverse();
-        }
-        families.into_iter().find_map(|family| self.poll_transmit_on(now, family, buf))
+        let (first, second) =
+            if self.v6_first { (Family::V6, Family::V4) } else { (Family::V4, Family::V6) };
+        let sent = self.poll_transmit_on(now, first, buf);
+        sent.or_else(|| self.poll_transmit_on(now, second, buf))
     }
 
     /// [`poll_transmit`](Self::poll_transmit), for one network only: while the socket of the other
@@ -257,9 +256,10 @@ impl Dht {
     /// return something. Takes constant time.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let v4 = self.poll_timeout_on(Family::V4);
-        let v6 = self.poll_timeout_on(Family::V6);
-        v4.into_iter().chain(v6).min()
+        match (self.poll_timeout_on(Family::V4), self.poll_timeout_on(Family::V6)) {
+            (Some(v4), Some(v6)) => Some(v4.min(v6)),
+            (v4, v6) => v4.or(v6),
+        }
     }
 
     /// [`poll_timeout`](Self::poll_timeout), as far as one network is concerned: what its queries

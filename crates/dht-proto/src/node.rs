@@ -600,7 +600,7 @@ impl<A: Addr> Node<A> {
     /// looked into before anybody is blamed for it.
     fn tick(&mut self, now: Instant) -> Instant {
         let now = now.max(self.last_now);
-        if now.since(self.last_now) >= JUMP {
+        if now >= self.last_now + JUMP {
             self.on_long_pause(now);
         }
         self.last_now = now;
@@ -648,18 +648,17 @@ impl<A: Addr> Node<A> {
     }
 
     fn deadline(&self) -> Option<Instant> {
+        let or_never = |due: Option<Instant>| due.unwrap_or(Instant::FAR_FUTURE);
         let pings = if self.may_send() { self.table.ping_due() } else { None };
-        let earliest = [
-            self.transactions.poll_timeout(&self.config),
-            self.lookups.poll_timeout(),
-            self.server.poll_timeout(),
-            self.role.poll_timeout(),
-            self.maintain.poll_timeout(),
-            self.refresh_due(),
-            pings,
-        ]
-        .map(|due| due.unwrap_or(Instant::FAR_FUTURE));
-        let earliest = earliest.into_iter().fold(Instant::FAR_FUTURE, Instant::min);
+        // One after the other: an array of them all would not stay in registers, and this is asked for
+        // several times for each datagram.
+        let earliest = or_never(self.transactions.poll_timeout(&self.config))
+            .min(or_never(self.lookups.poll_timeout()))
+            .min(or_never(self.server.poll_timeout()))
+            .min(or_never(self.role.poll_timeout()))
+            .min(or_never(self.maintain.poll_timeout()))
+            .min(or_never(self.refresh_due()))
+            .min(or_never(pings));
         (earliest != Instant::FAR_FUTURE).then_some(earliest)
     }
 

@@ -201,9 +201,13 @@ impl<A: Addr> Server<A> {
     /// When [`Server::handle_timeout`] is due; never if there is nothing to give back.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let peers = self.peers.as_ref().and_then(|peers| peers.poll_timeout());
-        let items = self.items.as_ref().and_then(|items| items.poll_timeout());
-        peers.into_iter().chain(items).chain(self.throttle.poll_timeout()).min()
+        let mut due = self.throttle.poll_timeout();
+        if self.peers.is_some() || self.items.is_some() {
+            let peers = self.peers.as_ref().and_then(|peers| peers.poll_timeout());
+            let items = self.items.as_ref().and_then(|items| items.poll_timeout());
+            due = due.into_iter().chain(peers).chain(items).min();
+        }
+        due
     }
 
     /// The stored items with their expiry, for a snapshot.

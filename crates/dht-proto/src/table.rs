@@ -262,11 +262,16 @@ impl<A: Addr> Table<A> {
         let nearer = |contact: &Contact<A>| contact.distance(own).high() < place.high();
         let start = self.contacts.partition_point(nearer);
         let rest = self.contacts.get(start..).unwrap_or_default();
-        let nearer = rest.iter().take_while(|contact| contact.distance(own) < place).count();
-        match rest.get(nearer) {
-            Some(contact) if contact.id() == id => Ok(start + nearer),
-            _ => Err(start + nearer),
+        for (i, contact) in (start..).zip(rest) {
+            let distance = contact.distance(own);
+            if distance.high() != place.high() || distance > place {
+                return Err(i);
+            }
+            if distance == place {
+                return Ok(i);
+            }
         }
+        Err(self.contacts.len())
     }
 
     /// The contact at an address: fast if it has this id, a scan otherwise.

@@ -61,8 +61,9 @@ impl Instant {
 }
 
 /// Converts a duration to whole microseconds, saturating.
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+const fn micros(duration: Duration) -> u64 {
+    let whole = duration.as_secs().saturating_mul(1_000_000);
+    whole.saturating_add(duration.subsec_micros() as u64)
 }
 
 impl Add<Duration> for Instant {
@@ -100,5 +101,12 @@ mod tests {
         assert_eq!(Instant::from_secs(1).since(Instant::from_secs(2)), Duration::ZERO);
         assert_eq!(Instant::from_secs(3).since(Instant::from_secs(1)), Duration::from_secs(2));
         assert_eq!(Instant::ZERO + Duration::MAX, Instant::FAR_FUTURE);
+        let last = Duration::from_micros(u64::MAX);
+        for longest in [last, last + Duration::from_nanos(999), last + Duration::from_micros(1)] {
+            assert_eq!(Instant::ZERO + longest, Instant::FAR_FUTURE);
+        }
+        let almost = last.saturating_sub(Duration::from_nanos(1));
+        assert_eq!(Instant::from_micros(1) + almost, Instant::FAR_FUTURE);
+        assert_eq!((Instant::ZERO + almost).as_micros(), u64::MAX - 1);
     }
 }

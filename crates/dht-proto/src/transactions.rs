@@ -4,7 +4,8 @@
 //! are 32 bits of a keyed stream, so a stranger guesses one with probability 2^-32 per try.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
 use crate::config::Config;
@@ -38,6 +39,7 @@ pub(crate) enum Aged<A, P> {
 struct Sent<A> {
     at: Instant,
     key: Key<A>,
+    answered: bool,
 }
 
 /// What a reply must match, in an order that keeps the queries to one address together.
@@ -54,16 +56,19 @@ pub(crate) struct Transactions<A, P> {
 
 #[derive(Debug)]
 struct Awaited<A, P> {
-    in_flight: BTreeMap<Key<A>, Transaction<A, P>>,
-    /// In the order of sending, to find the stalled; those already answered are skipped.
-    stalling: VecDeque<Sent<A>>,
-    /// The same, to find the expired.
-    expiring: VecDeque<Sent<A>>,
+    /// With their numbers.
+    in_flight: BTreeMap<Key<A>, (Transaction<A, P>, u64)>,
+    /// In the order of sending, to find who is late. The first is not answered.
+    sent: VecDeque<Sent<A>>,
+    /// The number of the first of them; the others are numbered on from there.
+    first: u64,
+    /// The number of the first that has not stalled and is not answered.
+    fresh: u64,
 }
 
 impl<A, P> Default for Awaited<A, P> {
     fn default() -> Self {
-        Self { in_flight: BTreeMap::new(), stalling: VecDeque::new(), expiring: VecDeque::new() }
+        Self { in_flight: BTreeMap::new(), sent: VecDeque::new(), first: 0, fresh: 0 }
     }
 }
 
@@ -82,18 +87,16 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         purpose: P,
     ) -> [u8; 4] {
         let awaited = self.awaited.get_or_insert_with(Box::default);
+        let number = awaited.first + awaited.sent.len() as u64;
         let tid = loop {
             let tid = self.tids.next() as u32;
             // Of 2^32 ids at most 2^16 are taken, so this ends at once.
-            if !awaited.in_flight.contains_key(&(to, tid)) {
+            if let Entry::Vacant(place) = awaited.in_flight.entry((to, tid)) {
+                place.insert((Transaction { to, expected, sent: now, purpose }, number));
                 break tid;
             }
         };
-        awaited.in_flight.insert((to, tid), Transaction { to, expected, sent: now, purpose });
-        let sent = Sent { at: now, key: (to, tid) };
-        awaited.stalling.push_back(sent);
-        awaited.expiring.push_back(sent);
-        awaited.forget_answered();
+        awaited.sent.push_back(Sent { at: now, key: (to, tid), answered: false });
         tid.to_be_bytes()
     }
 
@@ -119,41 +122,36 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
 
     /// The next query that stalled or expired by `now`.
     pub(crate) fn next_aged(&mut self, now: Instant, config: &Config) -> Option<Aged<A, P>> {
-        while let Some(&Sent { at, key }) = self.awaited.as_ref()?.expiring.front() {
-            if at + config.query_timeout > now {
-                break;
-            }
-            self.awaited.as_mut()?.expiring.pop_front();
-            if let Some(transaction) = self.take(&key) {
-                return Some(Aged::Expired(transaction));
-            }
+        let &Sent { at, key, .. } = self.awaited.as_ref()?.sent.front()?;
+        if at + config.query_timeout <= now {
+            return self.take(&key).map(Aged::Expired);
         }
         let stall = self.stall_timeout(config);
         let awaited = self.awaited.as_mut()?;
-        while let Some(&Sent { at, key }) = awaited.stalling.front() {
-            if at + stall > now {
-                break;
-            }
-            awaited.stalling.pop_front();
-            if let Some(transaction) = awaited.in_flight.get(&key) {
-                return Some(Aged::Stalled(*transaction));
-            }
+        let &Sent { at, key, .. } = awaited.next_to_stall()?;
+        if at + stall > now {
+            return None;
         }
-        None
+        awaited.fresh += 1;
+        awaited.skip_answered();
+        awaited.in_flight.get(&key).map(|(transaction, _)| Aged::Stalled(*transaction))
     }
 
     /// Drops every query in flight; none of them says anything about the node asked.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Transaction<A, P>> {
-        self.awaited.take().into_iter().flat_map(|awaited| awaited.in_flight.into_values())
+        let awaited = self.awaited.take().into_iter();
+        awaited
+            .flat_map(|awaited| awaited.in_flight.into_values())
+            .map(|(transaction, _)| transaction)
     }
 
     /// The most heap bytes that queries in flight can take up.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
-        // A query stands in two queues, and as many answered ones may stand there too.
+        // As many answered ones may stand in the queue too.
         let queued = config.max_transactions.saturating_mul(2).saturating_add(SLACK + 1);
         let queue = footprint::list::<Sent<A>>(queued);
-        let tree = footprint::btree::<Key<A>, Transaction<A, P>>(config.max_transactions);
-        footprint::sum(&[size_of::<Awaited<A, P>>(), tree, queue, queue])
+        let tree = footprint::btree::<Key<A>, (Transaction<A, P>, u64)>(config.max_transactions);
+        footprint::sum(&[size_of::<Awaited<A, P>>(), tree, queue])
     }
 
     pub(crate) fn stall_timeout(&self, config: &Config) -> Duration {
@@ -167,49 +165,80 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     /// When [`next_aged`](Self::next_aged) has something to say.
     pub(crate) fn poll_timeout(&self, config: &Config) -> Option<Instant> {
         let awaited = self.awaited.as_ref()?;
-        let stalls = awaited.stalling.front().map(|sent| sent.at + self.stall_timeout(config));
-        let expires = awaited.expiring.front().map(|sent| sent.at + config.query_timeout);
-        match (stalls, expires) {
-            (Some(stalls), Some(expires)) => Some(stalls.min(expires)),
-            (stalls, expires) => stalls.or(expires),
-        }
+        let expires = awaited.sent.front()?.at + config.query_timeout;
+        let stalls = awaited.next_to_stall().map(|sent| sent.at + self.stall_timeout(config));
+        Some(stalls.map_or(expires, |stalls| stalls.min(expires)))
     }
 
     pub(crate) fn check_invariants(&self, config: &Config) {
         let Some(awaited) = &self.awaited else { return };
-        let Awaited { in_flight, stalling, expiring } = &**awaited;
+        let Awaited { in_flight, sent, first, fresh } = &**awaited;
         assert!(!in_flight.is_empty(), "an idle node keeps no room for queries");
         assert!(in_flight.len() <= config.max_transactions, "too many queries in flight");
-        assert!(expiring.len() <= 2 * in_flight.len() + SLACK, "answered ids pile up");
-        assert!(stalling.len() <= 2 * in_flight.len() + SLACK, "answered ids pile up");
-        let queued: BTreeSet<_> = expiring.iter().map(|sent| sent.key).collect();
-        assert!(in_flight.keys().all(|key| queued.contains(key)), "a query never expires");
+        assert!(sent.len() <= 2 * in_flight.len() + SLACK, "answered ids pile up");
+        assert!(sent.front().is_some_and(|sent| !sent.answered), "nothing expires");
+        assert!(
+            awaited.next_to_stall().is_none_or(|sent| !sent.answered),
+            "an answered one stalls"
+        );
+        assert!((*first..=first + sent.len() as u64).contains(fresh), "nothing stalls");
+        let waits = |(key, (_, number)): (&Key<A>, &(_, u64))| {
+            let sent = sent.get((number - first) as usize);
+            sent.is_some_and(|sent| sent.key == *key && !sent.answered)
+        };
+        assert!(in_flight.iter().all(waits), "a query never expires");
     }
 
     /// Takes a query out of awaited. With the last one all memory goes: a tree alone would keep a node
     /// of 700 bytes.
     fn take(&mut self, key: &Key<A>) -> Option<Transaction<A, P>> {
         let awaited = self.awaited.as_mut()?;
-        let transaction = awaited.in_flight.remove(key)?;
+        let (transaction, number) = awaited.in_flight.remove(key)?;
         if awaited.in_flight.is_empty() {
             self.awaited = None;
         } else {
-            awaited.forget_answered();
+            awaited.answered(number);
         }
         Some(transaction)
     }
 }
 
 impl<A: Copy + Ord, P> Awaited<A, P> {
-    /// Keeps the two queues short: answered ids go when they are in front or the majority.
-    fn forget_answered(&mut self) {
-        let in_flight = &self.in_flight;
-        for queue in [&mut self.stalling, &mut self.expiring] {
-            while queue.front().is_some_and(|sent| !in_flight.contains_key(&sent.key)) {
-                queue.pop_front();
-            }
-            if queue.len() > 2 * in_flight.len() + SLACK {
-                queue.retain(|sent| in_flight.contains_key(&sent.key));
+    /// The next query to stall: of those that have not, the first that left.
+    fn next_to_stall(&self) -> Option<&Sent<A>> {
+        self.sent.get((self.fresh - self.first) as usize)
+    }
+
+    /// Keeps the queue short: answered ids go when they are in front or the majority.
+    fn answered(&mut self, number: u64) {
+        if let Some(sent) = self.sent.get_mut((number - self.first) as usize) {
+            sent.answered = true;
+        }
+        while self.sent.front().is_some_and(|sent| sent.answered) {
+            self.sent.pop_front();
+            self.first += 1;
+        }
+        self.fresh = self.fresh.max(self.first);
+        self.skip_answered();
+        if self.sent.len() > 2 * self.in_flight.len() + SLACK {
+            self.renumber();
+        }
+    }
+
+    fn skip_answered(&mut self) {
+        while self.next_to_stall().is_some_and(|sent| sent.answered) {
+            self.fresh += 1;
+        }
+    }
+
+    /// Drops the answered. Done so rarely that it costs each of them a constant.
+    fn renumber(&mut self) {
+        let stalled = self.sent.iter().take((self.fresh - self.first) as usize);
+        self.fresh = self.first + stalled.filter(|sent| !sent.answered).count() as u64;
+        self.sent.retain(|sent| !sent.answered);
+        for (sent, number) in self.sent.iter().zip(self.first..) {
+            if let Some((_, old)) = self.in_flight.get_mut(&sent.key) {
+                *old = number;
             }
         }
     }

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use super::Config;
+use super::{Config, MAX_K};
 
 /// A value of a [`Config`] that is outside its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +100,7 @@ impl Config {
     }
 
     fn visit_table(&mut self, judge: &mut impl FnMut(&'static str, &mut dyn Knob, u64, u64)) {
-        judge("k", &mut self.k, 1, 64);
+        judge("k", &mut self.k, 1, MAX_K as u64);
         judge("max_candidates", &mut self.max_candidates, 0, FEW);
         judge("max_per_subnet_in_bucket", &mut self.max_per_subnet_in_bucket, 1, 64);
         judge("max_per_allocation", &mut self.max_per_allocation, 1, FEW);

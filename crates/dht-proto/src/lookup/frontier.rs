@@ -3,11 +3,19 @@
 //! The nodes that matter are the *k nearest eligible* ones: not failed, not stalled, and at most
 //! one per subnet, so that one operator cannot fill a result. Diversity is judged when choosing and
 //! not when adding: a dead node then never hides its live neighbour.
+//!
+//! This is the hot half of a lookup: each reply names eight nodes, most of them known already, and
+//! after each event somebody asks how far the walk is. So a name that is known costs one search, one
+//! that is not costs no look at all the others, and the walk is surveyed anew only when somebody comes
+//! among the k nearest or leaves them.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
+use core::net::IpAddr;
 
 use crate::addr::{Addr, Scope};
+use crate::config::MAX_K;
 use crate::footprint;
 use crate::id::{Distance, NodeId, Target};
 
@@ -30,21 +38,24 @@ pub(crate) enum State {
     Failed,
 }
 
-/// A node that a lookup heard of.
+/// A node that a lookup heard of: a cache line for IPv4. Its id follows from its distance.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate<A> {
-    pub(crate) id: NodeId,
-    pub(crate) addr: A,
     distance: Distance,
-    pub(crate) state: State,
-    /// Hops from our own table: 1 for our own contacts.
-    pub(crate) depth: u8,
+    /// The subnet of which only one node counts; 0, which is none, in local networks.
+    network: u64,
     /// Permission to store, from its reply.
     pub(crate) token: Option<Box<[u8]>>,
+    pub(crate) addr: A,
+    state: State,
+    /// Hops from our own table: 1 for our own contacts.
+    pub(crate) depth: u8,
     /// It returned a stored value or its version.
     pub(crate) has_item: bool,
     storer: Storer,
 }
+
+const _: () = assert!(size_of::<Candidate<core::net::SocketAddrV4>>() == 64);
 
 /// How far storing at a candidate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,16 +68,33 @@ pub(crate) enum Storer {
     Unwilling,
 }
 
+impl<A> Candidate<A> {
+    /// Whether it may be among the k nearest, as far as it alone is concerned.
+    fn is_willing(&self) -> bool {
+        !matches!(self.state, State::Failed | State::Stalled) && self.storer != Storer::Unwilling
+    }
+}
+
 /// Candidates sorted by distance to the target.
 #[derive(Debug)]
 pub(crate) struct Frontier<A> {
     target: Target,
+    k: usize,
+    /// Farthest first: what a walk hears of is nearer and nearer, and has few to push aside.
     candidates: Vec<Candidate<A>>,
+    addrs: Addresses,
+    survey: Survey,
 }
 
 impl<A: Addr> Frontier<A> {
-    pub(crate) const fn new(target: Target) -> Self {
-        Self { target, candidates: Vec::new() }
+    pub(crate) const fn new(target: Target, k: usize) -> Self {
+        Self { target, k, candidates: Vec::new(), addrs: Addresses::new(), survey: Survey::new() }
+    }
+
+    /// Makes room for the first candidates, and for whom they lead to.
+    pub(crate) fn reserve(&mut self, candidates: usize) {
+        self.candidates.reserve(candidates);
+        self.survey.eligible.reserve(self.k);
     }
 
     /// Adds a node that somebody told us about. The first claim to an address wins; two claims to one
@@ -74,82 +102,105 @@ impl<A: Addr> Frontier<A> {
     /// elsewhere.
     pub(crate) fn add(&mut self, id: NodeId, addr: A, depth: u8, max: usize) {
         let distance = id.distance(self.target);
-        let order =
-            |other: &Candidate<A>| other.distance.cmp(&distance).then(other.addr.cmp(&addr));
-        let Err(mut at) = self.candidates.binary_search_by(order) else { return };
-        if self.candidates.iter().any(|other| other.addr == addr) {
+        let Err(mut at) = self.search(distance, addr) else { return };
+        if self.position(addr).is_some() {
             return;
         }
         if self.candidates.len() >= max {
             // What has failed makes room first, and what has answered never does.
-            let last = |state| self.candidates.iter().rposition(|other| other.state == state);
-            let victim =
-                last(State::Failed).or_else(|| last(State::New).filter(|last| *last >= at));
+            let last = |state| self.candidates.iter().position(|other| other.state == state);
+            let victim = last(State::Failed).or_else(|| last(State::New).filter(|last| *last < at));
             let Some(victim) = victim else { return };
-            self.candidates.remove(victim);
+            self.remove(victim);
             at -= usize::from(victim < at);
         }
+        self.addrs.insert(addr);
+        self.survey.added(distance, self.k);
+        let network = if addr.scope() == Scope::Global { addr.subnet() } else { 0 };
         let state = State::New;
         let (token, has_item, storer) = (None, false, Storer::Untried);
-        let new = Candidate { id, addr, distance, state, depth, token, has_item, storer };
+        let new = Candidate { distance, network, token, addr, state, depth, has_item, storer };
         self.candidates.insert(at, new);
     }
 
     /// Adds a node whose id we learn from its own answer (a bootstrap address). Whoever told us of
     /// another id at this address was wrong.
     pub(crate) fn introduce(&mut self, id: NodeId, addr: A, max: usize) {
-        match self.candidates.iter().position(|other| other.addr == addr) {
-            Some(at) if self.candidates.get(at).is_some_and(|other| other.id == id) => return,
-            Some(at) => drop(self.candidates.remove(at)),
-            None => {}
+        if self.search(id.distance(self.target), addr).is_ok() {
+            return;
+        }
+        if let Some(at) = self.position(addr) {
+            self.remove(at);
         }
         self.add(id, addr, 1, max);
     }
 
-    /// The candidate at this address.
-    pub(crate) fn at(&mut self, addr: A) -> Option<&mut Candidate<A>> {
-        self.candidates.iter_mut().find(|candidate| candidate.addr == addr)
+    /// The id of a candidate.
+    pub(crate) fn id(&self, candidate: &Candidate<A>) -> NodeId {
+        candidate.distance.point(self.target)
     }
 
-    /// Sets the state of the candidate at this address, unless it has answered already.
-    pub(crate) fn mark(&mut self, addr: A, state: State) {
-        if let Some(candidate) = self.at(addr)
-            && candidate.state != State::Replied
-        {
+    /// The candidate at this address.
+    pub(crate) fn at(&self, addr: A) -> Option<&Candidate<A>> {
+        self.candidates.get(self.position(addr)?)
+    }
+
+    /// Sets the state of the candidate at this address, unless it has answered already. Whether there
+    /// is one; it is found faster if it has this id.
+    pub(crate) fn mark(&mut self, id: Option<NodeId>, addr: A, state: State) -> bool {
+        let Some(candidate) = self.find(id, addr).and_then(|at| self.candidates.get_mut(at)) else {
+            return false;
+        };
+        if candidate.state != State::Replied {
             candidate.state = state;
+            self.survey.is_due = true;
         }
+        true
     }
 
     /// Keeps what an answer brought.
-    pub(crate) fn replied(&mut self, addr: A, token: Option<&[u8]>, has_item: bool) -> Option<u8> {
-        let candidate = self.at(addr)?;
-        candidate.state = State::Replied;
+    pub(crate) fn replied(
+        &mut self,
+        id: NodeId,
+        addr: A,
+        token: Option<&[u8]>,
+        has_item: bool,
+    ) -> Option<u8> {
+        let at = self.find(Some(id), addr)?;
+        let place = self.candidates.len() - at;
+        let candidate = self.candidates.get_mut(at)?;
+        match core::mem::replace(&mut candidate.state, State::Replied) {
+            State::Asked => self.survey.answered(place),
+            State::Replied => {}
+            State::New | State::Stalled | State::Failed => self.survey.is_due = true,
+        }
         candidate.token = token.filter(|token| token.len() <= MAX_TOKEN_LEN).map(Box::from);
         candidate.has_item = has_item;
         Some(candidate.depth)
     }
 
-    /// The nearest node worth asking: a new one among the k nearest eligible.
-    pub(crate) fn next(&self, k: usize) -> Option<(NodeId, A)> {
-        self.eligible(k)
-            .find(|candidate| candidate.state == State::New)
-            .map(|candidate| (candidate.id, candidate.addr))
+    /// Whether there is a node worth asking.
+    pub(crate) fn has_next(&mut self) -> bool {
+        self.look();
+        self.survey.new != 0
+    }
+
+    /// The nearest node worth asking, which counts as asked from now on: a new one among the k nearest
+    /// eligible.
+    pub(crate) fn ask_next(&mut self) -> Option<(NodeId, A)> {
+        self.look();
+        let place = self.survey.take_new()?;
+        let at = self.candidates.len().checked_sub(place)?;
+        let candidate = self.candidates.get_mut(at)?;
+        candidate.state = State::Asked;
+        Some((candidate.distance.point(self.target), candidate.addr))
     }
 
     /// Whether the k nearest eligible nodes have all answered, and how many they are.
-    pub(crate) fn progress(&self, k: usize) -> Progress {
-        let (mut replied, mut open, mut farthest) = (0, 0, Distance::ZERO);
-        for candidate in self.eligible(k) {
-            farthest = candidate.distance;
-            if candidate.state == State::Replied { replied += 1 } else { open += 1 }
-        }
-        let full = replied + open >= k;
-        let stalled = self
-            .candidates
-            .iter()
-            .take_while(|candidate| !full || candidate.distance < farthest)
-            .any(|candidate| candidate.state == State::Stalled);
-        Progress { replied, open, stalled }
+    pub(crate) fn progress(&mut self) -> Progress {
+        self.look();
+        let Survey { replied, stalled, .. } = self.survey;
+        Progress { replied, open: self.survey.eligible.len() - replied, stalled }
     }
 
     /// The nearest nodes that answered, one per subnet, nearest first.
@@ -159,19 +210,23 @@ impl<A: Addr> Frontier<A> {
 
     /// Where to store next: the nearest that gave a token and were not asked to store yet.
     pub(crate) fn storers(&self) -> impl Iterator<Item = A> {
-        let untried = |c: &&Candidate<A>| c.token.is_some() && c.storer == Storer::Untried;
-        self.willing().filter(|c| c.state == State::Replied).filter(untried).map(|c| c.addr)
+        let untried = |c: &&Candidate<A>| {
+            c.state == State::Replied && c.token.is_some() && c.storer == Storer::Untried
+        };
+        self.diverse(Candidate::is_willing).filter(untried).map(|c| c.addr)
     }
 
     /// Notes how far storing at this address is.
     pub(crate) fn set_storer(&mut self, addr: A, storer: Storer) {
-        if let Some(candidate) = self.at(addr) {
+        if let Some(candidate) = self.position(addr).and_then(|at| self.candidates.get_mut(at)) {
             candidate.storer = storer;
+            self.survey.is_due = true;
         }
     }
 
     /// Whoever answered without a token stores nothing, so others take their places.
     pub(crate) fn forget_tokenless(&mut self) {
+        self.survey.is_due = true;
         for candidate in &mut self.candidates {
             if candidate.state == State::Replied && candidate.token.is_none() {
                 candidate.storer = Storer::Unwilling;
@@ -179,45 +234,109 @@ impl<A: Addr> Frontier<A> {
         }
     }
 
-    fn eligible(&self, k: usize) -> impl Iterator<Item = &Candidate<A>> {
-        self.willing().take(k)
-    }
-
-    fn willing(&self) -> impl Iterator<Item = &Candidate<A>> {
-        self.diverse(|candidate| {
-            !matches!(candidate.state, State::Failed | State::Stalled)
-                && candidate.storer != Storer::Unwilling
-        })
-    }
-
     /// Candidates that pass, without those in the subnet of a nearer one that passes.
     fn diverse(
         &self,
         pass: impl Fn(&Candidate<A>) -> bool + Copy,
     ) -> impl Iterator<Item = &Candidate<A>> {
-        let candidates = &self.candidates;
-        candidates.iter().enumerate().filter_map(move |(index, candidate)| {
-            let crowded = candidate.addr.scope() == Scope::Global
-                && candidates
-                    .iter()
-                    .take(index)
-                    .any(|nearer| nearer.addr.subnet() == candidate.addr.subnet() && pass(nearer));
-            (pass(candidate) && !crowded).then_some(candidate)
+        let candidates = self.candidates.iter().rev();
+        candidates.clone().enumerate().filter_map(move |(nearer, candidate)| {
+            let same = |other: &Candidate<A>| other.network == candidate.network && pass(other);
+            let crowded = || candidate.network != 0 && candidates.clone().take(nearer).any(same);
+            (pass(candidate) && !crowded()).then_some(candidate)
         })
+    }
+
+    /// Goes through the k nearest eligible candidates, if that has to be done again.
+    fn look(&mut self) {
+        let Self { candidates, survey, k, .. } = self;
+        if !survey.is_due {
+            return;
+        }
+        survey.clear();
+        let mut stalled = None;
+        for (candidate, place) in candidates.iter().rev().zip(1_u16..) {
+            if survey.eligible.len() >= *k {
+                break;
+            }
+            if candidate.state == State::Stalled {
+                stalled = stalled.or(Some(candidate.distance));
+            }
+            if !candidate.is_willing() || survey.is_crowded(candidate, candidates) {
+                continue;
+            }
+            survey.farthest = candidate.distance;
+            survey.replied += usize::from(candidate.state == State::Replied);
+            survey.new |= u64::from(candidate.state == State::New) << survey.eligible.len();
+            survey.eligible.push(place);
+        }
+        let full = survey.eligible.len() >= *k;
+        survey.stalled = stalled.is_some_and(|nearest| !full || nearest < survey.farthest);
+    }
+
+    /// Where the candidate with this distance and address is, or would be.
+    fn search(&self, distance: Distance, addr: A) -> Result<usize, usize> {
+        // One word is enough to tell all but forged neighbours apart.
+        let farther = |other: &Candidate<A>| other.distance.high() > distance.high();
+        let start = self.candidates.partition_point(farther);
+        let rest = self.candidates.get(start..).unwrap_or_default();
+        for (at, other) in (start..).zip(rest) {
+            if other.distance.high() != distance.high() {
+                return Err(at);
+            }
+            match (other.distance, other.addr).cmp(&(distance, addr)) {
+                Ordering::Greater => {}
+                Ordering::Equal => return Ok(at),
+                Ordering::Less => return Err(at),
+            }
+        }
+        Err(self.candidates.len())
+    }
+
+    /// Where the candidate at this address is.
+    fn position(&self, addr: A) -> Option<usize> {
+        if !self.addrs.may_have(addr) {
+            return None;
+        }
+        self.candidates.iter().position(|other| other.addr == addr)
+    }
+
+    /// Where the candidate at this address is; faster if it has this id.
+    fn find(&self, id: Option<NodeId>, addr: A) -> Option<usize> {
+        let found = id.and_then(|id| self.search(id.distance(self.target), addr).ok());
+        found.or_else(|| self.position(addr))
+    }
+
+    fn remove(&mut self, at: usize) {
+        self.candidates.remove(at);
+        self.survey.is_due = true;
     }
 
     /// The most heap bytes that a frontier can take up.
     pub(crate) const fn memory_ceiling(max: usize) -> usize {
         let tokens = max.saturating_mul(MAX_TOKEN_LEN);
-        footprint::list::<Candidate<A>>(max).saturating_add(tokens)
+        footprint::sum(&[
+            footprint::list::<Candidate<A>>(max),
+            tokens,
+            footprint::list::<u16>(MAX_K),
+        ])
     }
 
     pub(crate) fn check_invariants(&self, max: usize) {
         assert!(self.candidates.len() <= max, "the frontier outgrew its bound");
         assert!(
-            self.candidates.is_sorted_by(|a, b| (&a.distance, a.addr) < (&b.distance, b.addr)),
+            self.candidates.is_sorted_by(|a, b| (&a.distance, a.addr) > (&b.distance, b.addr)),
             "unsorted frontier"
         );
+        let known = |candidate: &Candidate<A>| self.addrs.may_have(candidate.addr);
+        assert!(self.candidates.iter().all(known), "an address that nobody finds");
+        if !self.survey.is_due {
+            let candidates = self.candidates.clone();
+            let survey = Survey::new();
+            let mut anew = Self { candidates, survey, addrs: Addresses::new(), ..*self };
+            anew.look();
+            assert_eq!(self.survey, anew.survey, "an outdated survey");
+        }
     }
 }
 
@@ -232,11 +351,109 @@ pub(crate) struct Progress {
     pub(crate) stalled: bool,
 }
 
+/// How far a walk is: what a look at the k nearest eligible candidates shows.
+#[derive(Debug, PartialEq, Eq)]
+struct Survey {
+    /// Somebody came or left, so that another look is needed before any other field means anything.
+    is_due: bool,
+    /// See [`Progress`].
+    stalled: bool,
+    /// Where they are, counted from the nearest candidate, which is 1.
+    eligible: Vec<u16>,
+    /// Bit i: the i-th of them was not asked yet.
+    new: u64,
+    replied: usize,
+    /// The distance of the last of them.
+    farthest: Distance,
+}
+
+const _: () = assert!(MAX_K <= u64::BITS as usize);
+
+impl Survey {
+    const fn new() -> Self {
+        Self {
+            is_due: true,
+            stalled: false,
+            eligible: Vec::new(),
+            new: 0,
+            replied: 0,
+            farthest: Distance::ZERO,
+        }
+    }
+
+    fn clear(&mut self) {
+        self.eligible.clear();
+        (self.is_due, self.new, self.replied, self.farthest) = (false, 0, 0, Distance::ZERO);
+    }
+
+    /// Whether somebody nearer in the subnet of this candidate is eligible.
+    fn is_crowded<A>(&self, candidate: &Candidate<A>, all: &[Candidate<A>]) -> bool {
+        let nearer = |place: &u16| {
+            let other = all.len().checked_sub(usize::from(*place)).and_then(|at| all.get(at));
+            other.is_some_and(|other| other.network == candidate.network)
+        };
+        candidate.network != 0 && self.eligible.iter().any(nearer)
+    }
+
+    /// A candidate was added at this distance: whoever is farther than k eligible ones is none of them.
+    fn added(&mut self, distance: Distance, k: usize) {
+        self.is_due |= self.eligible.len() < k || distance <= self.farthest;
+    }
+
+    /// The candidate at this place, which had been asked, answered.
+    fn answered(&mut self, place: usize) {
+        let is_there = |eligible: &u16| usize::from(*eligible) == place;
+        self.replied += usize::from(self.eligible.iter().any(is_there));
+    }
+
+    /// The place of the nearest that was not asked yet, who is now.
+    fn take_new(&mut self) -> Option<usize> {
+        let place = self.eligible.get(self.new.trailing_zeros() as usize).copied();
+        self.new &= self.new.wrapping_sub(1);
+        place.map(usize::from)
+    }
+}
+
+/// Which addresses are surely not in a frontier: a Bloom filter with one hash. Whoever makes addresses
+/// that meet in it makes us look at every candidate, and no more.
+#[derive(Debug)]
+struct Addresses([u64; 16]);
+
+impl Addresses {
+    const fn new() -> Self {
+        Self([0; 16])
+    }
+
+    fn insert<A: Addr>(&mut self, addr: A) {
+        let (word, bit) = Self::place(addr);
+        if let Some(word) = self.0.get_mut(word) {
+            *word |= bit;
+        }
+    }
+
+    fn may_have<A: Addr>(&self, addr: A) -> bool {
+        let (word, bit) = Self::place(addr);
+        self.0.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    fn place<A: Addr>(addr: A) -> (usize, u64) {
+        let ip = match addr.ip() {
+            IpAddr::V4(ip) => u64::from(u32::from(ip)),
+            IpAddr::V6(ip) => u128::from(ip) as u64 ^ addr.subnet(),
+        };
+        // The multiplier is 2^64 over the golden ratio: it spreads numbers that follow each other.
+        let word = ip ^ (u64::from(addr.port()) << 32);
+        let hash = word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+        ((hash >> 6) as usize, 1 << (hash & 63))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use core::net::SocketAddrV4;
 
     use super::*;
+    use crate::seed::{Domain, Seed};
 
     const TARGET: Target = Target::from_bytes([0; 20]);
 
@@ -251,7 +468,7 @@ mod tests {
     }
 
     fn frontier(nodes: &[(u8, &str)]) -> Frontier<SocketAddrV4> {
-        let mut frontier = Frontier::new(TARGET);
+        let mut frontier = Frontier::new(TARGET, 8);
         for &(first, at) in nodes {
             frontier.add(id(first), addr(at), 1, 100);
         }
@@ -259,8 +476,22 @@ mod tests {
         frontier
     }
 
+    /// The answer of whoever is at this address, under whatever id.
+    fn answers(frontier: &mut Frontier<SocketAddrV4>, at: &str) {
+        frontier.replied(id(0), addr(at), None, false);
+        frontier.check_invariants(100);
+    }
+
+    /// Whom to ask next.
+    fn next(frontier: &mut Frontier<SocketAddrV4>) -> Option<(NodeId, SocketAddrV4)> {
+        frontier.look();
+        let place = frontier.survey.eligible.get(frontier.survey.new.trailing_zeros() as usize)?;
+        let candidate = &frontier.candidates[frontier.candidates.len() - usize::from(*place)];
+        Some((frontier.id(candidate), candidate.addr))
+    }
+
     fn ids(frontier: &Frontier<SocketAddrV4>) -> Vec<u8> {
-        frontier.closest().map(|candidate| candidate.id.as_bytes()[0]).collect()
+        frontier.closest().map(|candidate| frontier.id(candidate).as_bytes()[0]).collect()
     }
 
     /// libtorrent test_dht.cpp 3372 `unsorted_traversal_results`; mldht testOrdering
@@ -269,7 +500,7 @@ mod tests {
         let mut frontier =
             frontier(&[(9, "1.1.9.1:1"), (1, "1.1.1.1:1"), (200, "1.1.2.1:1"), (4, "1.1.4.1:1")]);
         for at in ["1.1.2.1:1", "1.1.9.1:1", "1.1.4.1:1", "1.1.1.1:1"] {
-            frontier.replied(addr(at), None, false);
+            answers(&mut frontier, at);
         }
         assert_eq!(ids(&frontier), [1, 4, 9, 200]);
     }
@@ -277,44 +508,44 @@ mod tests {
     #[test]
     fn one_node_per_subnet_in_a_result_but_a_dead_one_hides_nobody() {
         let mut frontier = frontier(&[(1, "1.1.1.1:1"), (2, "1.1.1.2:1"), (3, "1.1.3.1:1")]);
-        assert_eq!(frontier.next(8), Some((id(1), addr("1.1.1.1:1"))));
-        frontier.mark(addr("1.1.1.1:1"), State::Asked);
-        assert_eq!(frontier.next(8), Some((id(3), addr("1.1.3.1:1"))), "2 waits behind 1");
-        frontier.mark(addr("1.1.1.1:1"), State::Failed);
-        assert_eq!(frontier.next(8), Some((id(2), addr("1.1.1.2:1"))));
-        frontier.replied(addr("1.1.1.2:1"), None, false);
-        frontier.replied(addr("1.1.3.1:1"), None, false);
+        assert_eq!(next(&mut frontier), Some((id(1), addr("1.1.1.1:1"))));
+        frontier.mark(None, addr("1.1.1.1:1"), State::Asked);
+        assert_eq!(next(&mut frontier), Some((id(3), addr("1.1.3.1:1"))), "2 waits behind 1");
+        frontier.mark(None, addr("1.1.1.1:1"), State::Failed);
+        assert_eq!(next(&mut frontier), Some((id(2), addr("1.1.1.2:1"))));
+        answers(&mut frontier, "1.1.1.2:1");
+        answers(&mut frontier, "1.1.3.1:1");
         assert_eq!(ids(&frontier), [2, 3]);
     }
 
     #[test]
     fn local_networks_are_exempt_from_the_subnet_rule() {
         let mut frontier = frontier(&[(1, "127.0.0.1:1"), (2, "127.0.0.1:2")]);
-        frontier.replied(addr("127.0.0.1:1"), None, false);
-        frontier.replied(addr("127.0.0.1:2"), None, false);
+        answers(&mut frontier, "127.0.0.1:1");
+        answers(&mut frontier, "127.0.0.1:2");
         assert_eq!(ids(&frontier), [1, 2]);
     }
 
     #[test]
     fn the_first_claim_to_an_address_wins_and_claims_to_an_id_stand_side_by_side() {
         let mut frontier = frontier(&[(1, "1.1.1.1:1"), (1, "2.2.2.2:2"), (5, "1.1.1.1:1")]);
-        assert_eq!(frontier.next(8), Some((id(1), addr("1.1.1.1:1"))));
-        frontier.mark(addr("1.1.1.1:1"), State::Failed);
-        assert_eq!(frontier.next(8), Some((id(1), addr("2.2.2.2:2"))), "the lie hides nobody");
-        frontier.replied(addr("2.2.2.2:2"), None, false);
+        assert_eq!(next(&mut frontier), Some((id(1), addr("1.1.1.1:1"))));
+        frontier.mark(None, addr("1.1.1.1:1"), State::Failed);
+        assert_eq!(next(&mut frontier), Some((id(1), addr("2.2.2.2:2"))), "the lie hides nobody");
+        answers(&mut frontier, "2.2.2.2:2");
         assert_eq!(ids(&frontier), [1]);
     }
 
     #[test]
     fn a_full_frontier_forgets_the_failed_first_and_never_who_answered() {
-        let mut frontier = Frontier::new(TARGET);
+        let mut frontier = Frontier::new(TARGET, 8);
         for i in 1..=4_u8 {
             frontier.add(id(i), addr(&std::format!("1.1.{i}.1:1")), 1, 4);
         }
-        frontier.replied(addr("1.1.4.1:1"), None, false);
-        frontier.mark(addr("1.1.1.1:1"), State::Failed);
+        answers(&mut frontier, "1.1.4.1:1");
+        frontier.mark(None, addr("1.1.1.1:1"), State::Failed);
         frontier.add(id(9), addr("1.1.9.1:1"), 1, 4);
-        frontier.mark(addr("1.1.9.1:1"), State::Asked);
+        frontier.mark(None, addr("1.1.9.1:1"), State::Asked);
         frontier.add(id(8), addr("1.1.8.1:1"), 1, 4);
         assert!(frontier.at(addr("1.1.8.1:1")).is_none(), "farther than every new one");
         frontier.check_invariants(4);
@@ -328,10 +559,10 @@ mod tests {
     fn an_answer_corrects_a_false_claim_to_its_address() {
         let mut frontier = frontier(&[(1, "1.1.1.1:1"), (7, "1.1.7.1:1")]);
         frontier.introduce(id(9), addr("1.1.1.1:1"), 100);
-        frontier.replied(addr("1.1.1.1:1"), None, false);
+        answers(&mut frontier, "1.1.1.1:1");
         assert_eq!(ids(&frontier), [9]);
         frontier.introduce(id(7), addr("1.1.7.1:1"), 100);
-        frontier.replied(addr("1.1.7.1:1"), None, false);
+        answers(&mut frontier, "1.1.7.1:1");
         assert_eq!(ids(&frontier), [7, 9]);
         frontier.check_invariants(100);
     }
@@ -339,33 +570,82 @@ mod tests {
     #[test]
     fn stalled_nodes_make_room_and_their_late_answer_counts() {
         let mut frontier = frontier(&[(1, "1.1.1.1:1"), (2, "1.1.2.1:1"), (3, "1.1.3.1:1")]);
-        frontier.mark(addr("1.1.1.1:1"), State::Stalled);
-        assert_eq!(frontier.next(2), Some((id(2), addr("1.1.2.1:1"))));
-        frontier.replied(addr("1.1.2.1:1"), None, false);
-        frontier.replied(addr("1.1.3.1:1"), None, false);
-        assert_eq!(frontier.progress(2), Progress { replied: 2, open: 0, stalled: true });
-        frontier.replied(addr("1.1.1.1:1"), None, false);
-        frontier.mark(addr("1.1.1.1:1"), State::Failed);
+        frontier.k = 2;
+        frontier.mark(None, addr("1.1.1.1:1"), State::Stalled);
+        assert_eq!(next(&mut frontier), Some((id(2), addr("1.1.2.1:1"))));
+        answers(&mut frontier, "1.1.2.1:1");
+        answers(&mut frontier, "1.1.3.1:1");
+        assert_eq!(frontier.progress(), Progress { replied: 2, open: 0, stalled: true });
+        answers(&mut frontier, "1.1.1.1:1");
+        frontier.mark(None, addr("1.1.1.1:1"), State::Failed);
         assert_eq!(ids(&frontier), [1, 2, 3], "an answer is not undone by its own timeout");
     }
 
     #[test]
     fn the_frontier_is_bounded_and_keeps_the_nearest() {
-        let mut frontier = Frontier::new(TARGET);
+        let mut frontier = Frontier::new(TARGET, 8);
         for i in (1..=200_u8).rev() {
             frontier.add(id(i), addr(&std::format!("1.1.{i}.1:1")), 1, 100);
             frontier.check_invariants(100);
         }
-        assert_eq!(frontier.next(8).unwrap().0, id(1));
+        assert_eq!(next(&mut frontier).unwrap().0, id(1));
         assert_eq!(frontier.candidates.len(), 100);
+    }
+
+    /// The survey is kept up to date from event to event; the rule itself is short.
+    #[test]
+    fn the_survey_shows_what_the_rule_says_after_whatever_happens() {
+        let mut stream = Seed::from_bytes([3; 32]).stream(Domain::Jitter);
+        for round in 0..200 {
+            let mut frontier = Frontier::new(TARGET, 1 + stream.below(5) as usize);
+            for _ in 0..60 {
+                let at =
+                    [1 + stream.below(2) as u8, 1, stream.below(4) as u8, stream.below(4) as u8];
+                let addr = SocketAddrV4::new(at.into(), 1 + stream.below(2) as u16);
+                let named = id(stream.below(12) as u8);
+                match stream.below(8) {
+                    0..=3 => frontier.add(named, addr, 1, 20),
+                    4 => {
+                        frontier.introduce(named, addr, 20);
+                        frontier.replied(named, addr, None, false);
+                    }
+                    5 => {
+                        frontier.ask_next();
+                    }
+                    6 => {
+                        let states = [State::Stalled, State::Failed, State::Failed, State::Asked];
+                        frontier.mark(None, addr, states[stream.below(4) as usize]);
+                    }
+                    _ => frontier.set_storer(addr, Storer::Unwilling),
+                }
+                frontier.check_invariants(20);
+                assert_survey(&mut frontier, round);
+            }
+        }
+    }
+
+    fn assert_survey(frontier: &mut Frontier<SocketAddrV4>, round: u32) {
+        let (progress, next) = (frontier.progress(), next(frontier));
+        let k = frontier.k;
+        let eligible: Vec<_> = frontier.diverse(Candidate::is_willing).take(k).collect();
+        let replied = eligible.iter().filter(|c| c.state == State::Replied).count();
+        let open = eligible.len() - replied;
+        let last = eligible.last().filter(|_| eligible.len() == k).map(|c| c.distance);
+        let stalled = frontier
+            .candidates
+            .iter()
+            .any(|c| c.state == State::Stalled && last.is_none_or(|last| c.distance < last));
+        assert_eq!(progress, Progress { replied, open, stalled }, "round {round}");
+        let new = eligible.iter().find(|c| c.state == State::New);
+        assert_eq!(next, new.map(|c| (frontier.id(c), c.addr)), "round {round}");
     }
 
     #[test]
     fn oversized_tokens_are_not_kept() {
         let mut frontier = frontier(&[(1, "1.1.1.1:1")]);
-        frontier.replied(addr("1.1.1.1:1"), Some(&[0; MAX_TOKEN_LEN + 1]), false);
+        frontier.replied(id(1), addr("1.1.1.1:1"), Some(&[0; MAX_TOKEN_LEN + 1]), false);
         assert_eq!(frontier.at(addr("1.1.1.1:1")).unwrap().token, None);
-        frontier.replied(addr("1.1.1.1:1"), Some(&[0; 8]), false);
+        frontier.replied(id(1), addr("1.1.1.1:1"), Some(&[0; 8]), false);
         assert_eq!(frontier.at(addr("1.1.1.1:1")).unwrap().token.as_deref(), Some(&[0; 8][..]));
     }
 }

@@ -49,6 +49,8 @@ struct Seed<A> {
 #[derive(Clone, Copy, Debug)]
 struct Asked<A> {
     addr: A,
+    /// The id that it has in the frontier.
+    id: Option<NodeId>,
     store: bool,
     stalled: bool,
     /// How often the address was asked as a seed, this time included.
@@ -113,7 +115,7 @@ impl<A: Addr> Walk<A> {
             hard_deadline: ctx.now + ctx.config.lookup_timeout,
             grace: None,
             stage: Stage::Walking,
-            frontier: Frontier::new(target),
+            frontier: Frontier::new(target, ctx.config.k),
             seeds: VecDeque::new(),
             fallback: Vec::new(),
             asked: Vec::new(),
@@ -123,6 +125,12 @@ impl<A: Addr> Walk<A> {
             widening: None,
             outcome: Outcome::default(),
         }
+    }
+
+    /// Makes room for so many contacts to start from, and for whom they lead to.
+    pub(crate) fn reserve(&mut self, contacts: usize, config: &Config) {
+        self.frontier.reserve((2 * contacts).min(config.max_frontier));
+        self.asked.reserve(2 * config.alpha.min(config.max_frontier));
     }
 
     /// A contact of our own table to start from.
@@ -147,14 +155,15 @@ impl<A: Addr> Walk<A> {
         if !self.has_place(config) {
             return None;
         }
-        let (to, expected, tries) = self.take_next(config)?;
+        let (to, expected, tries) = self.take_next()?;
         let store = self.stage == Stage::Storing;
-        self.asked.push(Asked { addr: to, store, stalled: false, tries: tries + 1 });
+        let id = expected;
+        self.asked.push(Asked { addr: to, id, store, stalled: false, tries: tries + 1 });
         self.outcome.queries += 1;
-        let candidate = self.frontier.at(to).map(|candidate| &*candidate);
-        let token = candidate.and_then(|candidate| candidate.token.as_deref());
-        let has_item = candidate.is_some_and(|candidate| candidate.has_item);
         let method = if store {
+            let candidate = self.frontier.at(to);
+            let token = candidate.and_then(|candidate| candidate.token.as_deref());
+            let has_item = candidate.is_some_and(|candidate| candidate.has_item);
             store_method(&self.goal, self.target, token.unwrap_or_default(), has_item, config)
         } else {
             walk_method(&self.goal, self.target)
@@ -163,12 +172,11 @@ impl<A: Addr> Walk<A> {
     }
 
     /// Whether [`next_ask`](Self::next_ask) would return a query.
-    pub(crate) fn can_ask(&self, config: &Config) -> bool {
+    pub(crate) fn can_ask(&mut self, config: &Config) -> bool {
         self.has_place(config)
             && match self.stage {
                 Stage::Walking => {
-                    self.widening != Some(0)
-                        && (!self.seeds.is_empty() || self.frontier.next(config.k).is_some())
+                    self.widening != Some(0) && (!self.seeds.is_empty() || self.frontier.has_next())
                 }
                 Stage::Storing => !self.stores.is_empty(),
                 Stage::Finished => false,
@@ -194,7 +202,8 @@ impl<A: Addr> Walk<A> {
         let config = ctx.config;
         self.frontier.introduce(from.id, addr, config.max_frontier);
         let has_item = Harvest::<A>::has_item(reply);
-        let depth = self.frontier.replied(addr, reply.token, has_item).unwrap_or(1);
+        let token = reply.token.filter(|_| self.goal.stores());
+        let depth = self.frontier.replied(from.id, addr, token, has_item).unwrap_or(1);
         if !self.goal.is_direct() {
             self.learn_nodes(addr, depth, reply, ctx);
         }
@@ -221,7 +230,7 @@ impl<A: Addr> Walk<A> {
             self.frontier.set_storer(addr, Storer::Unwilling);
             self.decided += u32::from(is_decision(error.code));
         } else {
-            self.frontier.mark(addr, State::Failed);
+            self.frontier.mark(asked.id, addr, State::Failed);
         }
         if (asked.store || self.goal.is_direct()) && self.outcome.refusals.len() < MAX_STORES * k {
             self.outcome.refusals.push(Refusal { node: from, code: error.code });
@@ -234,15 +243,13 @@ impl<A: Addr> Walk<A> {
         let stalls = |a: &&mut Asked<A>| a.addr == addr && a.store == store && !a.stalled;
         let Some(asked) = self.asked.iter_mut().find(stalls) else { return };
         asked.stalled = true;
+        let (id, tries) = (asked.id, asked.tries);
         if store {
             self.frontier.set_storer(addr, Storer::Unwilling);
             return;
         }
-        if self.frontier.at(addr).is_some() {
-            self.frontier.mark(addr, State::Stalled);
-        } else if self.outcome.replies == 0 {
+        if !self.frontier.mark(id, addr, State::Stalled) && self.outcome.replies == 0 {
             // Nothing else leads into the network, so a lost datagram must not end the lookup.
-            let tries = asked.tries;
             if tries < MAX_TRIES && self.seeds.len() < MAX_SEEDS {
                 self.seeds.push_back(Seed { addr, tries });
             }
@@ -254,12 +261,12 @@ impl<A: Addr> Walk<A> {
         let Some(at) = self.asked.iter().position(|a| a.addr == addr && a.store == store) else {
             return;
         };
-        self.asked.swap_remove(at);
+        let asked = self.asked.swap_remove(at);
         self.outcome.timeouts += u32::from(timeout);
         if store {
             self.frontier.set_storer(addr, Storer::Unwilling);
         } else {
-            self.frontier.mark(addr, State::Failed);
+            self.frontier.mark(asked.id, addr, State::Failed);
         }
     }
 
@@ -292,7 +299,10 @@ impl<A: Addr> Walk<A> {
             .frontier
             .closest()
             .take(k)
-            .map(|candidate| NodeInfo { id: candidate.id, addr: candidate.addr.socket_addr() })
+            .map(|candidate| NodeInfo {
+                id: self.frontier.id(candidate),
+                addr: candidate.addr.socket_addr(),
+            })
             .collect();
         outcome.duration = now.since(self.started);
         if outcome.ended == Ended::Completed {
@@ -368,14 +378,13 @@ impl<A: Addr> Walk<A> {
     }
 
     /// Whom to ask next, under which id, and how often he was asked before.
-    fn take_next(&mut self, config: &Config) -> Option<(A, Option<NodeId>, u8)> {
+    fn take_next(&mut self) -> Option<(A, Option<NodeId>, u8)> {
         match self.stage {
             Stage::Walking => {
                 if let Some(left) = &mut self.widening {
                     *left = left.checked_sub(1)?;
                 }
-                if let Some((id, addr)) = self.frontier.next(config.k) {
-                    self.frontier.mark(addr, State::Asked);
+                if let Some((id, addr)) = self.frontier.ask_next() {
                     return Some((addr, Some(id), 0));
                 }
                 self.seeds.pop_front().map(|seed| (seed.addr, None, seed.tries))
@@ -384,7 +393,8 @@ impl<A: Addr> Walk<A> {
                 let addr = self.stores.pop()?;
                 self.tried += 1;
                 self.frontier.set_storer(addr, Storer::Asked);
-                Some((addr, self.frontier.at(addr).map(|candidate| candidate.id), 0))
+                let candidate = self.frontier.at(addr);
+                Some((addr, candidate.map(|candidate| self.frontier.id(candidate)), 0))
             }
             Stage::Finished => None,
         }
@@ -404,8 +414,9 @@ impl<A: Addr> Walk<A> {
         // All replies name the same nearest nodes first: with fewer than k of them the last of the k
         // would never be heard of.
         let limit = MAX_NODES_PER_REPLY.max(ctx.config.k);
+        let teller = from.scope();
         for (id, addr) in nodes::<A>(bytes.unwrap_or_default()).take(limit) {
-            if id != ctx.own_id && addr.is_credible_from(from) {
+            if id != ctx.own_id && addr.is_credible_in(teller) {
                 self.frontier.add(id, addr, depth.saturating_add(1), ctx.config.max_frontier);
             }
         }
@@ -424,7 +435,7 @@ impl<A: Addr> Walk<A> {
         if self.widening == Some(0) {
             return self.in_flight() == 0;
         }
-        let progress = self.frontier.progress(config.k);
+        let progress = self.frontier.progress();
         if progress.open > 0 {
             self.grace = None;
             return false;
@@ -484,7 +495,7 @@ impl<A: Addr> Walk<A> {
         }
         self.frontier.forget_tokenless();
         let left = self.widening.unwrap_or(MAX_WIDENING * config.k);
-        let askable = left > 0 && self.frontier.next(config.k).is_some();
+        let askable = left > 0 && self.frontier.has_next();
         if !askable && self.frontier.storers().next().is_none() {
             return false;
         }

@@ -71,6 +71,7 @@ impl<A: Addr> Node<A> {
             walk.add_seed(addr);
             return self.lookups.start(walk, &mut ctx);
         }
+        walk.reserve(2 * config.k, config);
         let mut known = 0;
         self.table.closest(target, |contact| {
             walk.add_contact(contact.id(), contact.addr(), config);

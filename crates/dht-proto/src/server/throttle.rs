@@ -72,8 +72,8 @@ impl Throttle {
 
     /// When [`Throttle::handle_timeout`] has something to give back.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let settled = Instant::from_micros(self.settled.div_ceil(1_000));
-        (self.slots.len() > FIRST_SLOTS).then_some(settled)
+        let settled = || Instant::from_micros(self.settled.div_ceil(1_000));
+        (self.slots.len() > FIRST_SLOTS).then(settled)
     }
 
     /// The network of `from`, as the table knows it.

@@ -199,16 +199,11 @@ impl<A: Addr> Candidates<A> {
         {
             return self.yields_to(i, new);
         }
-        if new.standing == Standing::Waiting {
-            let bucket = new.bucket(own);
-            let peers =
-                self.list.iter().enumerate().filter(|(_, old)| {
-                    old.standing == Standing::Waiting && old.bucket(own) == bucket
-                });
+        if new.standing == Standing::Waiting
+            && let Some(i) = self.most_patient(new.bucket(own), own)
+        {
             // The one seen last is the likeliest to be alive (Kademlia's replacement cache).
-            if peers.clone().count() >= WAITING_PER_BUCKET {
-                return peers.min_by_key(|(_, old)| old.heard).map_or(Rival::Stays, Rival::from);
-            }
+            return Rival::At(i);
         }
         if self.list.len() < config.max_candidates {
             return Rival::Nobody;
@@ -216,6 +211,22 @@ impl<A: Addr> Candidates<A> {
         let lower = self.list.iter().enumerate().filter(|(_, old)| old.standing < new.standing);
         let least = lower.min_by_key(|(_, old)| (old.standing, core::cmp::Reverse(old.heard)));
         least.map_or(Rival::Stays, Rival::from)
+    }
+
+    /// The one seen longest ago of those that wait for a bucket, if no more may.
+    fn most_patient(&self, bucket: Option<usize>, own: NodeId) -> Option<usize> {
+        let (first, last) = bucket::bounds(bucket?);
+        let (mut peers, mut oldest) = (0, None);
+        for (i, old) in self.list.iter().enumerate() {
+            let place = old.id.map_or(u64::MAX, |id| id.distance(own.target()).high());
+            if old.standing == Standing::Waiting && first <= place && place <= last {
+                peers += 1;
+                if oldest.is_none_or(|(_, heard)| old.heard < heard) {
+                    oldest = Some((i, old.heard));
+                }
+            }
+        }
+        oldest.filter(|_| peers >= WAITING_PER_BUCKET).map(|(i, _)| i)
     }
 
     /// The lowest of those that fill up the newcomer's network, if it is full.

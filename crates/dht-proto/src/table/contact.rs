@@ -36,7 +36,9 @@ pub(super) fn ticks(now: Instant) -> Ticks {
 
 /// A period in ticks, at least one.
 pub(super) fn period(duration: Duration) -> Ticks {
-    u32::try_from(duration.as_millis().div_ceil(100)).unwrap_or(NEVER).max(1)
+    let rest = u64::from(duration.subsec_millis().div_ceil(100));
+    let ticks = duration.as_secs().saturating_mul(TICKS_PER_SEC.into()).saturating_add(rest);
+    u32::try_from(ticks).unwrap_or(NEVER).max(1)
 }
 
 /// The first instant of a tick, [`Instant::FAR_FUTURE`] for [`NEVER`].

@@ -32,7 +32,15 @@ impl<A: Addr> Table<A> {
     ) -> Verdict {
         let now = ticks(now);
         let compact = addr.compact();
-        if let Some(i) = self.position(Some(id), &compact) {
+        let place = self.search(id).ok();
+        let is_there = |i: &usize| self.contacts.get(*i).is_some_and(|c| *c.compact() == compact);
+        // Most who answer a lookup are strangers: one look at all contacts has to do.
+        let mut same_ip = None;
+        let known = place.filter(is_there).or_else(|| {
+            same_ip = self.same_ip(&compact);
+            (same_ip?..self.contacts.len()).find(is_there)
+        });
+        if let Some(i) = known {
             return self.answered(now, i, id, millis(rtt), config);
         }
         if id == self.own || !is_possible(addr) {
@@ -40,12 +48,13 @@ impl<A: Addr> Table<A> {
             return Verdict::Refused;
         }
         let candidate = self.candidates.remove(&compact);
-        if let Ok(i) = self.search(id) {
+        if let Some(i) = place {
             // One of the two is lying, or the node has moved; who answers is believed.
             if self.contacts.get(i).is_some_and(|contact| contact.fails() == 0) {
                 return Verdict::Refused;
             }
             self.drop_at(i, config);
+            same_ip = self.same_ip(&compact);
         }
         let mut newcomer = Contact::new(now, id, addr, millis(rtt));
         let asked_us = candidate.filter(|candidate| candidate.standing == Standing::Unsolicited);
@@ -54,7 +63,7 @@ impl<A: Addr> Table<A> {
         {
             newcomer.doubt();
         }
-        self.enter(now, newcomer, config)
+        self.enter(now, newcomer, same_ip, config)
     }
 
     /// A node sent us a query, under this id. Nothing proves that it can be reached.
@@ -160,7 +169,8 @@ impl<A: Addr> Table<A> {
             if contact.id() == id {
                 continue;
             }
-            if free && matches!(self.obstacle(&contact, config), Obstacle::Nobody) {
+            let same_ip = self.same_ip(contact.compact());
+            if free && matches!(self.obstacle(&contact, same_ip, config), Obstacle::Nobody) {
                 self.insert(contact);
             } else if contact.fails() == 0 {
                 self.candidates.admit(Candidate::waiting(&contact), id, config);
@@ -189,9 +199,15 @@ impl<A: Addr> Table<A> {
         }
     }
 
-    /// Finds a place for a node that just answered and is no contact.
-    fn enter(&mut self, now: Ticks, newcomer: Contact<A>, config: &Config) -> Verdict {
-        match self.obstacle(&newcomer, config) {
+    /// Finds a place for a node that just answered and is no contact; another at its IP address may be.
+    fn enter(
+        &mut self,
+        now: Ticks,
+        newcomer: Contact<A>,
+        same_ip: Option<usize>,
+        config: &Config,
+    ) -> Verdict {
+        match self.obstacle(&newcomer, same_ip, config) {
             Obstacle::Nobody => {}
             Obstacle::Failing(i) => {
                 self.drop_at(i, config);
@@ -246,7 +262,12 @@ impl<A: Addr> Table<A> {
             || contacts.iter().any(|contact| contact.fails() > 0)
     }
 
-    fn obstacle(&self, newcomer: &Contact<A>, config: &Config) -> Obstacle {
+    /// The first contact at an IP address.
+    fn same_ip(&self, compact: &A::Compact) -> Option<usize> {
+        self.contacts.iter().position(|contact| same_ip::<A>(contact.compact(), compact))
+    }
+
+    fn obstacle(&self, newcomer: &Contact<A>, same_ip: Option<usize>, config: &Config) -> Obstacle {
         if is_local(newcomer.addr()) {
             return Obstacle::Nobody;
         }
@@ -254,8 +275,7 @@ impl<A: Addr> Table<A> {
             Some(contact) if contact.fails() > 0 => Obstacle::Failing(i),
             _ => Obstacle::Firm,
         };
-        let same = |c: &Contact<A>| same_ip::<A>(c.compact(), newcomer.compact());
-        if let Some(i) = self.contacts.iter().position(same) {
+        if let Some(i) = same_ip {
             return yielding(i);
         }
         let limits = Limits::of::<A>(config);
@@ -343,7 +363,7 @@ impl<A: Addr> Table<A> {
             .filter(|c| c.standing == Standing::Waiting && c.heard >= since)
             .filter_map(|c| Some(Contact::new(c.heard, c.id?, c.addr(), c.rtt)))
             .filter(|c| self.bucket_of(c) == bucket && self.search(c.id()).is_err())
-            .filter(|c| match self.obstacle(c, config) {
+            .filter(|c| match self.obstacle(c, self.same_ip(c.compact()), config) {
                 Obstacle::Nobody => true,
                 Obstacle::Failing(i) => i == without,
                 Obstacle::Firm => false,

@@ -29,7 +29,7 @@ impl<A: Addr> Table<A> {
                 .filter(|(id, ..)| *id != own)
                 .map(|(id, addr, rtt, heard)| Contact::new(ticks(heard), id, addr, millis(rtt))),
         );
-        contacts.sort_unstable_by_key(|contact| contact.id().distance(own.target()));
+        contacts.sort_by_cached_key(|contact| contact.distance(own.target()));
         let (mut last, mut in_bucket) = (usize::MAX, 0);
         let mut news = [0; BUCKETS];
         let mut previous = None;

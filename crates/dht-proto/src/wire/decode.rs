@@ -104,7 +104,7 @@ pub fn decode(datagram: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
     if let Some(message) = canonical::query(datagram) {
         return Ok(message);
     }
-    by_key(datagram)
+    canonical::reply(datagram).map_or_else(|| by_key(datagram), Ok)
 }
 
 /// Reads a message of any form, key by key.

@@ -23,6 +23,41 @@ fn queries() -> Vec<String> {
     queries
 }
 
+fn replies() -> Vec<String> {
+    let mut replies = Vec::new();
+    let (node, node6) = ("n".repeat(26), "m".repeat(38));
+    for nodes in ["", "5:nodes0:", &format!("5:nodes52:{node}{node}"), "5:nodes3:abc"] {
+        for nodes6 in [String::new(), format!("6:nodes638:{node6}")] {
+            for token in ["", "5:token8:12345678"] {
+                for ip in ["", "2:ip6:abcdef", "2:ip18:abcdefghijklmnopqr"] {
+                    for version in ["", "1:v4:LT21"] {
+                        replies.push(format!(
+                            "d{ip}1:rd2:id20:{ID}{nodes}{nodes6}{token}e1:t2:aa{version}1:y1:re"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    replies
+}
+
+fn short_cut(datagram: &[u8]) -> Option<Message<'_>> {
+    canonical::query(datagram).or_else(|| canonical::reply(datagram))
+}
+
+#[test]
+fn canonical_replies_take_the_short_cut() {
+    for reply in replies() {
+        let message = canonical::reply(reply.as_bytes());
+        assert!(message.is_some(), "{reply}");
+        assert_eq!(message, by_key(reply.as_bytes()).ok(), "{reply}");
+    }
+    for other in [reply("6:valuesl6:abcdefe"), query("get", ""), "d2:ip4:abcd".to_string()] {
+        assert_eq!(canonical::reply(other.as_bytes()), None, "{other}");
+    }
+}
+
 #[test]
 fn canonical_queries_take_the_short_cut() {
     for query in queries() {
@@ -39,19 +74,19 @@ fn canonical_queries_take_the_short_cut() {
 #[test]
 fn the_short_cut_agrees_with_reading_by_key_on_every_change_of_a_byte() {
     let assert_agrees = |datagram: &[u8]| {
-        if let Some(message) = canonical::query(datagram) {
+        if let Some(message) = short_cut(datagram) {
             assert_eq!(by_key(datagram), Ok(message), "{}", datagram.escape_ascii());
         }
     };
-    for query in queries().into_iter().map(String::into_bytes) {
-        for at in 0..query.len() {
-            assert_agrees(&query[..at]);
-            assert_agrees(&[&query[..at], &query[at + 1..]].concat());
+    for message in queries().into_iter().chain(replies()).map(String::into_bytes) {
+        for at in 0..message.len() {
+            assert_agrees(&message[..at]);
+            assert_agrees(&[&message[..at], &message[at + 1..]].concat());
             for byte in *b"01289:delinqrtvy\xff" {
-                let mut changed = query.clone();
+                let mut changed = message.clone();
                 changed[at] = byte;
                 assert_agrees(&changed);
-                changed.insert(at, query[at]);
+                changed.insert(at, message[at]);
                 assert_agrees(&changed);
             }
         }
