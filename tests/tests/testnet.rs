@@ -1,8 +1,9 @@
 //! Real clients in a simulated network of thousands of nodes, on real sockets.
 //!
-//! Tests that need Python or Node.js are ignored until `tests/interop/setup.sh` has been run.
-//! `TESTNET=127.x.y.z:port` has them use a `dht testnet` that runs already instead of one of their
-//! own, for example one of 100,000 nodes; `--nocapture` prints how long everything took.
+//! Tests that need Python or Node.js are ignored until `tests/interop/setup.sh` has been run, and
+//! so are those that make a network namespace, which takes root: `just interop` runs them all.
+//! `TESTNET=127.x.y.z:port` has the others use a `dht testnet` that runs already instead of one of
+//! their own; `--nocapture` prints how long everything took.
 #![cfg(target_os = "linux")]
 #![expect(
     clippy::unwrap_used,
@@ -11,55 +12,95 @@
     reason = "tests fail by panicking, and print their times"
 )]
 
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeSet;
+use std::thread;
 use std::time::Instant;
 
+use dht_proto::Networks;
 use dht_proto::id::{InfoHash, ItemId};
 use dht_proto::item::bencode_bytes;
-use dht_testnet::{Spec, Testnet};
+use dht_testnet::{Cidr, Spec, Testnet, cidr, namespace};
 use dht_tests::interop::address::{self, Network};
 use dht_tests::interop::{Kind, Lab, Mutable, NodeSpec, Peer};
 use ed25519_dalek::SigningKey;
 
-/// Nodes of a network of the tests' own.
+/// Nodes of a network on loopback.
 const NODES: u32 = 3_000;
+/// Nodes of a network in a namespace.
+const MANY: u32 = 100_000;
 /// How long a client may take to know anybody, and an announce to arrive everywhere.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A network, and whatever keeps it alive.
 struct Net {
     bootstrap: Vec<SocketAddr>,
-    _own: Option<Testnet>,
+    /// Where clients with their default settings are seen, in a namespace.
+    client: Option<IpAddr>,
+    own: Option<Testnet>,
 }
 
 impl Net {
-    fn start() -> Self {
+    /// On loopback.
+    fn start(spec: &Spec) -> Self {
         if let Ok(given) = std::env::var("TESTNET") {
             let bootstrap = given.split(',').map(|addr| addr.parse().unwrap()).collect();
-            return Self { bootstrap, _own: None };
+            return Self { bootstrap, client: None, own: None };
         }
-        let mut spec = Spec::new(NODES);
-        spec.set_profile("internet").unwrap();
-        let own = Testnet::start(&spec).unwrap();
-        Self { bootstrap: own.bootstrap().to_vec(), _own: Some(own) }
+        let own = Testnet::start(spec).unwrap();
+        Self { bootstrap: own.bootstrap().to_vec(), client: None, own: Some(own) }
+    }
+
+    /// In a namespace that this thread moves into, and everything that it starts.
+    fn start_inside(spec: &Spec) -> Self {
+        match namespace::enter(&spec.listen()) {
+            Ok(has_interface) => assert!(has_interface, "libtorrent does not use lo by itself"),
+            Err(error) => panic!("{error}: {}", error.hint()),
+        }
+        let started = Instant::now();
+        let own = Testnet::start(spec).unwrap();
+        println!("{} nodes up in {:.1} s", spec.nodes, started.elapsed().as_secs_f64());
+        let client = match spec.networks {
+            Networks::V6 => cidr::first_client_v6().into(),
+            Networks::V4 | Networks::Both => spec.range.first_client().into(),
+        };
+        Self { bootstrap: own.bootstrap().to_vec(), client: Some(client), own: Some(own) }
     }
 
     /// Starts a client that knows nobody but the nodes to start from, and waits until it has met
     /// others.
     fn join(&self, lab: &Lab, kind: Kind) -> Box<dyn Peer> {
+        let addr = match self.client {
+            Some(ip) => SocketAddr::new(ip, 0),
+            None => address::next(Network::V4).unwrap(),
+        };
         let spec = NodeSpec {
-            addr: address::next(Network::V4).unwrap(),
+            addr,
             bootstrap: self.bootstrap.clone(),
             // See docs/INTEROP.md: a read-only libtorrent waits for itself.
             read_only: kind != Kind::Libtorrent,
+            defaults: self.client.is_some(),
         };
         let peer = lab.start(kind, &spec).unwrap();
         let enough = self.bootstrap.len().min(4);
         time(kind, "join", || eventually(|| peer.contacts().unwrap() > enough));
         peer
     }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            println!("{:?}", own.stats());
+        }
+    }
+}
+
+fn internet(nodes: u32) -> Spec {
+    let mut spec = Spec::new(nodes);
+    spec.set_profile("internet").unwrap();
+    spec
 }
 
 /// What a writer stores, different for every kind and run.
@@ -126,26 +167,65 @@ fn eventually(mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Everybody stores everything, and everybody finds what everybody else has stored.
-fn check(kinds: &[Kind]) {
-    let (net, lab) = (Net::start(), Lab::default());
-    let peers: Vec<_> = kinds.iter().map(|kind| net.join(&lab, *kind)).collect();
-    for writer in &peers {
-        let things = Things::of(writer.kind());
-        let announced = things.store(&**writer);
-        for reader in peers.iter().filter(|reader| reader.kind() != writer.kind()) {
-            things.find(&**reader, announced);
+/// Everybody stores everything, and everybody finds what everybody else has stored. All at once:
+/// some take their time.
+fn check(net: &Net, kinds: &[Kind]) {
+    let lab = Lab::default();
+    let join = |kind: &Kind| net.join(&lab, *kind);
+    let peers: Vec<_> = thread::scope(|scope| {
+        let joins: Vec<_> = kinds.iter().map(|kind| scope.spawn(move || join(kind))).collect();
+        joins.into_iter().map(|join| join.join().unwrap()).collect()
+    });
+    thread::scope(|scope| {
+        for writer in &peers {
+            let readers = peers.iter().filter(|reader| reader.kind() != writer.kind());
+            scope.spawn(move || {
+                let things = Things::of(writer.kind());
+                let announced = things.store(&**writer);
+                thread::scope(|scope| {
+                    for reader in readers {
+                        let things = &things;
+                        scope.spawn(move || things.find(&**reader, announced));
+                    }
+                });
+            });
         }
-    }
+    });
+}
+
+/// Runs a test on a thread of its own: the network that it moves to is nobody else's.
+fn apart(test: fn()) {
+    thread::spawn(test).join().unwrap();
 }
 
 #[test]
 fn mainline_and_we_meet_in_a_simulated_network() {
-    check(&[Kind::Mainline, Kind::Ours]);
+    check(&Net::start(&internet(NODES)), &[Kind::Mainline, Kind::Ours]);
 }
 
 #[test]
 #[ignore = "needs tests/interop/setup.sh"]
 fn strangers_meet_in_a_simulated_network() {
-    check(&[Kind::Libtorrent, Kind::Mainline, Kind::Command, Kind::BittorrentDht]);
+    let kinds = [Kind::Libtorrent, Kind::Mainline, Kind::Command, Kind::BittorrentDht];
+    check(&Net::start(&internet(NODES)), &kinds);
+}
+
+#[test]
+#[ignore = "needs tests/interop/setup.sh, and root"]
+fn strangers_with_their_default_settings_meet_in_a_namespace() {
+    apart(|| {
+        let mut spec = internet(MANY);
+        spec.range = Cidr::BENCHMARK;
+        check(&Net::start_inside(&spec), &Kind::ALL);
+    });
+}
+
+#[test]
+#[ignore = "needs tests/interop/setup.sh, and root"]
+fn strangers_with_their_default_settings_meet_over_ipv6_in_a_namespace() {
+    apart(|| {
+        let mut spec = internet(NODES);
+        (spec.networks, spec.range) = (Networks::V6, Cidr::BENCHMARK);
+        check(&Net::start_inside(&spec), &Kind::IPV6);
+    });
 }

@@ -1,12 +1,13 @@
 //! The command where it works.
 
-use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
 
-use dht_testnet::{Cidr, Error, Spec, Stats, Testnet, namespace};
+use dht_mio::proto::addr::Family;
+use dht_testnet::{Cidr, Error, Spec, Stats, Testnet, cidr, namespace};
 
 use crate::args::{Global, TestnetArgs};
 use crate::commands::{Ended, signals};
@@ -18,7 +19,7 @@ use crate::progress::Progress;
 const PORT: u16 = 26_881;
 /// How often `-v` tells how the network is doing.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
-/// How many of the nodes to start from people are shown.
+/// How many of the nodes of each family to start from people are shown.
 const SHOWN: usize = 3;
 
 /// What the main thread waits for.
@@ -34,7 +35,12 @@ pub(super) fn run(args: &TestnetArgs, global: &Global, out: &Output) -> Ended {
     let started = Instant::now();
     if args.netns {
         // Before any thread: see `namespace::enter`.
-        namespace::enter(spec.range)?;
+        if !namespace::enter(&spec.listen())? {
+            out.warn(
+                "this system has no veth interfaces, so clients have only lo: tell them which \
+                 address to use if they do not find it",
+            );
+        }
     }
     let (sender, wakes) = mpsc::channel();
     let stop = sender.clone();
@@ -97,17 +103,27 @@ fn spec(args: &TestnetArgs, global: &Global) -> Result<Spec, Failure> {
         ));
     }
     let mut spec = Spec::new(args.nodes);
-    spec.bind = match global.bind[..] {
-        [] => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT),
-        [SocketAddr::V4(bind)] => bind,
-        [SocketAddr::V6(bind)] => return Err(Error::NotWildcard(bind.into()).into()),
+    spec.port = match global.bind[..] {
+        [] => PORT,
+        [bind] if bind.ip().is_unspecified() => bind.port(),
+        [bind] => {
+            return Err(Failure::input(
+                format!("--bind {bind} is one address, and the nodes have thousands"),
+                format!(
+                    "use --bind 0.0.0.0:{} for the port, and --range to choose the addresses of \
+                     the nodes",
+                    bind.port()
+                ),
+            ));
+        }
         [..] => {
             return Err(Failure::input(
-                "one socket serves the whole network, and there is more than one --bind",
-                "give one, for example --bind 0.0.0.0:7000",
+                "all nodes have one port, and there is more than one --bind",
+                "give one, for example --bind 0.0.0.0:7000; it is for IPv6 too",
             ));
         }
     };
+    spec.networks = args.family.into();
     spec.range = match &args.range {
         Some(text) => text.parse().map_err(|error| {
             Failure::input(format!("--range {text}: {error}"), "see dht testnet --help")
@@ -115,6 +131,7 @@ fn spec(args: &TestnetArgs, global: &Global) -> Result<Spec, Failure> {
         None if args.netns => Cidr::BENCHMARK,
         None => Cidr::LOOPBACK,
     };
+    spec.churn = args.churn;
     spec.seed = args.seed;
     spec.set_profile(&args.profile)?;
     spec.check()?;
@@ -125,11 +142,18 @@ fn spec(args: &TestnetArgs, global: &Global) -> Result<Spec, Failure> {
 fn announce(testnet: &Testnet, spec: &Spec, args: &TestnetArgs, out: &Output, took: Duration) {
     let bootstrap = testnet.bootstrap();
     let (pid, duration_ms) = (std::process::id(), millis(took));
+    let listen = spec.listen();
+    let addrs = testnet.local_addrs();
+    let port = addrs.first().map_or(spec.port, |addr| addr.port());
     out.json(&Line::Testnet(Ready {
-        addr: testnet.local_addr(),
-        range: &spec.range.to_string(),
+        addr: addrs.first().copied(),
+        range: listen.speaks(Family::V4).then(|| spec.range.to_string()),
+        range_v6: listen.speaks(Family::V6).then(cidr::network_v6),
+        port,
+        nat_ports: listen.ports,
         nodes: spec.nodes,
         profile: &args.profile,
+        churn: spec.churn,
         seed: spec.seed,
         bootstrap,
         pid,
@@ -137,44 +161,56 @@ fn announce(testnet: &Testnet, spec: &Spec, args: &TestnetArgs, out: &Output, to
         duration_ms,
     }));
     out.words(format_args!(
-        "listening: {} nodes in {} with port {}, profile {}, seed {}, built in {}",
+        "listening: {} nodes in {} with port {port}, profile {}, seed {}, built in {}",
         spec.nodes,
-        spec.range,
-        testnet.local_addr().port(),
+        listen.ranges(),
         args.profile,
         spec.seed,
         Millis(duration_ms)
     ));
-    for addr in bootstrap.iter().take(SHOWN) {
+    if listen.ports > 1 {
+        let last = port.saturating_add(listen.ports - 1);
+        out.words(format_args!("NATs map to ports {port} to {last}"));
+    }
+    let (v4, v6): (Vec<_>, Vec<_>) = bootstrap.iter().partition(|addr| addr.is_ipv4());
+    for addr in v4.iter().take(SHOWN).chain(v6.iter().take(SHOWN)) {
         out.words(format_args!("start from {addr}"));
     }
-    let Some(first) = bootstrap.first() else { return };
-    let enter = if args.netns {
+    examples(&[v4.first(), v6.first()], args.netns.then_some(pid), out);
+}
+
+/// Commands to copy, from nodes to start from. `pid` is that of a network namespace.
+fn examples(starts: &[Option<&SocketAddr>], pid: Option<u32>, out: &Output) {
+    let enter = pid.map(|pid| {
         out.words(format_args!("clients must run inside: sudo nsenter -t {pid} -n COMMAND"));
         format!("sudo nsenter -t {pid} -n ")
-    } else {
-        String::new()
-    };
+    });
+    let enter = enter.unwrap_or_default();
     let hash = "9a0364b9e99bb480dd25e1f0284c8555d2a2ab03";
     out.words("\nTry, in another terminal:");
+    let mut starts = starts.iter().flatten().cycle();
     for command in [
         format!("announce {hash} --port 6881"),
         format!("get-peers {hash}"),
         "put-immutable 'Hello World!'".to_owned(),
         "get e5f96f6f38320f0f33959cb4d3d656452117aadb".to_owned(),
     ] {
-        out.words(format_args!("  {enter}dht {command} --bootstrap {first}"));
+        let Some(start) = starts.next() else { return };
+        out.words(format_args!("  {enter}dht {command} --bootstrap {start}"));
     }
 }
 
 fn status(stats: &Stats, out: &Output) {
     let (late, max_late) = (millis(stats.lateness), millis(stats.max_lateness));
     out.verbose(format_args!(
-        "{} datagrams in, {} out, {} dropped; {} within the network; late by {}, at most {}",
+        "{} datagrams in, {} out, {} dropped; {} within the network; {} nodes left, {} came; late \
+         by {}, at most {}",
         stats.datagrams_in,
         stats.datagrams_out,
         stats.dropped,
         stats.simulated,
+        stats.left,
+        stats.came,
         Millis(late),
         Millis(max_late)
     ));
@@ -183,6 +219,8 @@ fn status(stats: &Stats, out: &Output) {
         datagrams_out: stats.datagrams_out,
         dropped: stats.dropped,
         simulated: stats.simulated,
+        left: stats.left,
+        came: stats.came,
         lateness_ms: late,
         max_lateness_ms: max_late,
     }));
