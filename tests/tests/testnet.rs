@@ -53,13 +53,14 @@ impl Net {
     }
 
     /// In a namespace that this thread moves into, and everything that it starts.
-    fn start_inside(spec: &Spec) -> Self {
+    fn start_inside(mut spec: Spec) -> Self {
         match namespace::enter(&spec.listen()) {
-            Ok(has_interface) => assert!(has_interface, "libtorrent does not use lo by itself"),
+            Ok(None) => panic!("libtorrent does not use lo by itself, and no veth can be made"),
+            Ok(nodes) => spec.namespace = nodes,
             Err(error) => panic!("{error}: {}", error.hint()),
         }
         let started = Instant::now();
-        let own = Testnet::start(spec).unwrap();
+        let own = Testnet::start(&spec).unwrap();
         println!("{} nodes up in {:.1} s", spec.nodes, started.elapsed().as_secs_f64());
         let client = match spec.networks {
             Networks::V6 => cidr::first_client_v6().into(),
@@ -163,7 +164,7 @@ fn eventually(mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         assert!(Instant::now() < deadline, "in vain");
-        std::thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -216,7 +217,7 @@ fn strangers_with_their_default_settings_meet_in_a_namespace() {
     apart(|| {
         let mut spec = internet(MANY);
         spec.range = Cidr::BENCHMARK;
-        check(&Net::start_inside(&spec), &Kind::ALL);
+        check(&Net::start_inside(spec), &Kind::ALL);
     });
 }
 
@@ -226,6 +227,6 @@ fn strangers_with_their_default_settings_meet_over_ipv6_in_a_namespace() {
     apart(|| {
         let mut spec = internet(NODES);
         (spec.networks, spec.range) = (Networks::V6, Cidr::BENCHMARK);
-        check(&Net::start_inside(&spec), &Kind::IPV6);
+        check(&Net::start_inside(spec), &Kind::IPV6);
     });
 }

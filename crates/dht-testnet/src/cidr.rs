@@ -53,6 +53,11 @@ impl Cidr {
         Ipv4Addr::from(u32::from(self.base) + 1)
     }
 
+    /// The network of the addresses that are left to real programs, as far as it is one.
+    pub(crate) fn clients(&self) -> String {
+        format!("{}/{}", self.base, (self.prefix + 8).min(32))
+    }
+
     /// The same for the simulator.
     #[must_use]
     pub const fn range(&self) -> Range {

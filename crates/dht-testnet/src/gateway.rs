@@ -14,16 +14,17 @@ use dht_sim::net::Ports;
 use dht_sim::{Setup, World};
 use socket2::{Domain, Socket, Type};
 
+use crate::Error;
 use crate::cidr::{self, Cidr};
+use crate::namespace::Namespace;
 use crate::pump::Pump;
 use crate::sockets::Sockets;
-use crate::Error;
 
 /// Datagrams waiting to leave the world, at most.
 const MAX_OUTSIDE: usize = 65_536;
 
 /// Which addresses and ports a gateway stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Listen {
     /// Where its hosts are. IPv6 ones are in [`cidr::network_v6`].
@@ -34,13 +35,15 @@ pub struct Listen {
     pub port: u16,
     /// How many ports it takes, from that one on: NATs map to them.
     pub ports: u16,
+    /// The network namespace in which they are; `None` for that of whoever starts the gateway.
+    pub namespace: Option<Namespace>,
 }
 
 impl Listen {
     /// IPv4, any one port.
     #[must_use]
     pub const fn new(range: Cidr) -> Self {
-        Self { networks: Networks::V4, range, port: 0, ports: 1 }
+        Self { networks: Networks::V4, range, port: 0, ports: 1, namespace: None }
     }
 
     /// Whether hosts speak a family.
@@ -156,8 +159,11 @@ impl Gateway {
         listen: &Listen,
         build: impl FnOnce(u16) -> (World, Option<Churn>, T) + Send + 'static,
     ) -> Result<(Self, T), Error> {
-        check_local(listen)?;
-        let sockets = Sockets::bind(listen)?;
+        let bind = || check_local(listen).and_then(|()| Sockets::bind(listen));
+        let sockets = match &listen.namespace {
+            Some(namespace) => namespace.run(bind)?,
+            None => bind()?,
+        };
         let (addrs, port) = (sockets.local_addrs(), sockets.port());
         let shared = Arc::new(Shared::default());
         let (ready, world_built) = mpsc::channel();

@@ -40,6 +40,7 @@ mod testnet;
 pub use cidr::{Cidr, ParseCidrError};
 pub use error::Error;
 pub use gateway::{Gateway, Listen, Stats};
+pub use namespace::Namespace;
 pub use testnet::{Spec, Testnet};
 
 pub use dht_sim as sim;

@@ -12,6 +12,7 @@ use dht_sim::population::{Census, settle_in};
 use dht_sim::profile::Profile;
 use dht_sim::{Choices, HostId, Ratio, Setup, World};
 
+use crate::namespace::Namespace;
 use crate::{Cidr, Error, Gateway, Listen, Stats};
 
 /// Nodes of each family to start from.
@@ -36,6 +37,8 @@ pub struct Spec {
     pub range: Cidr,
     /// The port of all nodes; 0 picks a free one.
     pub port: u16,
+    /// The network namespace of the nodes: see [`namespace::enter`](crate::namespace::enter).
+    pub namespace: Option<Namespace>,
     /// What the network does to datagrams.
     pub profile: Profile,
     /// Share of dead contacts in the nodes' tables.
@@ -55,6 +58,7 @@ impl Spec {
             networks: Networks::V4,
             range: Cidr::LOOPBACK,
             port: 0,
+            namespace: None,
             profile: Profile::default(),
             dead: Ratio::ZERO,
             churn: None,
@@ -78,6 +82,7 @@ impl Spec {
     pub fn listen(&self) -> Listen {
         let mut listen = Listen::new(self.range);
         (listen.networks, listen.port) = (self.networks, self.port);
+        listen.namespace.clone_from(&self.namespace);
         // A NAT that keeps ports needs none but that of all hosts.
         if !self.profile.mix.behind.iter().all(|(_, nat)| nat.keeps_port()) {
             listen.ports = NAT_PORTS;

@@ -31,14 +31,15 @@ enum Wake {
 }
 
 pub(super) fn run(args: &TestnetArgs, global: &Global, out: &Output) -> Ended {
-    let spec = spec(args, global)?;
+    let mut spec = spec(args, global)?;
     let started = Instant::now();
     if args.netns {
         // Before any thread: see `namespace::enter`.
-        if !namespace::enter(&spec.listen())? {
+        spec.namespace = namespace::enter(&spec.listen())?;
+        if spec.namespace.is_none() {
             out.warn(
-                "this system has no veth interfaces, so clients have only lo: tell them which \
-                 address to use if they do not find it",
+                "this system has no veth interfaces, so clients have only lo; some have to be told \
+                 to use it, see docs/TESTNET.md",
             );
         }
     }
