@@ -48,6 +48,10 @@ impl Net {
             let bootstrap = given.split(',').map(|addr| addr.parse().unwrap()).collect();
             return Self { bootstrap, client: None, own: None };
         }
+        Self::start_own(spec)
+    }
+
+    fn start_own(spec: &Spec) -> Self {
         let own = Testnet::start(spec).unwrap();
         Self { bootstrap: own.bootstrap().to_vec(), client: None, own: Some(own) }
     }
@@ -135,21 +139,29 @@ impl Things {
         let kind = reader.kind();
         // Not everybody tells when an announce is through.
         let peers = time(kind, "get_peers", || {
-            let mut found = BTreeSet::new();
-            eventually(|| {
-                found = reader.get_peers(self.info_hash).unwrap();
-                !found.is_empty()
-            });
-            found
+            found(|| {
+                Some(reader.get_peers(self.info_hash).unwrap()).filter(|found| !found.is_empty())
+            })
         });
         assert_eq!(peers, BTreeSet::from([announced]), "{kind}");
         let id = ItemId::of_immutable(&bencode_bytes(&self.value));
-        let found = time(kind, "get immutable", || reader.get_immutable(id).unwrap());
-        assert_eq!(found.as_ref(), Some(&self.value), "{kind}");
+        let value = time(kind, "get immutable", || found(|| reader.get_immutable(id).unwrap()));
+        assert_eq!(value, self.value, "{kind}");
         let key = self.item.public_key();
-        let found = time(kind, "get mutable", || reader.get_mutable(&key, b"").unwrap()).unwrap();
-        assert_eq!((found.seq, &found.value), (1, &self.value), "{kind}");
+        let item = time(kind, "get mutable", || found(|| reader.get_mutable(&key, b"").unwrap()));
+        assert_eq!((item.seq, &item.value), (1, &self.value), "{kind}");
     }
+}
+
+/// Asks again until something is found: datagrams get lost, and machines are busy.
+#[track_caller]
+fn found<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let mut answer = None;
+    eventually(|| {
+        answer = ask();
+        answer.is_some()
+    });
+    answer.unwrap()
 }
 
 fn time<T>(kind: Kind, what: &str, run: impl FnOnce() -> T) -> T {
@@ -202,6 +214,29 @@ fn apart(test: fn()) {
 #[test]
 fn mainline_and_we_meet_in_a_simulated_network() {
     check(&Net::start(&internet(NODES)), &[Kind::Mainline, Kind::Ours]);
+}
+
+#[test]
+fn what_is_put_is_found_while_nodes_come_and_go() {
+    const NODES: u32 = 300;
+    let mut spec = Spec::new(NODES);
+    spec.set_profile("lan").unwrap();
+    // Half of those who come stay for less than two seconds.
+    spec.churn = 6_000.try_into().ok();
+    let (net, lab) = (Net::start_own(&spec), Lab::default());
+    let left = || net.own.as_ref().unwrap().stats().left;
+    let writer = net.join(&lab, Kind::Ours);
+    let things = Things::of(Kind::Ours);
+    let announced = things.store(&*writer);
+    // Who has it from the first time is still enough after a while ...
+    eventually(|| left() >= u64::from(NODES / 4));
+    things.find(&*net.join(&lab, Kind::Ours), announced);
+    // ... and then those have it who were told again, for somebody whom nobody knew before.
+    eventually(|| {
+        things.store(&*writer);
+        left() >= u64::from(NODES)
+    });
+    things.find(&*net.join(&lab, Kind::Ours), announced);
 }
 
 #[test]

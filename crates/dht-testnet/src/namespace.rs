@@ -7,8 +7,8 @@
 
 use std::fs::File;
 use std::io;
-use std::process::{Command, id};
 use std::os::fd::AsRawFd as _;
+use std::process::{Command, id};
 use std::sync::Arc;
 use std::thread;
 

@@ -119,7 +119,11 @@ fn what_cannot_be_is_refused() {
     assert!(matches!(refused(|spec| spec.nodes = 0), Error::NoNodes));
     let foreign = refused(|spec| spec.range = "192.0.2.0/24".parse().unwrap());
     assert!(matches!(foreign, Error::NotLocal { .. }), "{foreign}");
-    assert!(foreign.hint().contains("ip route add local 192.0.2.0/24 dev lo"), "{}", foreign.hint());
+    assert!(
+        foreign.hint().contains("ip route add local 192.0.2.0/24 dev lo"),
+        "{}",
+        foreign.hint()
+    );
     let high = refused(|spec| spec.port = 65_500);
     assert!(matches!(high, Error::TooHigh { port: 65_500, ports: 64 }), "{high}");
     assert!(high.hint().contains("65472"), "{}", high.hint());
