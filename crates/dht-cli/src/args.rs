@@ -474,7 +474,7 @@ Examples:
   sudo dht testnet --nodes 100000 --netns
   sudo dht testnet --netns --family both")]
 pub(crate) struct TestnetArgs {
-    /// Nodes that answer
+    /// Nodes that run; how many of them are behind NATs is the profile's choice
     #[arg(long, value_name = "N", default_value = "1000",
           value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) nodes: u32,
@@ -494,7 +494,7 @@ pub(crate) struct TestnetArgs {
     /// IPv4 addresses of the nodes [default: 127.0.0.0/8, with --netns 198.18.0.0/15]
     #[arg(long, value_name = "CIDR")]
     pub(crate) range: Option<String>,
-    /// Make a network namespace for it
+    /// Make network namespaces for the nodes and for clients; takes root
     #[arg(long)]
     pub(crate) netns: bool,
     /// End after so many seconds

@@ -133,9 +133,17 @@ pub(crate) enum Line<'a> {
     Listening { addr: SocketAddr, id: String },
     /// A simulated network answers.
     #[serde(rename = "listening")]
+    #[cfg_attr(
+        any(not(target_os = "linux"), dht_portable),
+        expect(dead_code, reason = "there is no dht testnet here")
+    )]
     Testnet(Testnet<'a>),
     /// How the simulated network is doing.
     #[serde(rename = "status")]
+    #[cfg_attr(
+        any(not(target_os = "linux"), dht_portable),
+        expect(dead_code, reason = "there is no dht testnet here")
+    )]
     TestnetStatus(TestnetStatus),
     /// Something happened to the node.
     Notice { message: String },

@@ -151,32 +151,32 @@ impl Plan {
 
     /// The IPv6 address of the host that has this IPv4 one.
     fn v6_of(&self, ip: Ipv4Addr) -> Ipv6Addr {
-        let [first, second, third, fourth] = match self.range {
+        match self.range {
             Range::Internet => {
                 let [a, b, c, d] = ip.octets();
-                let first = 0x2600 | u16::from(a & 0x0f);
-                [first, u16::from_be_bytes([b, c]), u16::from_be_bytes([a, d]), 1]
+                let (bc, ad) = (u16::from_be_bytes([b, c]), u16::from_be_bytes([a, d]));
+                Ipv6Addr::new(0x2600 | u16::from(a & 0x0f), bc, ad, 1, 0, 0, 0, 1)
             }
-            // The last bits first: they are what addresses of a network differ in.
+            // The last bits first, which addresses of a network differ in, to be spread over many
+            // allocations; and again in the last 16 of the /64, which ids depend on most (BEP 42).
             Range::Network { .. } => {
-                let ip = u32::from(ip);
-                let [first, ..] = NETWORK_V6.0.segments();
-                [first, (ip & 0xfff) as u16, (ip >> 12) as u16, (ip >> 28) as u16]
+                let ([first, ..], ip) = (NETWORK_V6.0.segments(), u32::from(ip));
+                let (low, middle, high) = ((ip & 0xfff) as u16, (ip >> 12) as u16, ip >> 28);
+                Ipv6Addr::new(first, low, middle, ip as u16, high as u16, 0, 0, 1)
             }
-        };
-        Ipv6Addr::new(first, second, third, fourth, 0, 0, 0, 1)
+        }
     }
 
     /// The IPv4 address that an IPv6 address was made of, if it was.
     fn v4_of(&self, ip: Ipv6Addr) -> Option<Ipv4Addr> {
-        let [_, second, third, fourth, ..] = ip.segments();
+        let [_, second, third, _, fifth, ..] = ip.segments();
         let v4 = match self.range {
             Range::Internet => {
                 let ([b, c], [a, d]) = (second.to_be_bytes(), third.to_be_bytes());
                 Ipv4Addr::new(a, b, c, d)
             }
             Range::Network { .. } => Ipv4Addr::from(
-                u32::from(second) | u32::from(third) << 12 | u32::from(fourth & 0xf) << 28,
+                u32::from(second & 0xfff) | u32::from(third) << 12 | u32::from(fifth & 0xf) << 28,
             ),
         };
         (self.v6_of(v4) == ip).then_some(v4)
@@ -326,8 +326,15 @@ mod tests {
             allocations.insert(second);
         }
         assert!(allocations.len() > 3_500, "{}", allocations.len());
+        let (own, ip) = (plan.v6(7), plan.v6(7).ip());
+        let IpAddr::V6(ip) = ip else { unreachable!() };
+        for bit in 0..128 {
+            let mut other = own;
+            other.set_ip(Ipv6Addr::from(u128::from(ip) ^ 1 << bit).into());
+            assert_eq!(plan.number(other), None, "{other}");
+        }
         // The first are left to others, as those of the IPv4 network are.
-        for ip in ["3fff::1", "3fff:1:6120:c::1", "3fff:1:6120:1c::1", "3fff:1:6120:c::2"] {
+        for ip in ["3fff::1", "3fff:1:6120:1:c::1", "3fff:2:6120:2:c::1"] {
             assert_eq!(plan.number_of_ip(ip.parse().unwrap()), None, "{ip}");
         }
     }

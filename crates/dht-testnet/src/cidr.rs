@@ -54,7 +54,7 @@ impl Cidr {
     }
 
     /// The network of the addresses that are left to real programs, as far as it is one.
-    pub(crate) fn clients(&self) -> String {
+    pub(crate) fn clients(self) -> String {
         format!("{}/{}", self.base, (self.prefix + 8).min(32))
     }
 

@@ -22,6 +22,13 @@ pub enum Error {
         /// The range.
         range: Cidr,
     },
+    /// More hosts than there is memory for.
+    TooLarge {
+        /// Bytes that they take.
+        needed: u64,
+        /// Bytes that are free.
+        free: u64,
+    },
     /// No profile has this name.
     UnknownProfile(UnknownProfile),
     /// A network of nobody.
@@ -72,6 +79,7 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::TooMany { .. } => "take fewer nodes, or a larger --range".to_owned(),
+            Self::TooLarge { .. } => "take fewer nodes".to_owned(),
             Self::UnknownProfile(_) => "see dht testnet --help".to_owned(),
             Self::NoNodes => "take at least one node".to_owned(),
             Self::Bind(_, error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -105,7 +113,7 @@ fn by_hand(listen: &Listen) -> String {
     };
     let commands = namespace::commands(&listen).join("\n  ");
     format!(
-        "run dht testnet --netns as root, or, as root, these commands, and then dht testnet \
+        "add --netns and run it as root; or, as root, run these commands, and then dht testnet \
          {flags}:\n  {commands}"
     )
 }
@@ -117,6 +125,12 @@ impl fmt::Display for Error {
                 f,
                 "{hosts} hosts, dead contacts included, are more than the {addresses} addresses \
                  that nodes may have in {range}"
+            ),
+            Self::TooLarge { needed, free } => write!(
+                f,
+                "so many nodes take about {} MB of memory, and {} MB are free",
+                needed >> 20,
+                free >> 20
             ),
             Self::UnknownProfile(error) => error.fmt(f),
             Self::NoNodes => f.write_str("a network without nodes"),

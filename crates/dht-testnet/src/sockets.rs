@@ -19,7 +19,7 @@ const TRIES: u32 = 64;
 /// The sockets, those of IPv4 in the order of their ports, then that of IPv6.
 #[derive(Debug)]
 pub(crate) struct Sockets {
-    sockets: Vec<Socket>,
+    all: Vec<Socket>,
     /// The first port, and the only one of IPv6: that is never translated.
     port: u16,
     /// Which is read next, so that a flood on one does not starve the others.
@@ -94,7 +94,7 @@ impl Sockets {
             port = socket.port;
             sockets.push(socket);
         }
-        Ok(Self { sockets, port, turn: 0 })
+        Ok(Self { all: sockets, port, turn: 0 })
     }
 
     /// The first port.
@@ -104,7 +104,7 @@ impl Sockets {
 
     /// The address of the first port of each family.
     pub(crate) fn local_addrs(&self) -> Vec<SocketAddr> {
-        let first = self.sockets.iter().filter(|socket| socket.port == self.port);
+        let first = self.all.iter().filter(|socket| socket.port == self.port);
         first.map(|socket| SocketAddr::new(wildcard(socket.family), socket.port)).collect()
     }
 
@@ -116,17 +116,17 @@ impl Sockets {
     /// Which socket stands for an address.
     pub(crate) fn number(&self, addr: SocketAddr) -> Option<usize> {
         let family = Family::of(&addr);
-        self.sockets.iter().position(|socket| (socket.family, socket.port) == (family, addr.port()))
+        self.all.iter().position(|socket| (socket.family, socket.port) == (family, addr.port()))
     }
 
     /// Waits until something is there to receive, for so many milliseconds at most.
     pub(crate) fn wait(&mut self, millis: u16) {
-        let fds = self.sockets.iter().map(|socket| socket.udp.as_fd());
+        let fds = self.all.iter().map(|socket| socket.udp.as_fd());
         let mut watched: Vec<_> = fds.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
         // Interrupted or not, whoever calls looks at everything again.
         let _: nix::Result<i32> = poll(&mut watched, PollTimeout::from(millis));
         let ready: Vec<_> = watched.iter().map(|fd| fd.any().unwrap_or(true)).collect();
-        for (socket, ready) in self.sockets.iter_mut().zip(ready) {
+        for (socket, ready) in self.all.iter_mut().zip(ready) {
             socket.readable |= ready;
         }
     }
@@ -137,9 +137,9 @@ impl Sockets {
         buffers: &mut RecvBuffers,
         incoming: &mut [Incoming; RECV_BATCH],
     ) -> Option<(usize, u16)> {
-        let count = self.sockets.len();
+        let count = self.all.len();
         for index in (self.turn..count).chain(0..self.turn.min(count)) {
-            let Some(socket) = self.sockets.get_mut(index).filter(|socket| socket.readable) else {
+            let Some(socket) = self.all.get_mut(index).filter(|socket| socket.readable) else {
                 continue;
             };
             self.turn = index + 1;
@@ -164,7 +164,7 @@ impl Sockets {
         bytes: &[[u8; MAX_DATAGRAM]],
         outgoing: &[Outgoing],
     ) -> Result<usize, Fault> {
-        match self.sockets.get(number) {
+        match self.all.get(number) {
             Some(socket) => socket.udp.send(bytes, outgoing),
             None => Err(Fault::Unreachable),
         }

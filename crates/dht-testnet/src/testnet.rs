@@ -19,6 +19,8 @@ use crate::{Cidr, Error, Gateway, Listen, Stats};
 const BOOTSTRAP: u32 = 8;
 /// Ports of each external address, where a NAT does not keep those of the hosts behind it.
 const NAT_PORTS: u16 = 64;
+/// What a node takes in memory for each network that it is in.
+const NODE_BYTES: u64 = 6_500;
 /// Nodes that may be as busy as nodes of the internet are.
 const BUSY: u32 = 10_000;
 /// How much quieter than those a node may be, at most: contacts are then pinged once an hour.
@@ -93,7 +95,7 @@ impl Spec {
     /// Looks whether there can be such a network, without making it.
     ///
     /// # Errors
-    /// If there are no nodes, or more hosts than addresses.
+    /// If there are no nodes, or more hosts than addresses or memory.
     pub fn check(&self) -> Result<(), Error> {
         if self.nodes == 0 {
             return Err(Error::NoNodes);
@@ -102,6 +104,12 @@ impl Spec {
         let hosts = self.hosts();
         if hosts > addresses {
             return Err(Error::TooMany { hosts, addresses, range: self.range });
+        }
+        let families = if self.networks == Networks::Both { 2 } else { 1 };
+        let needed = u64::from(self.nodes) * families * NODE_BYTES;
+        match free_memory() {
+            Some(free) if free < needed => return Err(Error::TooLarge { needed, free }),
+            Some(_) | None => {}
         }
         Ok(())
     }
@@ -168,6 +176,14 @@ impl Spec {
         });
         (world, churn, bootstrap.into_iter().map(|(_, addr)| addr).collect())
     }
+}
+
+/// Bytes of memory that the system could give to us, if it tells.
+fn free_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib << 10)
 }
 
 /// A network of simulated nodes that real programs can join. Dropping it ends it.

@@ -124,6 +124,9 @@ fn what_cannot_be_is_refused() {
         "{}",
         foreign.hint()
     );
+    // Seven terabytes.
+    let large = refused(|spec| (spec.nodes, spec.range) = (1 << 30, "0.0.0.0/1".parse().unwrap()));
+    assert!(matches!(large, Error::TooLarge { .. }), "{large}");
     let high = refused(|spec| spec.port = 65_500);
     assert!(matches!(high, Error::TooHigh { port: 65_500, ports: 64 }), "{high}");
     assert!(high.hint().contains("65472"), "{}", high.hint());

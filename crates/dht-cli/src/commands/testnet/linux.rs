@@ -145,7 +145,7 @@ fn announce(testnet: &Testnet, spec: &Spec, args: &TestnetArgs, out: &Output, to
     let (pid, duration_ms) = (std::process::id(), millis(took));
     let listen = spec.listen();
     let addrs = testnet.local_addrs();
-    let port = addrs.first().map_or(spec.port, |addr| addr.port());
+    let port = addrs.first().map_or(spec.port, SocketAddr::port);
     out.json(&Line::Testnet(Ready {
         addr: addrs.first().copied(),
         range: listen.speaks(Family::V4).then(|| spec.range.to_string()),
@@ -177,28 +177,35 @@ fn announce(testnet: &Testnet, spec: &Spec, args: &TestnetArgs, out: &Output, to
     for addr in v4.iter().take(SHOWN).chain(v6.iter().take(SHOWN)) {
         out.words(format_args!("start from {addr}"));
     }
-    examples(&[v4.first(), v6.first()], args.netns.then_some(pid), out);
+    // The networks of IPv4 and IPv6 know nothing of each other.
+    let start: Vec<_> = [v4.first(), v6.first()].into_iter().flatten().collect();
+    examples(&start, args.netns.then_some(pid), out);
 }
 
-/// Commands to copy, from nodes to start from. `pid` is that of a network namespace.
-fn examples(starts: &[Option<&SocketAddr>], pid: Option<u32>, out: &Output) {
-    let enter = pid.map(|pid| {
+/// Commands to copy, which start from these nodes. `pid` is that of a network namespace.
+fn examples(start: &[&SocketAddr], pid: Option<u32>, out: &Output) {
+    let mut enter = String::new();
+    if let Some(pid) = pid {
         out.words(format_args!("clients must run inside: sudo nsenter -t {pid} -n COMMAND"));
-        format!("sudo nsenter -t {pid} -n ")
-    });
-    let enter = enter.unwrap_or_default();
+        enter = format!("sudo nsenter -t {pid} -n ");
+    }
+    // Some shells make a pattern of brackets.
+    let quoted = |addr: &&SocketAddr| {
+        if addr.is_ipv6() { format!("'{addr}'") } else { addr.to_string() }
+    };
+    let through: Vec<_> = start.iter().map(quoted).collect();
+    let through = through.join(" --bootstrap ");
     let hash = "9a0364b9e99bb480dd25e1f0284c8555d2a2ab03";
     out.words("\nTry, in another terminal:");
-    let mut starts = starts.iter().flatten().cycle();
     for command in [
         format!("announce {hash} --port 6881"),
         format!("get-peers {hash}"),
         "put-immutable 'Hello World!'".to_owned(),
         "get e5f96f6f38320f0f33959cb4d3d656452117aadb".to_owned(),
     ] {
-        let Some(start) = starts.next() else { return };
-        out.words(format_args!("  {enter}dht {command} --bootstrap {start}"));
+        out.words(format_args!("  {enter}dht {command} --bootstrap {through}"));
     }
+    out.words("\nCtrl-C ends the network. The settings that other clients need: docs/TESTNET.md");
 }
 
 fn status(stats: &Stats, out: &Output) {
