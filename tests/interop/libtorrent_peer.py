@@ -17,9 +17,9 @@ import time
 
 import libtorrent as lt
 
-# No operation may outlast this; the caller gives up somewhat later. libtorrent itself waits 15 s for
-# each node that does not answer.
-TIMEOUT = 40.0
+# No lookup may outlast this; the caller gives up somewhat later than two of them take. libtorrent
+# itself waits 15 s for each node that does not answer.
+TIMEOUT = 60.0
 # libtorrent reports peers reply by reply and never says that a lookup ended: a lookup counts as
 # finished when this long has passed without another reply that had peers in it.
 QUIET = 0.7
