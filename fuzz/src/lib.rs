@@ -9,6 +9,7 @@
 mod config;
 mod node;
 mod oracle;
+mod pkarr;
 mod wire;
 mod world;
 
@@ -17,6 +18,7 @@ use std::{env, fs, io};
 
 pub use self::config::distort;
 pub use self::node::{node, snapshot};
+pub use self::pkarr::{name as pkarr_name, packet as pkarr_packet};
 pub use self::wire::{decode, differential, round_trip};
 pub use self::world::world;
 
@@ -28,6 +30,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("decode", decode),
     ("differential", differential),
     ("node", node),
+    ("pkarr_name", pkarr_name),
+    ("pkarr_packet", pkarr_packet),
     ("round_trip", round_trip),
     ("snapshot", snapshot),
     ("world", world),
