@@ -51,17 +51,20 @@ function tracedSocket (addr) {
   return socket
 }
 
-function start ({ node, addr, bootstrap }) {
-  const { host, port } = endpoint(addr)
-  // An empty list, unlike `undefined`, keeps it away from its built-in bootstrap hosts.
+function start ({ node, addr, bootstrap, defaults }) {
+  // An empty list, unlike `undefined`, keeps it away from its built-in bootstrap hosts. Without
+  // `verify` it has no mutable items.
   const dht = new DHT({ bootstrap, verify, socket: tracedSocket(addr) })
   dht.on('warning', (warning) => console.error(`${addr}: ${warning.message}`))
   return new Promise((resolve, reject) => {
     dht.on('error', reject)
-    dht.listen(port, host, () => {
+    const listening = () => {
       nodes.set(node, dht)
       resolve({ id: dht.nodeId.toString('hex') })
-    })
+    }
+    const { host, port } = endpoint(addr)
+    if (defaults) dht.listen(listening)
+    else dht.listen(port, host, listening)
   })
 }
 

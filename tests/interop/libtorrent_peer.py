@@ -17,9 +17,9 @@ import time
 
 import libtorrent as lt
 
-# No operation may outlast this; the caller gives up somewhat later. libtorrent itself waits 15 s for
-# each node that does not answer.
-TIMEOUT = 40.0
+# No lookup may outlast this; the caller gives up somewhat later than two of them take. libtorrent
+# itself waits 15 s for each node that does not answer.
+TIMEOUT = 60.0
 # libtorrent reports peers reply by reply and never says that a lookup ended: a lookup counts as
 # finished when this long has passed without another reply that had peers in it.
 QUIET = 0.7
@@ -35,11 +35,13 @@ def endpoint(text):
     return host.strip("[]"), int(port)
 
 
-def settings(addr, read_only):
+def settings(addr, bootstrap, read_only, defaults):
     mask = CATEGORY.error_notification | CATEGORY.status_notification
     mask |= CATEGORY.dht_notification | CATEGORY.dht_operation_notification
     if TRACE:
         mask |= CATEGORY.dht_log_notification
+    if defaults:
+        return {"alert_mask": int(mask), "dht_bootstrap_nodes": ",".join(bootstrap)}
     return {
         "alert_mask": int(mask),
         "listen_interfaces": addr,
@@ -64,9 +66,9 @@ def settings(addr, read_only):
 class Node:
     """A session and the thread that hands its alerts to whoever waits for them."""
 
-    def __init__(self, addr, bootstrap, read_only):
+    def __init__(self, addr, bootstrap, read_only, defaults):
         self.addr = addr
-        self.session = lt.session(settings(addr, read_only))
+        self.session = lt.session(settings(addr, bootstrap, read_only, defaults))
         self.lock = threading.Lock()
         self.waiters = []
         self.stopped = False
@@ -77,7 +79,7 @@ class Node:
         failure = take(ready, TIMEOUT, "listen on " + addr)
         if failure:
             raise RuntimeError(failure)
-        for contact in bootstrap:
+        for contact in [] if defaults else bootstrap:
             self.session.add_dht_node(endpoint(contact))
 
     def run(self):
@@ -325,7 +327,8 @@ class Worker:
     def perform(self, request):
         number = request["node"]
         if request["op"] == "start":
-            node = Node(request["addr"], request["bootstrap"], request["read_only"])
+            start = [request[key] for key in ("addr", "bootstrap", "read_only", "defaults")]
+            node = Node(*start)
             self.nodes[number] = node
             return {"version": lt.__version__}
         if request["op"] == "stop":

@@ -1,10 +1,12 @@
 //! The command line: every command, flag and help text.
 
 use core::net::{IpAddr, SocketAddr};
+use core::num::NonZeroU32;
 use core::time::Duration;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use dht_mio::proto::Networks;
 use dht_mio::proto::config::{Config, Mode};
 use dht_mio::proto::id::{InfoHash, ItemId, NodeId};
 
@@ -439,10 +441,10 @@ pub(crate) struct InspectArgs {
 /// `dht testnet`
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-Every node has an address of its own in the range, and all have one port. Give any DHT client one of
-the printed addresses to start from. The same seed makes the same network. Addresses in the first
-256th of the range are left to clients, and nothing is sent to addresses outside of it and of
-127.0.0.0/8. SIGINT and SIGTERM end the network with status 0.
+Every node has an address of its own, and all have one port. Give any DHT client one of the printed
+addresses to start from. The same seed makes the same network. Addresses in the first 256th of the
+range are left to clients, and nothing is sent to addresses outside of the ranges and of loopback.
+SIGINT and SIGTERM end the network with status 0.
 
 Profiles:
   internet   round trips of 110 ms (median) to 800 ms, 1 % lost, one contact in five dead,
@@ -452,35 +454,82 @@ Profiles:
   ideal      50 ms one way, always, and nothing lost
   lan        a fraction of a millisecond, and nothing lost
 
-With --netns the network lives in a network namespace of its own that has only the loopback
-interface, at 198.18.0.0/15. Clients that are started in it need no special settings: to them the
-addresses are public ones. It needs root; without, the commands to do it by hand are printed.
+NATs of a profile that do not keep the port of the node map to the 64 ports that begin with --bind's.
+
+Nodes stay unless --churn is given: then they come and go as the profile says, or so many times
+faster. Half of the new nodes of \"internet\" stay for less than 200 minutes, and with --churn 60 for
+less than 200 seconds.
+
+With --netns the network lives in a network namespace of its own, at 198.18.0.0/15, which is
+connected to nothing. Clients that are started in it need no special settings: to them the addresses
+are public ones. It needs root; without, the commands to do it by hand are printed. IPv6 nodes
+(--family v6, or both) are at 3fff::/20 and need such a network, too: without it, IPv6 has just one
+loopback address.
 
 Examples:
   dht testnet
   dht testnet --nodes 100000 --profile lan
   dht testnet --bind 0.0.0.0:7000 --seed 42 --duration 60 --json
-  sudo dht testnet --nodes 100000 --netns")]
+  dht testnet --churn 60
+  sudo dht testnet --nodes 100000 --netns
+  sudo dht testnet --netns --family both")]
 pub(crate) struct TestnetArgs {
-    /// Nodes that answer
+    /// Nodes that run; how many of them are behind NATs is the profile's choice
     #[arg(long, value_name = "N", default_value = "1000",
           value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) nodes: u32,
     /// What the network does to datagrams
     #[arg(long, value_name = "NAME", default_value = "internet")]
     pub(crate) profile: String,
-    /// What addresses, ids and faults follow from: a number
+    /// What addresses, ids, tables and faults follow from: a number
     #[arg(long, value_name = "SEED", default_value = "1")]
     pub(crate) seed: u64,
-    /// Addresses of the nodes [default: 127.0.0.0/8, with --netns 198.18.0.0/15]
+    /// Have nodes leave and others come, N times faster than in the profile [default: 1]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1",
+          value_parser = churn)]
+    pub(crate) churn: Option<NonZeroU32>,
+    /// Where the nodes are; IPv6 needs a network that has their addresses, see --netns
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) family: FamilyArg,
+    /// IPv4 addresses of the nodes [default: 127.0.0.0/8, with --netns 198.18.0.0/15]
     #[arg(long, value_name = "CIDR")]
     pub(crate) range: Option<String>,
-    /// Make a network namespace for it
+    /// Make network namespaces for the nodes and for clients; takes root
     #[arg(long)]
     pub(crate) netns: bool,
     /// End after so many seconds
     #[arg(long, value_name = "SECS", value_parser = parse::seconds)]
     pub(crate) duration: Option<Duration>,
+}
+
+/// `--family`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FamilyArg {
+    /// In the IPv4 network
+    #[default]
+    V4,
+    /// In the IPv6 network
+    V6,
+    /// In both, each node with an address of either kind
+    Both,
+}
+
+impl From<FamilyArg> for Networks {
+    fn from(family: FamilyArg) -> Self {
+        match family {
+            FamilyArg::V4 => Self::V4,
+            FamilyArg::V6 => Self::V6,
+            FamilyArg::Both => Self::Both,
+        }
+    }
+}
+
+/// Reads how much faster nodes come and go.
+fn churn(text: &str) -> Result<NonZeroU32, String> {
+    text.parse()
+        .ok()
+        .filter(|times: &NonZeroU32| times.get() <= 100_000)
+        .ok_or_else(|| "expected a number from 1 to 100000".to_owned())
 }
 
 /// Reads a count of things that a node stores. The bound keeps a typing error from reserving all

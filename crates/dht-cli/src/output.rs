@@ -3,6 +3,7 @@
 use core::cell::RefCell;
 use core::fmt;
 use core::net::SocketAddr;
+use core::num::NonZeroU32;
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -132,9 +133,17 @@ pub(crate) enum Line<'a> {
     Listening { addr: SocketAddr, id: String },
     /// A simulated network answers.
     #[serde(rename = "listening")]
+    #[cfg_attr(
+        any(not(target_os = "linux"), dht_portable),
+        expect(dead_code, reason = "there is no dht testnet here")
+    )]
     Testnet(Testnet<'a>),
     /// How the simulated network is doing.
     #[serde(rename = "status")]
+    #[cfg_attr(
+        any(not(target_os = "linux"), dht_portable),
+        expect(dead_code, reason = "there is no dht testnet here")
+    )]
     TestnetStatus(TestnetStatus),
     /// Something happened to the node.
     Notice { message: String },
@@ -173,11 +182,21 @@ pub(crate) struct Status {
 /// A simulated network.
 #[derive(Debug, Serialize)]
 pub(crate) struct Testnet<'a> {
-    /// Of the one socket that stands for all nodes.
-    pub(crate) addr: SocketAddr,
-    pub(crate) range: &'a str,
+    /// Of the first socket.
+    pub(crate) addr: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) range: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) range_v6: Option<String>,
+    /// Of all nodes.
+    pub(crate) port: u16,
+    /// How many ports NATs map to, from that one on.
+    pub(crate) nat_ports: u16,
     pub(crate) nodes: u32,
     pub(crate) profile: &'a str,
+    /// How much shorter than the profile says nodes stay, if they come and go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) churn: Option<NonZeroU32>,
     pub(crate) seed: u64,
     /// Nodes to start from.
     pub(crate) bootstrap: &'a [SocketAddr],
@@ -195,6 +214,9 @@ pub(crate) struct TestnetStatus {
     pub(crate) dropped: u64,
     /// Datagrams within the network.
     pub(crate) simulated: u64,
+    /// Nodes that left, and nodes that came.
+    pub(crate) left: u64,
+    pub(crate) came: u64,
     pub(crate) lateness_ms: f64,
     pub(crate) max_lateness_ms: f64,
 }

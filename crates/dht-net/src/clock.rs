@@ -13,9 +13,9 @@ pub(crate) struct Clock {
     origin: Reading,
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(dht_portable)))]
 type Reading = Duration;
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), dht_portable))]
 type Reading = std::time::Instant;
 
 impl Clock {
@@ -28,7 +28,7 @@ impl Clock {
     }
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(dht_portable)))]
 fn read() -> Reading {
     // CLOCK_BOOTTIME goes on while the machine sleeps, so queries, tokens and stored items are as
     // old after a night in suspend as the rest of the network takes them to be.
@@ -36,17 +36,17 @@ fn read() -> Reading {
         .map_or(Duration::ZERO, Duration::from)
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(dht_portable)))]
 fn since(reading: Reading, origin: Reading) -> Duration {
     reading.saturating_sub(origin)
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), dht_portable))]
 fn read() -> Reading {
     std::time::Instant::now()
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(not(target_os = "linux"), dht_portable))]
 fn since(reading: Reading, origin: Reading) -> Duration {
     reading.saturating_duration_since(origin)
 }

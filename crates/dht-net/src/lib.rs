@@ -9,11 +9,11 @@
 //! Waiting is the runtimes' business: for sockets ([`Watch`]), and for what blocks (`Saver::save`,
 //! `Resolver::turn`), each of which they call where it harms nobody.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(dht_portable)))]
 mod batch;
 mod clock;
 mod error;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(dht_portable)))]
 mod errors;
 mod health;
 mod node;

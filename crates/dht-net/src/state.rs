@@ -119,12 +119,12 @@ fn sync_dir(path: &Path) -> io::Result<()> {
 /// An exclusive lock on a file beside the state.
 #[derive(Debug)]
 struct Lock {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(dht_portable)))]
     _file: nix::fcntl::Flock<File>,
 }
 
 impl Lock {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(dht_portable)))]
     fn acquire(path: &Path) -> Result<Self, Error> {
         use nix::fcntl::{Flock, FlockArg};
         let lock = beside(path, ".lock");
@@ -151,7 +151,7 @@ impl Lock {
         }
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(any(not(target_os = "linux"), dht_portable))]
     #[expect(clippy::unnecessary_wraps, reason = "the same face on every system")]
     fn acquire(_path: &Path) -> Result<Self, Error> {
         Ok(Self {})

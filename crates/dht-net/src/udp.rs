@@ -14,7 +14,7 @@
 //! That path is compiled and tested on every system.
 
 use core::net::SocketAddr;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(dht_portable)))]
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::io;
 
@@ -23,7 +23,7 @@ use dht_proto::MAX_DATAGRAM;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::single;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(dht_portable)))]
 use crate::{batch, errors};
 
 /// Receive buffer asked of the system, in bytes: a burst of lookups brings hundreds of replies.
@@ -44,12 +44,12 @@ pub enum Calls {
 #[derive(Debug)]
 pub struct UdpSocket {
     socket: std::net::UdpSocket,
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(dht_portable)))]
     linux: Option<Linux>,
 }
 
 /// What Linux can do beyond single calls.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(dht_portable)))]
 #[derive(Debug)]
 struct Linux {
     mode: batch::Mode,
@@ -72,7 +72,7 @@ impl UdpSocket {
         socket.set_nonblocking(true)?;
         // The system caps this silently or refuses; a smaller buffer only drops more in bursts.
         drop(socket.set_recv_buffer_size(RECV_BUFFER));
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(dht_portable)))]
         let linux = match calls {
             Calls::Best => {
                 let mode = batch::Mode::enable(&socket, addr)?;
@@ -80,12 +80,12 @@ impl UdpSocket {
             }
             Calls::Single => None,
         };
-        #[cfg(not(target_os = "linux"))]
+        #[cfg(any(not(target_os = "linux"), dht_portable))]
         let (Calls::Best | Calls::Single) = calls;
         socket.bind(&addr.into())?;
         Ok(Self {
             socket: socket.into(),
-            #[cfg(target_os = "linux")]
+            #[cfg(all(target_os = "linux", not(dht_portable)))]
             linux,
         })
     }
@@ -115,7 +115,7 @@ impl UdpSocket {
         buffers: &mut RecvBuffers,
         incoming: &mut [Incoming; RECV_BATCH],
     ) -> Result<usize, Fault> {
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(dht_portable)))]
         if let Some(Linux { mode, hidden }) = &self.linux {
             if hidden.load(Relaxed) {
                 match errors::next(&self.socket, *mode) {
@@ -139,7 +139,7 @@ impl UdpSocket {
         buffers: &[[u8; MAX_DATAGRAM]],
         outgoing: &[Outgoing],
     ) -> Result<usize, Fault> {
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(dht_portable)))]
         if let Some(Linux { mode, hidden }) = &self.linux {
             let (tried, result) = batch::send(&self.socket, *mode, buffers, outgoing);
             if result.as_ref().is_ok_and(|sent| *sent < tried) {

@@ -273,7 +273,8 @@ fn scope_v6(ip: Ipv6Addr) -> Scope {
     } else if first & 0xfe00 == 0xfc00 || first & 0xffc0 == 0xfe80 {
         Scope::Private
     } else if first & 0xe000 != 0x2000 || (first, second) == (0x2001, 0x0db8) {
-        // Only 2000::/3 is allocated for global unicast (RFC 4291, IANA).
+        // Only 2000::/3 is allocated for global unicast (RFC 4291, IANA). 3fff::/20 (documentation)
+        // stays global, like 198.18.0.0/15: test networks stand on it.
         Scope::Invalid
     } else {
         Scope::Global
@@ -333,6 +334,8 @@ mod tests {
             ("[fd00::1]:1", Scope::Private),
             ("[fe80::1]:1", Scope::Private),
             ("[2600::1]:1", Scope::Global),
+            ("[3fff::1]:1", Scope::Global),
+            ("[2001:db8::1]:1", Scope::Invalid),
             ("[::]:1", Scope::Invalid),
             ("[ff02::1]:1", Scope::Invalid),
         ] {

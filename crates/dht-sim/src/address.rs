@@ -6,13 +6,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+/// The first 20 bits of the IPv6 addresses of a [`Range::Network`]: 3fff::/20 is set aside for
+/// documentation (RFC 9637), so nobody has it, and programs take it for public.
+pub const NETWORK_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20);
+
 /// The addresses that hosts may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Range {
     /// Public unicast addresses, about 3.6 billion.
     Internet,
-    /// One IPv4 network, for simulated hosts that real programs can reach.
+    /// One IPv4 network, for simulated hosts that real programs can reach, and beside it
+    /// [`NETWORK_V6`].
     Network {
         /// The first address.
         base: Ipv4Addr,
@@ -175,21 +180,11 @@ impl Plan {
         SocketAddr::from((self.ip_of(self.shuffle.forth(u64::from(number))), self.port_of(number)))
     }
 
-    /// The IPv6 address of host `number`: a /64 of its own in one of 2^16 allocations.
+    /// The IPv6 address of host `number`: a /64 of its own in one of many allocations.
     #[must_use]
     pub fn v6(&self, number: u32) -> SocketAddr {
-        let [a, b, c, d] = self.ip_of(self.shuffle.forth(u64::from(number))).octets();
-        let groups = [
-            0x2600 | u16::from(a & 0x0f),
-            u16::from_be_bytes([b, c]),
-            u16::from_be_bytes([a, d]),
-            1,
-            0,
-            0,
-            0,
-            1,
-        ];
-        SocketAddr::from((Ipv6Addr::from(groups), self.port_of(number)))
+        let ip = self.v6_of(self.ip_of(self.shuffle.forth(u64::from(number))));
+        SocketAddr::from((ip, self.port_of(number)))
     }
 
     /// The number of the host at an address, if the plan could give it out.
@@ -206,14 +201,7 @@ impl Plan {
     pub fn number_of_ip(&self, ip: IpAddr) -> Option<u32> {
         let ip = match ip {
             IpAddr::V4(ip) => ip,
-            IpAddr::V6(ip) => {
-                let [first, bc, ad, one, 0, 0, 0, 1] = ip.segments() else { return None };
-                let ([b, c], [a, d]) = (bc.to_be_bytes(), ad.to_be_bytes());
-                if first != 0x2600 | u16::from(a & 0x0f) || one != 1 {
-                    return None;
-                }
-                Ipv4Addr::new(a, b, c, d)
-            }
+            IpAddr::V6(ip) => self.v4_of(ip)?,
         };
         u32::try_from(self.shuffle.back(self.place_of(ip)?)).ok()
     }
@@ -242,6 +230,39 @@ impl Plan {
                 Ipv4Addr::from((u32::from(base) & mask) + self.reserved + place as u32 + 1)
             }
         }
+    }
+
+    /// The IPv6 address of the host that has this IPv4 one.
+    fn v6_of(&self, ip: Ipv4Addr) -> Ipv6Addr {
+        match self.range {
+            Range::Internet => {
+                let [a, b, c, d] = ip.octets();
+                let (bc, ad) = (u16::from_be_bytes([b, c]), u16::from_be_bytes([a, d]));
+                Ipv6Addr::new(0x2600 | u16::from(a & 0x0f), bc, ad, 1, 0, 0, 0, 1)
+            }
+            // The last bits first, which addresses of a network differ in, to be spread over many
+            // allocations; and again in the last 16 of the /64, which ids depend on most (BEP 42).
+            Range::Network { .. } => {
+                let ([first, ..], ip) = (NETWORK_V6.0.segments(), u32::from(ip));
+                let (low, middle, high) = ((ip & 0xfff) as u16, (ip >> 12) as u16, ip >> 28);
+                Ipv6Addr::new(first, low, middle, ip as u16, high as u16, 0, 0, 1)
+            }
+        }
+    }
+
+    /// The IPv4 address that an IPv6 address was made of, if it was.
+    fn v4_of(&self, ip: Ipv6Addr) -> Option<Ipv4Addr> {
+        let [_, second, third, _, fifth, ..] = ip.segments();
+        let v4 = match self.range {
+            Range::Internet => {
+                let ([b, c], [a, d]) = (second.to_be_bytes(), third.to_be_bytes());
+                Ipv4Addr::new(a, b, c, d)
+            }
+            Range::Network { .. } => Ipv4Addr::from(
+                u32::from(second & 0xfff) | u32::from(third) << 12 | u32::from(fifth & 0xf) << 28,
+            ),
+        };
+        (self.v6_of(v4) == ip).then_some(v4)
     }
 
     #[inline]
@@ -344,17 +365,45 @@ mod tests {
         assert_eq!((tiny.size(), tiny.number(tiny.v4(0))), (1, Some(0)));
     }
 
+    fn scope(addr: SocketAddr) -> Option<Scope> {
+        let v4 = std::net::SocketAddrV4::from_socket_addr(addr).map(Addr::scope);
+        v4.or_else(|| std::net::SocketAddrV6::from_socket_addr(addr).map(Addr::scope))
+    }
+
+    #[test]
+    fn a_network_has_public_ipv6_addresses_of_many_allocations() {
+        let base = Ipv4Addr::new(198, 18, 0, 0);
+        let plan = Plan::new(Range::Network { base, prefix: 15 }, 1, 9).reserving(512);
+        let mut allocations = BTreeSet::new();
+        for number in 0..10_000 {
+            let addr = plan.v6(number);
+            assert_eq!(scope(addr), Some(Scope::Global), "{addr}");
+            let IpAddr::V6(ip) = addr.ip() else { unreachable!() };
+            let [first, second, ..] = ip.segments();
+            assert_eq!((first, second & 0xf000), (0x3fff, 0), "{addr}");
+            allocations.insert(second);
+        }
+        assert!(allocations.len() > 3_500, "{}", allocations.len());
+        // An address that differs in one bit is another host's, or nobody's.
+        let IpAddr::V6(ip) = plan.v6(7).ip() else { unreachable!() };
+        for bit in 0..128 {
+            let other = Ipv6Addr::from(u128::from(ip) ^ 1 << bit);
+            let is_its_own = |number| plan.v6(number).ip() == IpAddr::V6(other);
+            assert!(plan.number_of_ip(other.into()).is_none_or(is_its_own), "{other}");
+        }
+        // The first are left to others, as those of the IPv4 network are.
+        for ip in ["3fff::1", "3fff:1:6120:1:c::1", "3fff:2:6120:2:c::1"] {
+            assert_eq!(plan.number_of_ip(ip.parse().unwrap()), None, "{ip}");
+        }
+    }
+
     #[test]
     fn the_internet_is_public_and_spread_out() {
         let plan = Plan::new(Range::Internet, 0, 77);
         let mut subnets = BTreeSet::new();
         for number in 0..10_000 {
             for addr in [plan.v4(number), plan.v6(number)] {
-                let (v4, v6) = (
-                    std::net::SocketAddrV4::from_socket_addr(addr).map(Addr::scope),
-                    std::net::SocketAddrV6::from_socket_addr(addr).map(Addr::scope),
-                );
-                assert_eq!(v4.or(v6), Some(Scope::Global), "{addr}");
+                assert_eq!(scope(addr), Some(Scope::Global), "{addr}");
             }
             if let IpAddr::V4(ip) = plan.v4(number).ip() {
                 subnets.insert(u32::from(ip) >> 8);

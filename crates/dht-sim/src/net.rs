@@ -23,6 +23,7 @@ mod nat;
 
 pub use damage::Damage;
 use damage::{Fate, Lottery};
+pub use nat::Ports;
 use nat::{Middlebox, Site};
 
 /// A datagram that arrives.
@@ -127,6 +128,7 @@ pub struct Network {
     links: Vec<Link>,
     boxes: Vec<Middlebox>,
     sites: Vec<Site>,
+    nat_ports: Ports,
     clogs: BTreeMap<HostId, Instant>,
     /// For each group, those that it cannot reach, as bits.
     cuts: [u64; GROUPS as usize],
@@ -136,9 +138,9 @@ pub struct Network {
 }
 
 impl Network {
-    /// A network without hosts.
+    /// A network without hosts, whose NATs map to these ports.
     #[must_use]
-    pub fn new(profile: Profile) -> Self {
+    pub fn new(profile: Profile, nat_ports: Ports) -> Self {
         Self {
             map: profile.geography.as_ref().map(Map::new),
             lottery: Lottery::new(&profile),
@@ -147,6 +149,7 @@ impl Network {
             links: Vec::new(),
             boxes: Vec::new(),
             sites: Vec::new(),
+            nat_ports,
             clogs: BTreeMap::new(),
             cuts: [0; GROUPS as usize],
             is_cut: false,
@@ -465,7 +468,7 @@ impl Network {
 
     /// A new shared address.
     pub(crate) fn add_site(&mut self, nat: &Nat, external: core::net::Ipv4Addr) -> u32 {
-        self.sites.push(Site::new(*nat, external));
+        self.sites.push(Site::new(*nat, external, self.nat_ports));
         self.sites.len() as u32 - 1
     }
 
@@ -480,7 +483,7 @@ impl Network {
         let site = site.and_then(|site| self.sites.get_mut(site as usize));
         let new = match site {
             Some(site) => site.join(number, host, addrs),
-            None => Middlebox::new(*nat, host, addrs),
+            None => Middlebox::new(*nat, host, addrs, self.nat_ports),
         };
         match self.boxes.get_mut(number as usize) {
             Some(old) => *old = new,

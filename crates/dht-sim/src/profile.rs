@@ -164,15 +164,20 @@ impl Nat {
         }
     }
 
+    /// Whether hosts behind it are seen at their own port.
+    #[must_use]
+    pub fn keeps_port(&self) -> bool {
+        match self.mapping {
+            None => true,
+            Some(Mapping::EndpointIndependent) => self.preserves_port && self.sharing <= 1,
+            Some(Mapping::AddressDependent | Mapping::AddressAndPortDependent) => false,
+        }
+    }
+
     /// Whether strangers reach a host behind it at its own port as long as it sends anything.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.filtering == Filtering::Open
-            && match self.mapping {
-                None => true,
-                Some(Mapping::EndpointIndependent) => self.preserves_port && self.sharing <= 1,
-                Some(Mapping::AddressDependent | Mapping::AddressAndPortDependent) => false,
-            }
+        self.filtering == Filtering::Open && self.keeps_port()
     }
 }
 

@@ -16,7 +16,7 @@ use crate::address::{Plan, Range};
 use crate::check::{Checker, Happening, Violation};
 use crate::choices::Choices;
 use crate::host::{Actor, Addrs, Body, Clock, Hosts};
-use crate::net::Network;
+use crate::net::{Network, Ports};
 use crate::packets::{PacketId, Packets};
 use crate::profile::Profile;
 use crate::queue::Queue;
@@ -78,6 +78,8 @@ pub struct Setup {
     pub reserved: u32,
     /// The port of every host; 0 gives each its own.
     pub port: u16,
+    /// The ports that NATs map to.
+    pub nat_ports: Ports,
     /// What the network does to datagrams.
     pub profile: Profile,
     /// Datagrams to addresses that no host ever had are kept for [`World::take_outside`] instead
@@ -89,7 +91,14 @@ impl Setup {
     /// Public addresses and nobody outside, with this network.
     #[must_use]
     pub const fn new(profile: Profile) -> Self {
-        Self { range: Range::Internet, reserved: 0, port: 0, profile, outside: 0 }
+        Self {
+            range: Range::Internet,
+            reserved: 0,
+            port: 0,
+            nat_ports: Ports::ALL,
+            profile,
+            outside: 0,
+        }
     }
 }
 
@@ -175,7 +184,7 @@ impl World {
             packets: Packets::default(),
             hosts: Hosts::default(),
             book: Book::new(plan),
-            net: Network::new(setup.profile),
+            net: Network::new(setup.profile, setup.nat_ports),
             choices,
             trace: Trace::default(),
             checkers: Vec::new(),

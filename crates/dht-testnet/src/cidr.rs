@@ -1,10 +1,11 @@
-//! A range of IPv4 addresses.
+//! Ranges of addresses.
 
 use core::fmt;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use core::str::FromStr;
 
 use dht_sim::Range;
+use dht_sim::address::NETWORK_V6;
 
 /// An IPv4 network such as 127.0.0.0/8: a multiple of its size, with 2 to 2^31 addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,11 +53,39 @@ impl Cidr {
         Ipv4Addr::from(u32::from(self.base) + 1)
     }
 
+    /// The network of the addresses that are left to real programs, as far as it is one.
+    pub(crate) fn clients(self) -> String {
+        format!("{}/{}", self.base, (self.prefix + 8).min(32))
+    }
+
     /// The same for the simulator.
     #[must_use]
     pub const fn range(&self) -> Range {
         Range::Network { base: self.base, prefix: self.prefix }
     }
+}
+
+/// The IPv6 addresses of all nodes, whatever their IPv4 range: 3fff::/20.
+#[must_use]
+pub fn network_v6() -> String {
+    let (base, prefix) = NETWORK_V6;
+    format!("{base}/{prefix}")
+}
+
+/// The IPv6 address of a real program.
+#[must_use]
+pub fn first_client_v6() -> Ipv6Addr {
+    Ipv6Addr::from(u128::from(NETWORK_V6.0) + 1)
+}
+
+pub(crate) fn is_network_v6(ip: Ipv6Addr) -> bool {
+    let (base, prefix) = NETWORK_V6;
+    (u128::from(ip) ^ u128::from(base)).leading_zeros() >= u32::from(prefix)
+}
+
+pub(crate) fn middle_of_network_v6() -> Ipv6Addr {
+    let (base, prefix) = NETWORK_V6;
+    Ipv6Addr::from(u128::from(base) | 1 << (127 - prefix))
 }
 
 /// The bits that all addresses of a network share.
@@ -119,5 +148,17 @@ mod tests {
         assert!(net.contains(Ipv4Addr::new(198, 19, 255, 255)));
         assert!(!net.contains(Ipv4Addr::new(198, 20, 0, 0)));
         assert_eq!((net.reserved(), net.first_client()), (512, Ipv4Addr::new(198, 18, 0, 1)));
+    }
+
+    #[test]
+    fn the_ipv6_network_knows_its_addresses() {
+        assert_eq!(network_v6(), "3fff::/20");
+        assert_eq!(first_client_v6().to_string(), "3fff::1");
+        assert_eq!(middle_of_network_v6().to_string(), "3fff:800::");
+        for (ip, is_in) in
+            [("3fff::1", true), ("3fff:fff::", true), ("3fff:1000::", false), ("3ffe::", false)]
+        {
+            assert_eq!(is_network_v6(ip.parse().unwrap()), is_in, "{ip}");
+        }
     }
 }

@@ -1,15 +1,15 @@
 //! A simulated DHT on real UDP sockets.
 //!
-//! A [`Gateway`] owns a simulated world and one UDP socket on the wildcard. Every simulated node has
+//! A [`Gateway`] owns a simulated world and a few UDP sockets on the wildcard. Every simulated node has
 //! an address of its own: a datagram that a real program sends to it enters the world, takes as long
 //! and gets lost as often as the world's network has it, and what nodes send to anybody outside the
-//! simulation leaves through the socket, with the node's address as its source. Virtual time follows
+//! simulation leaves through a socket, with the node's address as its source. Virtual time follows
 //! the clock.
 //!
 //! [`Testnet`] is a whole network behind a gateway: thousands of nodes with full tables.
 //! [`namespace`] makes a network in which it looks like the internet.
 //!
-//! Linux only: it takes `IP_PKTINFO`, and a loopback network whose addresses are all local.
+//! Linux only: it takes `IP_PKTINFO`, and ranges whose addresses are all local.
 //!
 //! ```no_run
 //! use dht_testnet::{Spec, Testnet};
@@ -29,16 +29,18 @@
     )
 )]
 
-mod cidr;
+pub mod cidr;
 mod error;
 mod gateway;
 pub mod namespace;
 mod pump;
+mod sockets;
 mod testnet;
 
 pub use cidr::{Cidr, ParseCidrError};
 pub use error::Error;
-pub use gateway::{Gateway, Stats};
+pub use gateway::{Gateway, Listen, Stats};
+pub use namespace::Namespace;
 pub use testnet::{Spec, Testnet};
 
 pub use dht_sim as sim;

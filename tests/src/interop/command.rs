@@ -35,10 +35,14 @@ pub(super) struct CommandPeer {
 
 impl CommandPeer {
     pub(super) fn start(spec: &NodeSpec) -> Result<Self> {
-        let mut global = vec![format!("--bind={}", spec.addr), "--json".into()];
-        global.push(format!("--timeout={TIMEOUT}"));
-        global.extend(spec.bootstrap.iter().map(|addr| format!("--bootstrap={addr}")));
-        let daemon = if spec.read_only { None } else { Some(Daemon::start(spec, &global)?) };
+        let mut global: Vec<_> =
+            spec.bootstrap.iter().map(|addr| format!("--bootstrap={addr}")).collect();
+        global.push("--json".into());
+        if !spec.defaults {
+            global.extend([format!("--bind={}", spec.addr), format!("--timeout={TIMEOUT}")]);
+        }
+        let is_server = !spec.read_only && !spec.defaults;
+        let daemon = is_server.then(|| Daemon::start(spec, &global)).transpose()?;
         Ok(Self { addr: spec.addr, global, daemon, turn: Mutex::default() })
     }
 

@@ -20,6 +20,9 @@ pub struct NodeSpec {
     pub bootstrap: Vec<SocketAddr>,
     /// Whether it shall answer no queries (BEP 43), if it can be told so.
     pub read_only: bool,
+    /// Whether to leave everything to its own default but for the nodes to start from. Then `addr`
+    /// is only where others see it, and its port means nothing.
+    pub defaults: bool,
 }
 
 /// Starts nodes, and the processes that some of them live in. Those end with the lab.

@@ -27,11 +27,13 @@ impl MainlinePeer {
     pub(super) fn start(spec: &NodeSpec) -> Result<Self> {
         let mut builder = Dht::builder();
         let SocketAddr::V4(addr) = spec.addr else { return unsupported("mainline has no IPv6") };
-        builder.bind_address(*addr.ip()).port(addr.port());
         // Left unset, this would mean its built-in bootstrap hosts.
         builder.bootstrap(&spec.bootstrap);
-        if !spec.read_only {
-            builder.server_mode();
+        if !spec.defaults {
+            builder.bind_address(*addr.ip()).port(addr.port());
+            if !spec.read_only {
+                builder.server_mode();
+            }
         }
         let dht = builder.build().map_err(failed)?.as_async();
         Ok(Self { dht, turn: Mutex::new(()), addr: spec.addr })

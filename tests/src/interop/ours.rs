@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use dht_mio::proto::config::{Config, Mode};
 use dht_mio::proto::request::{AnnouncePort, Lookup, Outcome};
-use dht_mio::{Dht, LookupHandle};
+use dht_mio::{Builder, Dht, LookupHandle};
 use dht_proto::id::{InfoHash, ItemId, Target};
 use dht_proto::item::{Item, bencode_bytes, byte_string};
 
@@ -27,13 +27,19 @@ pub(super) struct OurPeer {
 impl OurPeer {
     /// With the default configuration, whatever the other kinds need, but for [`SHARED_BUDGET`].
     pub(super) fn start(spec: &NodeSpec) -> Result<Self> {
+        if spec.defaults {
+            return Self::spawn(spec, Dht::builder());
+        }
         let mode = if spec.read_only { Mode::Client } else { Mode::Server };
         let mut config = Config::default();
         if spec.addr.is_ipv6() {
             (config.subnet_bytes_per_sec, config.subnet_burst_bytes) =
                 (SHARED_BUDGET, SHARED_BUDGET);
         }
-        let mut builder = Dht::builder().config(config).no_bootstrap().mode(mode).bind(spec.addr);
+        Self::spawn(spec, Dht::builder().config(config).no_bootstrap().mode(mode).bind(spec.addr))
+    }
+
+    fn spawn(spec: &NodeSpec, mut builder: Builder) -> Result<Self> {
         for contact in &spec.bootstrap {
             builder = builder.bootstrap(contact.to_string());
         }

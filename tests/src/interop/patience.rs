@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::{PeerError, Result};
 
 /// How long any single operation of a peer may take. Lookups among a handful of nodes on loopback
-/// take milliseconds; libtorrent waits 15 s for each node that left, and may meet them in turn.
-pub(super) const OPERATION: Duration = Duration::from_secs(45);
+/// take milliseconds; libtorrent waits 15 s for each silent node, may meet several in turn, and needs
+/// two lookups to put a mutable item.
+pub(super) const OPERATION: Duration = Duration::from_secs(125);
 
 /// Runs `work` on a thread of its own and waits for it, but not forever.
 ///

@@ -160,7 +160,8 @@ impl Swarm {
         let mut servers = Vec::new();
         for addr in &addrs {
             let others = addrs.iter().filter(|other| *other != addr).copied().collect();
-            let spec = NodeSpec { addr: *addr, bootstrap: others, read_only: false };
+            let spec =
+                NodeSpec { addr: *addr, bootstrap: others, read_only: false, defaults: false };
             servers.push(lab.start(kind, &spec)?);
         }
         for server in &servers {
@@ -201,8 +202,8 @@ impl Swarm {
         // bittorrent-dht whoever asks. They hand it back to itself, and libtorrent and `mainline`
         // would wait for their own answer (15 s and 2 s). We do not ask ourselves.
         let read_only = kind.is_ours();
-        let spec =
-            NodeSpec { addr: address::next(self.network)?, bootstrap: addrs.clone(), read_only };
+        let addr = address::next(self.network)?;
+        let spec = NodeSpec { addr, bootstrap: addrs.clone(), read_only, defaults: false };
         let client = lab.start(kind, &spec)?;
         introduce(client.as_ref(), &addrs)?;
         meet(client.as_ref(), 1, JOIN)?;

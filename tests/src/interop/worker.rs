@@ -186,6 +186,7 @@ impl WorkerPeer {
             "addr": spec.addr.to_string(),
             "bootstrap": bootstrap,
             "read_only": spec.read_only,
+            "defaults": spec.defaults,
         });
         worker.call(node, "start", request)?;
         Ok(Self { worker, node, addr: spec.addr })

@@ -1,13 +1,12 @@
 //! What the settings over real sockets share: the simulated network on loopback, and a place for
 //! state files.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dht_net::{Builder, Runtime};
 use dht_proto::seed::Seed;
-use dht_testnet::{Cidr, Gateway};
+use dht_testnet::{Cidr, Gateway, Listen};
 
 use super::{Places, Recipe, Terrain};
 
@@ -27,9 +26,12 @@ impl Lab {
     #[must_use]
     pub fn open(terrain: &Terrain) -> Self {
         let terrain = terrain.clone();
-        let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0);
-        let build = move |port| terrain.build(port);
-        let (gateway, places) = Gateway::start(any, Cidr::LOOPBACK, build).expect("a gateway");
+        let build = move |port| {
+            let (world, places) = terrain.build(port);
+            (world, None, places)
+        };
+        let listen = Listen::new(Cidr::LOOPBACK);
+        let (gateway, places) = Gateway::start(&listen, build).expect("a gateway");
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let name = format!("dht-suite-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);

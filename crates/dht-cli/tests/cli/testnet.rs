@@ -126,36 +126,55 @@ fn the_same_seed_makes_the_same_network() {
 
 #[test]
 fn a_namespace_is_made_or_how_to_make_one_is_told() {
-    match Testnet::start(&["--nodes", "300", "--profile", "lan", "--netns"]) {
+    let args = ["--nodes", "300", "--profile", "lan", "--netns", "--family", "both"];
+    match Testnet::start(&args) {
         Ok(testnet) => {
-            let node = testnet.bootstrap()[0].clone();
-            assert!(node.starts_with("198.18.") || node.starts_with("198.19."), "{node}");
-            assert_eq!(dht(&["ping", &node, "--timeout", "0.5"]).status, 1, "it is not out here");
+            let nodes = testnet.bootstrap();
+            let v4 = nodes.iter().find(|node| node.starts_with("198.1")).unwrap();
+            let v6 = nodes.iter().find(|node| node.starts_with("[3fff:")).unwrap();
+            assert_eq!(dht(&["ping", v4, "--timeout", "0.5"]).status, 1, "it is not out here");
             let pid = testnet.child.id().to_string();
             let inside = |args: &[&str]| {
                 let dht = env!("CARGO_BIN_EXE_dht");
                 let output = Command::new("nsenter")
-                    .args(
-                        [&["-t", &pid, "-n", dht], args, &["--json", "--bootstrap", &node]]
-                            .concat(),
-                    )
+                    .args([&["-t", &pid, "-n", dht], args, &["--json"]].concat())
                     .output()
                     .unwrap();
-                (output.status.code(), String::from_utf8(output.stdout).unwrap())
+                let stdout = String::from_utf8(output.stdout).unwrap();
+                assert_eq!(output.status.code(), Some(0), "{args:?}: {stdout}");
+                stdout
             };
-            // No --bind: a client with its default settings.
-            let (status, stdout) = inside(&["announce", HASH, "--port", "6881"]);
-            assert_eq!(status, Some(0), "{stdout}");
-            let (status, stdout) = inside(&["get-peers", HASH]);
-            assert!(status == Some(0) && stdout.contains("198.18.0.1:6881"), "{stdout}");
+            // No --bind: clients with their default settings, and IPv6 ones from then on.
+            for (node, peer) in [(v4, "\"198.18.0.1:6881\""), (v6, "\"[3fff::1]:6881\"")] {
+                inside(&["announce", HASH, "--port", "6881", "--bootstrap", node]);
+                let found = inside(&["get-peers", HASH, "--bootstrap", node]);
+                assert!(found.contains(peer), "{found}");
+            }
         }
         Err((status, stderr)) => {
             assert_eq!(status, Some(2), "{stderr}");
-            for words in ["unshare --net", "lo up", "198.18.0.1/15 dev lo"] {
+            for words in ["unshare --net", "lo up", "198.18.0.1/15 dev lo", "3fff::/20 dev lo"] {
                 assert!(stderr.contains(words), "{stderr}");
             }
         }
     }
+}
+
+#[test]
+fn nodes_come_and_go_if_they_are_told_to() {
+    let args = ["--nodes", "200", "--profile", "lan", "--churn", "60000", "-v"];
+    let testnet = Testnet::start(&args).unwrap_or_else(|e| panic!("{e:?}"));
+    assert_eq!(testnet.ready["churn"], 60_000);
+    // Who is to be started from stays.
+    let node = &testnet.bootstrap()[0];
+    dht(&["ping", node]).expect(0);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    dht(&["ping", node]).expect(0);
+    let (status, stdout, stderr) = testnet.stop("-INT");
+    assert_eq!(status, Some(0), "{stderr}");
+    let last = stdout.lines().find(|line| line.contains("\"status\"")).unwrap();
+    let last: Value = serde_json::from_str(last).unwrap();
+    assert!(last["left"].as_u64() > Some(0) && last["came"].as_u64() > Some(0), "{last}");
 }
 
 #[test]
@@ -171,7 +190,15 @@ fn what_makes_no_network_is_refused() {
         (&["--range", "127.9.0.1/24"], "127.0.0.0/8"),
         (&["--range", "192.0.2.0/24", "--nodes", "9"], "ip link set lo up"),
         (&["--bind", "127.0.0.1:0"], "0.0.0.0:0"),
-        (&["--bind", "[::]:0"], "--range"),
+        (&["--bind", "[::1]:0"], "--range"),
+        (&["--bind", "0.0.0.0:1", "--bind", "[::]:1"], "more than one --bind"),
+        (&["--bind", "0.0.0.0:65500"], "a port up to 65472"),
+        (&["--family", "v5"], "both"),
+        (&["--churn", "0"], "1 to 100000"),
+        (&["--churn", "often"], "1 to 100000"),
+        // Nobody has these addresses without having made them local.
+        (&["--family", "v6", "--nodes", "9"], "ip -6 route add local 3fff::/20"),
+        (&["--family", "both", "--nodes", "9"], "198.18.0.1/15"),
         (&["--bind", &taken], "in use"),
         (&["--duration", "soon"], "seconds"),
         (&["--bootstrap", "127.0.0.1:1"], "--bootstrap"),

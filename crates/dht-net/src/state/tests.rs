@@ -112,7 +112,7 @@ fn a_directory_that_cannot_be_written_is_an_error_at_the_start() {
     fs::set_permissions(&dir.0, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(dht_portable)))]
 #[test]
 fn two_nodes_cannot_share_a_state() {
     let dir = Dir::new("shared");

@@ -81,7 +81,7 @@ fn single_calls_do_not_hear_of_closed_ports() {
     assert_eq!(bench.recv(), Err(Fault::WouldBlock));
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(dht_portable)))]
 mod linux {
     use super::*;
 

@@ -9,8 +9,26 @@ use crate::host::Addrs;
 use crate::profile::{Filtering, Mapping, Nat};
 use crate::world::HostId;
 
-/// The first port that is given out.
-const FIRST_PORT: u16 = 1_024;
+/// The ports that NATs map to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a range")]
+pub struct Ports {
+    /// The first.
+    pub first: u16,
+    /// How many. Hosts that share an address share them, too, so there must be more of them.
+    pub count: u16,
+}
+
+impl Ports {
+    /// All that are not reserved for services.
+    pub const ALL: Self = Self { first: 1_024, count: u16::MAX - 1_024 };
+
+    /// How many of them each host has that shares an address.
+    fn block(self, nat: &Nat) -> u16 {
+        (self.count / nat.sharing.clamp(1, Nat::MAX_SHARING)).max(1)
+    }
+}
+
 /// The most peers that are remembered for one host; then the one longest silent is forgotten.
 const MAX_SESSIONS: usize = 512;
 /// Times are kept in units of 2^16 microseconds.
@@ -58,7 +76,7 @@ pub(super) struct Middlebox {
     inside: Addrs,
     /// The external IPv4 address, and the ports of it that are this host's.
     external: Option<Ipv4Addr>,
-    block: (u16, u16),
+    block: Ports,
     next_port: u16,
     /// The last port that an endpoint-independent mapping used, and when.
     mapped: (u16, u32),
@@ -67,14 +85,14 @@ pub(super) struct Middlebox {
 
 impl Middlebox {
     /// Alone behind its own address.
-    pub(super) fn new(nat: Nat, host: HostId, inside: Addrs) -> Self {
+    pub(super) fn new(nat: Nat, host: HostId, inside: Addrs, ports: Ports) -> Self {
         Self {
             nat: Nat { sharing: 1, ..nat },
             timeout: u32::try_from(nat.timeout.as_micros() >> TIME_SHIFT).unwrap_or(u32::MAX),
             host,
             inside,
             external: inside.v4.map(|addr| *addr.ip()),
-            block: (FIRST_PORT, u16::MAX - FIRST_PORT),
+            block: ports,
             next_port: 0,
             mapped: (0, 0),
             sessions: Vec::new(),
@@ -82,12 +100,10 @@ impl Middlebox {
     }
 
     /// With a block of the ports of an address that is shared.
-    fn sharing(nat: Nat, host: HostId, inside: Addrs, external: Ipv4Addr, member: u16) -> Self {
-        let size = block_size(&nat);
-        let mut new = Self::new(nat, host, inside);
+    fn sharing(nat: Nat, host: HostId, inside: Addrs, external: Ipv4Addr, block: Ports) -> Self {
+        let mut new = Self::new(nat, host, inside, block);
         new.nat = Nat { preserves_port: false, ..nat };
         new.external = Some(external);
-        new.block = (FIRST_PORT + member * size, size);
         new
     }
 
@@ -210,16 +226,21 @@ impl Middlebox {
         if self.nat.preserves_port && !self.is_used(now, own) {
             return own;
         }
-        let (first, size) = self.block;
-        // A block has more ports than there can be sessions.
-        for _ in 0..=MAX_SESSIONS {
-            self.next_port = (self.next_port + 1) % size.max(1);
-            let port = first + self.next_port;
+        for _ in 0..usize::from(self.block.count).min(MAX_SESSIONS + 1) {
+            let port = self.turn();
             if port != self.mapped.0 && !self.is_used(now, port) {
                 return port;
             }
         }
-        first
+        // Fewer ports than destinations: each serves several of them, in turn.
+        self.turn()
+    }
+
+    /// The next port of the block.
+    fn turn(&mut self) -> u16 {
+        let Ports { first, count } = self.block;
+        self.next_port = (self.next_port + 1) % count.max(1);
+        first + self.next_port
     }
 
     /// Remembers that the host sent to somebody.
@@ -259,24 +280,19 @@ impl Middlebox {
     }
 }
 
-/// Ports of each host that shares an external address.
-const fn block_size(nat: &Nat) -> u16 {
-    let sharing = if nat.sharing > Nat::MAX_SHARING { Nat::MAX_SHARING } else { nat.sharing };
-    (u16::MAX - FIRST_PORT) / (if sharing == 0 { 1 } else { sharing })
-}
-
 /// A carrier's NAT: one external IPv4 address and the hosts behind it.
 #[derive(Debug)]
 pub(super) struct Site {
     nat: Nat,
     external: Ipv4Addr,
+    ports: Ports,
     /// Their middleboxes, by block of ports.
     members: Vec<u32>,
 }
 
 impl Site {
-    pub(super) const fn new(nat: Nat, external: Ipv4Addr) -> Self {
-        Self { nat, external, members: Vec::new() }
+    pub(super) const fn new(nat: Nat, external: Ipv4Addr, ports: Ports) -> Self {
+        Self { nat, external, ports, members: Vec::new() }
     }
 
     /// The heap that it takes up.
@@ -286,19 +302,22 @@ impl Site {
 
     /// Whether another host with such a NAT finds a place here.
     pub(super) fn has_room(&self, nat: &Nat) -> bool {
-        self.nat == *nat && self.members.len() < usize::from(nat.sharing.min(Nat::MAX_SHARING))
+        let most = nat.sharing.min(Nat::MAX_SHARING).min(self.ports.count);
+        self.nat == *nat && self.members.len() < usize::from(most)
     }
 
     /// Adds a host, whose middlebox will have this number.
     pub(super) fn join(&mut self, number: u32, host: HostId, inside: Addrs) -> Middlebox {
         let member = self.members.len() as u16;
         self.members.push(number);
-        Middlebox::sharing(self.nat, host, inside, self.external, member)
+        let count = self.ports.block(&self.nat);
+        let block = Ports { first: self.ports.first + member * count, count };
+        Middlebox::sharing(self.nat, host, inside, self.external, block)
     }
 
     /// The middlebox that a port belongs to.
     pub(super) fn member(&self, port: u16) -> Option<u32> {
-        let member = port.checked_sub(FIRST_PORT)? / block_size(&self.nat);
+        let member = port.checked_sub(self.ports.first)? / self.ports.block(&self.nat);
         self.members.get(usize::from(member)).copied()
     }
 }

@@ -3,7 +3,7 @@ use crate::choices::Choices;
 
 fn network(profile: Profile, hosts: u32) -> (Network, Choices) {
     let mut choices = Choices::seeded(11);
-    let mut net = Network::new(profile);
+    let mut net = Network::new(profile, Ports::ALL);
     for _ in 0..hosts {
         net.attach(&mut choices);
     }

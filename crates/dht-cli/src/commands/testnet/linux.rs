@@ -1,12 +1,13 @@
 //! The command where it works.
 
-use core::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
 
-use dht_testnet::{Cidr, Error, Spec, Stats, Testnet, namespace};
+use dht_mio::proto::addr::Family;
+use dht_testnet::{Cidr, Error, Spec, Stats, Testnet, cidr, namespace};
 
 use crate::args::{Global, TestnetArgs};
 use crate::commands::{Ended, signals};
@@ -18,7 +19,7 @@ use crate::progress::Progress;
 const PORT: u16 = 26_881;
 /// How often `-v` tells how the network is doing.
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
-/// How many of the nodes to start from people are shown.
+/// How many of the nodes of each family to start from people are shown.
 const SHOWN: usize = 3;
 
 /// What the main thread waits for.
@@ -30,11 +31,17 @@ enum Wake {
 }
 
 pub(super) fn run(args: &TestnetArgs, global: &Global, out: &Output) -> Ended {
-    let spec = spec(args, global)?;
+    let mut spec = spec(args, global)?;
     let started = Instant::now();
     if args.netns {
         // Before any thread: see `namespace::enter`.
-        namespace::enter(spec.range)?;
+        spec.namespace = namespace::enter(&spec.listen())?;
+        if spec.namespace.is_none() {
+            out.warn(
+                "this system has no veth interfaces, so clients have only lo; some have to be told \
+                 to use it, see docs/TESTNET.md",
+            );
+        }
     }
     let (sender, wakes) = mpsc::channel();
     let stop = sender.clone();
@@ -97,17 +104,27 @@ fn spec(args: &TestnetArgs, global: &Global) -> Result<Spec, Failure> {
         ));
     }
     let mut spec = Spec::new(args.nodes);
-    spec.bind = match global.bind[..] {
-        [] => SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, PORT),
-        [SocketAddr::V4(bind)] => bind,
-        [SocketAddr::V6(bind)] => return Err(Error::NotWildcard(bind.into()).into()),
+    spec.port = match global.bind[..] {
+        [] => PORT,
+        [bind] if bind.ip().is_unspecified() => bind.port(),
+        [bind] => {
+            return Err(Failure::input(
+                format!("--bind {bind} is one address, and the nodes have thousands"),
+                format!(
+                    "use --bind 0.0.0.0:{} for the port, and --range to choose the addresses of \
+                     the nodes",
+                    bind.port()
+                ),
+            ));
+        }
         [..] => {
             return Err(Failure::input(
-                "one socket serves the whole network, and there is more than one --bind",
-                "give one, for example --bind 0.0.0.0:7000",
+                "all nodes have one port, and there is more than one --bind",
+                "give one, for example --bind 0.0.0.0:7000; it is for IPv6 too",
             ));
         }
     };
+    spec.networks = args.family.into();
     spec.range = match &args.range {
         Some(text) => text.parse().map_err(|error| {
             Failure::input(format!("--range {text}: {error}"), "see dht testnet --help")
@@ -115,6 +132,7 @@ fn spec(args: &TestnetArgs, global: &Global) -> Result<Spec, Failure> {
         None if args.netns => Cidr::BENCHMARK,
         None => Cidr::LOOPBACK,
     };
+    spec.churn = args.churn;
     spec.seed = args.seed;
     spec.set_profile(&args.profile)?;
     spec.check()?;
@@ -125,11 +143,18 @@ fn spec(args: &TestnetArgs, global: &Global) -> Result<Spec, Failure> {
 fn announce(testnet: &Testnet, spec: &Spec, args: &TestnetArgs, out: &Output, took: Duration) {
     let bootstrap = testnet.bootstrap();
     let (pid, duration_ms) = (std::process::id(), millis(took));
+    let listen = spec.listen();
+    let addrs = testnet.local_addrs();
+    let port = addrs.first().map_or(spec.port, SocketAddr::port);
     out.json(&Line::Testnet(Ready {
-        addr: testnet.local_addr(),
-        range: &spec.range.to_string(),
+        addr: addrs.first().copied(),
+        range: listen.speaks(Family::V4).then(|| spec.range.to_string()),
+        range_v6: listen.speaks(Family::V6).then(cidr::network_v6),
+        port,
+        nat_ports: listen.ports,
         nodes: spec.nodes,
         profile: &args.profile,
+        churn: spec.churn,
         seed: spec.seed,
         bootstrap,
         pid,
@@ -137,24 +162,39 @@ fn announce(testnet: &Testnet, spec: &Spec, args: &TestnetArgs, out: &Output, to
         duration_ms,
     }));
     out.words(format_args!(
-        "listening: {} nodes in {} with port {}, profile {}, seed {}, built in {}",
+        "listening: {} nodes in {} with port {port}, profile {}, seed {}, built in {}",
         spec.nodes,
-        spec.range,
-        testnet.local_addr().port(),
+        listen.ranges(),
         args.profile,
         spec.seed,
         Millis(duration_ms)
     ));
-    for addr in bootstrap.iter().take(SHOWN) {
+    if listen.ports > 1 {
+        let last = port.saturating_add(listen.ports - 1);
+        out.words(format_args!("NATs map to ports {port} to {last}"));
+    }
+    let (v4, v6): (Vec<_>, Vec<_>) = bootstrap.iter().partition(|addr| addr.is_ipv4());
+    for addr in v4.iter().take(SHOWN).chain(v6.iter().take(SHOWN)) {
         out.words(format_args!("start from {addr}"));
     }
-    let Some(first) = bootstrap.first() else { return };
-    let enter = if args.netns {
+    // The networks of IPv4 and IPv6 know nothing of each other.
+    let start: Vec<_> = [v4.first(), v6.first()].into_iter().flatten().collect();
+    examples(&start, args.netns.then_some(pid), out);
+}
+
+/// Commands to copy, which start from these nodes. `pid` is that of a network namespace.
+fn examples(start: &[&SocketAddr], pid: Option<u32>, out: &Output) {
+    let mut enter = String::new();
+    if let Some(pid) = pid {
         out.words(format_args!("clients must run inside: sudo nsenter -t {pid} -n COMMAND"));
-        format!("sudo nsenter -t {pid} -n ")
-    } else {
-        String::new()
+        enter = format!("sudo nsenter -t {pid} -n ");
+    }
+    // Some shells make a pattern of brackets.
+    let quoted = |addr: &&SocketAddr| {
+        if addr.is_ipv6() { format!("'{addr}'") } else { addr.to_string() }
     };
+    let through: Vec<_> = start.iter().map(quoted).collect();
+    let through = through.join(" --bootstrap ");
     let hash = "9a0364b9e99bb480dd25e1f0284c8555d2a2ab03";
     out.words("\nTry, in another terminal:");
     for command in [
@@ -163,18 +203,22 @@ fn announce(testnet: &Testnet, spec: &Spec, args: &TestnetArgs, out: &Output, to
         "put-immutable 'Hello World!'".to_owned(),
         "get e5f96f6f38320f0f33959cb4d3d656452117aadb".to_owned(),
     ] {
-        out.words(format_args!("  {enter}dht {command} --bootstrap {first}"));
+        out.words(format_args!("  {enter}dht {command} --bootstrap {through}"));
     }
+    out.words("\nCtrl-C ends the network. The settings that other clients need: docs/TESTNET.md");
 }
 
 fn status(stats: &Stats, out: &Output) {
     let (late, max_late) = (millis(stats.lateness), millis(stats.max_lateness));
     out.verbose(format_args!(
-        "{} datagrams in, {} out, {} dropped; {} within the network; late by {}, at most {}",
+        "{} datagrams in, {} out, {} dropped; {} within the network; {} nodes left, {} came; late \
+         by {}, at most {}",
         stats.datagrams_in,
         stats.datagrams_out,
         stats.dropped,
         stats.simulated,
+        stats.left,
+        stats.came,
         Millis(late),
         Millis(max_late)
     ));
@@ -183,6 +227,8 @@ fn status(stats: &Stats, out: &Output) {
         datagrams_out: stats.datagrams_out,
         dropped: stats.dropped,
         simulated: stats.simulated,
+        left: stats.left,
+        came: stats.came,
         lateness_ms: late,
         max_lateness_ms: max_late,
     }));

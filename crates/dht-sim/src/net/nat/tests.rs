@@ -15,7 +15,11 @@ const SAME_IP: &str = "5.6.7.8:2000";
 const OTHER: &str = "9.9.9.9:1000";
 
 fn middlebox(nat: Nat) -> Middlebox {
-    Middlebox::new(nat, HostId(0), Addrs::of(&[addr(OWN), addr("[2600::1]:6881")]))
+    with_ports(nat, Ports::ALL)
+}
+
+fn with_ports(nat: Nat, ports: Ports) -> Middlebox {
+    Middlebox::new(nat, HostId(0), Addrs::of(&[addr(OWN), addr("[2600::1]:6881")]), ports)
 }
 
 /// Every mapping with every filter: which of three senders gets in at which of three external ports.
@@ -115,7 +119,7 @@ fn firewalls_and_ipv6_are_filtered_but_not_translated() {
 #[test]
 fn hosts_that_share_an_address_have_ports_of_their_own() {
     let nat = Nat { sharing: 3, ..Nat::carrier() };
-    let mut site = Site::new(nat, Ipv4Addr::new(80, 1, 1, 1));
+    let mut site = Site::new(nat, Ipv4Addr::new(80, 1, 1, 1), Ports::ALL);
     let mut boxes: Vec<Middlebox> = Vec::new();
     while site.has_room(&nat) {
         let number = boxes.len() as u32;
@@ -156,4 +160,40 @@ fn state_is_bounded() {
         assert!(middlebox.sessions.len() <= MAX_SESSIONS);
     }
     assert_eq!(ports.len(), 5_000);
+}
+
+#[test]
+fn where_ports_are_few_each_serves_several_destinations() {
+    let ports = Ports { first: 7_000, count: 4 };
+    let nat = Nat { sharing: 1, ..Nat::carrier() };
+    let mut middlebox = with_ports(nat, ports);
+    let peers: Vec<_> = (1..=12_u8).map(|i| SocketAddr::from(([9, 9, 9, i], 5))).collect();
+    let mut towards = |peer| middlebox.outgoing(at(0), addr(OWN), peer).unwrap();
+    let used: Vec<_> = peers.iter().map(|peer| towards(*peer)).collect();
+    // All of them before any a second time, and the same one for a destination as long as it lives.
+    let mut first: Vec<_> = used[..4].iter().map(SocketAddr::port).collect();
+    first.sort_unstable();
+    assert_eq!(first, [7_000, 7_001, 7_002, 7_003]);
+    assert!(used.iter().all(|addr| (7_000..7_004).contains(&addr.port())), "{used:?}");
+    assert_eq!(used, peers.iter().map(|peer| towards(*peer)).collect::<Vec<_>>());
+    for port in 7_000..7_004 {
+        assert_eq!(used.iter().filter(|addr| addr.port() == port).count(), 3, "{used:?}");
+    }
+    for (peer, outside) in peers.iter().zip(used) {
+        assert_eq!(middlebox.incoming(at(1), *peer, outside), Some(addr(OWN)));
+        assert_eq!(middlebox.incoming(at(1), addr(OTHER), outside), None);
+    }
+    // Hosts that share them have one each, and no more hosts share than there are ports.
+    let nat = Nat { sharing: 16, ..Nat::carrier() };
+    let mut site = Site::new(nat, Ipv4Addr::new(80, 1, 1, 1), ports);
+    for number in 0..4 {
+        assert!(site.has_room(&nat));
+        let mut member = site.join(number, HostId(number), Addrs::of(&[addr(OWN)]));
+        for peer in &peers {
+            let outside = member.outgoing(at(0), addr(OWN), *peer).unwrap();
+            assert_eq!(outside.port(), 7_000 + number as u16);
+            assert_eq!(site.member(outside.port()), Some(number));
+        }
+    }
+    assert!(!site.has_room(&nat));
 }
