@@ -7,8 +7,14 @@
 //! `fuzz_targets/`, and some seeds in `corpus/<target>/`.
 
 mod config;
+mod draw;
+mod hand;
+mod lookup;
 mod node;
 mod oracle;
+mod seal;
+mod store;
+mod table;
 mod wire;
 mod world;
 
@@ -16,7 +22,10 @@ use std::path::PathBuf;
 use std::{env, fs, io};
 
 pub use self::config::distort;
+pub use self::lookup::lookup;
 pub use self::node::{node, snapshot};
+pub use self::store::store;
+pub use self::table::table;
 pub use self::wire::{decode, differential, round_trip};
 pub use self::world::world;
 
@@ -27,9 +36,12 @@ pub type Body = fn(&[u8]);
 pub const TARGETS: &[(&str, Body)] = &[
     ("decode", decode),
     ("differential", differential),
+    ("lookup", lookup),
     ("node", node),
     ("round_trip", round_trip),
     ("snapshot", snapshot),
+    ("store", store),
+    ("table", table),
     ("world", world),
 ];
 

@@ -267,7 +267,10 @@ impl<A: Addr> Node<A> {
     }
 
     pub(crate) fn cancel(&mut self, walk: WalkRef) -> bool {
-        self.lookups.cancel(walk)
+        let was_running = self.lookups.cancel(walk);
+        // A refresh may have waited for its place, and this may be the last that is heard of it.
+        self.maintain(self.last_now);
+        was_running
     }
 
     /// Removes the waiting events of a lookup.

@@ -191,12 +191,14 @@ impl<A: Addr> Table<A> {
 
     /// Finds a place for a node that just answered and is no contact.
     fn enter(&mut self, now: Ticks, newcomer: Contact<A>, config: &Config) -> Verdict {
-        match self.obstacle(&newcomer, config) {
-            Obstacle::Nobody => {}
-            Obstacle::Failing(i) => {
-                self.drop_at(i, config);
+        // Whoever yields may not be alone in the way: its host may have another id now, in a bucket
+        // where its network has all that it may have.
+        loop {
+            match self.obstacle(&newcomer, config) {
+                Obstacle::Nobody => break,
+                Obstacle::Failing(i) => drop(self.drop_at(i, config)),
+                Obstacle::Firm => return Verdict::Refused,
             }
-            Obstacle::Firm => return Verdict::Refused,
         }
         let bucket = self.bucket_of(&newcomer);
         let range = self.bucket_range(bucket);
