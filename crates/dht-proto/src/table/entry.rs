@@ -6,7 +6,7 @@ use super::bucket::{self, BUCKETS};
 use super::candidates::{Candidate, Standing};
 use super::contact::{Contact, NEVER, Ticks, instant, millis, period, same_ip, ticks};
 use super::{GROWTH, Limits, Table, Verdict, is_local};
-use crate::addr::{Addr, Scope};
+use crate::addr::Addr;
 use crate::config::Config;
 use crate::id::NodeId;
 use crate::time::Instant;
@@ -35,7 +35,7 @@ impl<A: Addr> Table<A> {
         if let Some(i) = self.position(Some(id), &compact) {
             return self.answered(now, i, id, millis(rtt), config);
         }
-        if id == self.own || !is_possible(addr) {
+        if id == self.own || !addr.is_possible() {
             // An echo of our own id comes from a reflector.
             return Verdict::Refused;
         }
@@ -224,7 +224,7 @@ impl<A: Addr> Table<A> {
     fn suggest(&mut self, candidate: Candidate<A>, config: &Config) {
         let addr = candidate.addr();
         let wanted = candidate.id.is_none_or(|id| id != self.own && self.has_room(id, config));
-        if !wanted || !is_possible(addr) {
+        if !wanted || !addr.is_possible() {
             return;
         }
         let local = is_local(addr);
@@ -380,9 +380,4 @@ impl<A: Addr> Table<A> {
     pub(super) fn ping_by(&mut self, due: Ticks) {
         self.ping_at = self.ping_at.min(instant(due));
     }
-}
-
-/// Whether a node can be at this address at all.
-fn is_possible<A: Addr>(addr: A) -> bool {
-    addr.port() != 0 && addr.scope() != Scope::Invalid
 }
