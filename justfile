@@ -65,6 +65,10 @@ mutants:
 bench-core:
     cargo bench -p dht-tests --bench core
 
+# What a signed packet costs beyond its signature, as ratios to a bare verification.
+bench-pkarr:
+    cargo bench -p dht-pkarr --bench packet
+
 # A simulated network of so many nodes: memory, speed, and lookups beside the reference curve.
 scale N="1000000" *ARGS:
     cargo bench -p dht-tests --bench scale -- {{N}} {{ARGS}}

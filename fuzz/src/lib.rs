@@ -12,6 +12,7 @@ mod hand;
 mod lookup;
 mod node;
 mod oracle;
+mod pkarr;
 mod seal;
 mod store;
 mod table;
@@ -24,6 +25,7 @@ use std::{env, fs, io};
 pub use self::config::distort;
 pub use self::lookup::lookup;
 pub use self::node::{node, snapshot};
+pub use self::pkarr::{name as pkarr_name, packet as pkarr_packet};
 pub use self::store::store;
 pub use self::table::table;
 pub use self::wire::{decode, differential, round_trip};
@@ -38,6 +40,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("differential", differential),
     ("lookup", lookup),
     ("node", node),
+    ("pkarr_name", pkarr_name),
+    ("pkarr_packet", pkarr_packet),
     ("round_trip", round_trip),
     ("snapshot", snapshot),
     ("store", store),

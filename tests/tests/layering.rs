@@ -38,6 +38,7 @@ fn crates_depend_downwards_only() {
         ("dht-driver", &["dht-proto"]),
         ("dht-net", &["dht-proto", "dht-driver"]),
         ("dht-mio", &["dht-proto", "dht-driver", "dht-net"]),
+        ("dht-pkarr", &["dht-proto"]),
         ("dht-sim", &["dht-proto"]),
         ("dht-smol", &["dht-proto", "dht-driver", "dht-net"]),
         ("dht-testnet", &["dht-proto", "dht-driver", "dht-net", "dht-sim"]),
@@ -56,20 +57,35 @@ fn crates_depend_downwards_only() {
     }
 }
 
-/// The same from cargo's own view, which also sees renamed and target-specific dependencies.
-#[test]
-fn cargo_metadata_agrees() {
+/// What cargo says that a crate depends on, itself first: one line for each crate and version.
+fn tree(package: &str) -> Vec<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "-p", "dht-proto", "-e", "normal", "--prefix", "none"])
+        .args(["tree", "--offline", "-p", package, "-e", "normal", "--prefix", "none"])
         .current_dir(root())
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let tree = String::from_utf8(output.stdout).unwrap();
-    assert!(tree.starts_with("dht-proto"), "{tree}");
-    for forbidden in ["dht-mio", "dht-driver", "mio ", "getrandom", "nix ", "socket2", "libc "] {
-        assert!(!tree.contains(&format!("\n{forbidden}")), "dht-proto depends on {forbidden}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// The same from cargo's own view, which also sees renamed and target-specific dependencies.
+#[test]
+fn cargo_metadata_agrees() {
+    for package in ["dht-proto", "dht-pkarr"] {
+        let tree = tree(package);
+        assert!(tree[0].starts_with(package), "{}", tree[0]);
+        for name in ["dht-mio", "dht-driver", "mio ", "getrandom", "nix ", "socket2", "libc "] {
+            let found = tree.iter().find(|line| line.starts_with(name));
+            assert_eq!(found, None, "of {package}");
+        }
     }
+}
+
+/// Users of the reference implementation ask for signed records without 170 crates.
+#[test]
+fn pkarr_alone_is_light() {
+    let crates: BTreeSet<_> = tree("dht-pkarr").into_iter().collect();
+    assert!(crates.len() <= 35, "{crates:#?}");
 }
 
 /// The `crate::` modules that a file of dht-proto imports, tests left out.
@@ -145,9 +161,11 @@ fn modules_of_the_core_keep_their_layers() {
 
 #[test]
 fn the_core_is_no_std_and_the_clock_belongs_to_the_runtimes() {
-    let src = fs::read_to_string(root().join("crates/dht-proto/src/lib.rs")).unwrap();
-    assert!(src.contains("#![no_std]"));
-    for krate in ["dht-proto", "dht-driver"] {
+    for krate in ["dht-proto", "dht-pkarr"] {
+        let src = fs::read_to_string(root().join("crates").join(krate).join("src/lib.rs")).unwrap();
+        assert!(src.contains("#![no_std]"), "{krate}");
+    }
+    for krate in ["dht-proto", "dht-pkarr", "dht-driver"] {
         let mut folders = vec![root().join("crates").join(krate).join("src")];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(folder).unwrap() {

@@ -116,3 +116,5 @@ pub mod wire;
 pub const MAX_DATAGRAM: usize = 1_400;
 
 pub use dual::{Acquaintance, Dht, Networks, Transmit};
+/// The crate whose keys [`item::Item::sign`] takes, so that others need no second copy of it.
+pub use ed25519_dalek;

@@ -1,0 +1,10 @@
+//! Arbitrary texts and bytes into the readers of names and keys.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dht_fuzz::pkarr_name(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    dht_fuzz::reproduce(dht_fuzz::pkarr_name)
+}
