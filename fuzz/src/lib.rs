@@ -7,9 +7,15 @@
 //! `fuzz_targets/`, and some seeds in `corpus/<target>/`.
 
 mod config;
+mod draw;
+mod hand;
+mod lookup;
 mod node;
 mod oracle;
 mod pkarr;
+mod seal;
+mod store;
+mod table;
 mod wire;
 mod world;
 
@@ -17,8 +23,11 @@ use std::path::PathBuf;
 use std::{env, fs, io};
 
 pub use self::config::distort;
+pub use self::lookup::lookup;
 pub use self::node::{node, snapshot};
 pub use self::pkarr::{name as pkarr_name, packet as pkarr_packet};
+pub use self::store::store;
+pub use self::table::table;
 pub use self::wire::{decode, differential, round_trip};
 pub use self::world::world;
 
@@ -29,11 +38,14 @@ pub type Body = fn(&[u8]);
 pub const TARGETS: &[(&str, Body)] = &[
     ("decode", decode),
     ("differential", differential),
+    ("lookup", lookup),
     ("node", node),
     ("pkarr_name", pkarr_name),
     ("pkarr_packet", pkarr_packet),
     ("round_trip", round_trip),
     ("snapshot", snapshot),
+    ("store", store),
+    ("table", table),
     ("world", world),
 ];
 

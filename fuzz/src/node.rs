@@ -14,6 +14,8 @@ use dht_proto::wire;
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
 
 use crate::config::distort;
+use crate::draw::Draw;
+use crate::hand::Hand;
 
 /// Bytes of an input that say what the configuration is, if it is not a usual one.
 const DISTORTED: usize = 36;
@@ -22,27 +24,9 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// Datagrams that left and were not answered yet, at most.
 const MAX_SENT: usize = 64;
 
-/// Bytes as a source of choices; when they run out, every choice is zero.
-struct Choices<'a>(&'a [u8]);
-
-impl<'a> Choices<'a> {
-    fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
-        *first
-    }
-
-    fn take(&mut self, len: usize) -> &'a [u8] {
-        let (taken, rest) = self.0.split_at(len.min(self.0.len()));
-        self.0 = rest;
-        taken
-    }
-}
-
 /// The node and what a network would know of it.
 struct World {
-    dht: Dht,
-    now: Instant,
+    hand: Hand,
     sent: Vec<(SocketAddr, Vec<u8>)>,
     running: Vec<LookupId>,
     over: Vec<LookupId>,
@@ -54,25 +38,25 @@ struct World {
 /// # Panics
 /// If the contract is broken.
 pub fn node(data: &[u8]) {
-    let mut choices = Choices(data);
+    let mut choices = Draw::new(data);
     let kind = choices.byte();
     let distorted = kind & 0x40 != 0;
-    let settings = if distorted { choices.take(DISTORTED) } else { &[] };
-    let mut world = World::new(kind, settings);
-    while !choices.0.is_empty() {
+    let settings = choices.bytes(if distorted { DISTORTED } else { 0 });
+    let mut world = World::new(kind, &settings);
+    while !choices.ended() {
         world.step(&mut choices);
-        world.check();
+        world.hand.check();
     }
     // Whatever happened, every lookup comes to its end.
     let (steps, pause) = if distorted { (3, LONGEST) } else { (40, Duration::from_secs(5)) };
     for _ in 0..steps {
-        world.now = world.now + pause;
+        world.hand.now = world.hand.now + pause;
         world.drain();
     }
     assert!(world.running.is_empty(), "a lookup never ended");
-    let bytes = world.dht.snapshot().to_bytes();
+    let bytes = world.hand.dht.snapshot().to_bytes();
     let again = Snapshot::from_bytes(&bytes, |_, _, _| true);
-    assert_eq!(again, Ok(world.dht.snapshot()), "a snapshot reads back as it was");
+    assert_eq!(again, Ok(world.hand.dht.snapshot()), "a snapshot reads back as it was");
 }
 
 impl World {
@@ -94,20 +78,20 @@ impl World {
             1 => Networks::V6,
             _ => Networks::Both,
         };
-        let (now, seed) = (Instant::from_secs(1), Seed::from_bytes([kind; 32]));
-        let dht = Dht::new(Arc::new(config), networks, &seed, now);
-        Self { dht, now, sent: Vec::new(), running: Vec::new(), over: Vec::new() }
+        let hand = Hand::new(config, networks, kind);
+        Self { hand, sent: Vec::new(), running: Vec::new(), over: Vec::new() }
     }
 
-    fn step(&mut self, choices: &mut Choices<'_>) {
+    fn step(&mut self, choices: &mut Draw) {
         match choices.byte() % 8 {
             0 => {
                 let (mantissa, shift) = (u64::from(choices.byte()), choices.byte() % 28);
-                self.now = self.now + Duration::from_micros(mantissa << shift);
+                self.hand.now = self.hand.now + Duration::from_micros(mantissa << shift);
             }
             1 => {
                 let (from, len) = (choices.byte(), choices.byte());
-                self.receive(addr(from), choices.take(usize::from(len)));
+                let datagram = choices.bytes(usize::from(len));
+                self.hand.deliver(addr(from), &datagram);
             }
             2 => self.answer(choices),
             3 => self.start(choices),
@@ -115,21 +99,21 @@ impl World {
                 let index = usize::from(choices.byte());
                 if !self.running.is_empty() {
                     let id = self.running.swap_remove(index % self.running.len());
-                    assert!(self.dht.cancel(id), "it was running");
+                    assert!(self.hand.dht.cancel(id), "it was running");
                     self.over.push(id);
                 }
             }
             5 => {
                 if let Some((to, _)) = self.sent.pop() {
-                    self.dht.handle_unreachable(self.now, to);
+                    self.hand.dht.handle_unreachable(self.hand.now, to);
                 }
             }
-            6 => self.dht.add_contact(self.now, addr(choices.byte()), None),
+            6 => self.hand.dht.add_contact(self.hand.now, addr(choices.byte()), None),
             _ => self.drain(),
         }
     }
 
-    fn start(&mut self, choices: &mut Choices<'_>) {
+    fn start(&mut self, choices: &mut Draw) {
         let info_hash = InfoHash::from_bytes([choices.byte(); 20]);
         let target = info_hash.target();
         let salt = Vec::new();
@@ -142,7 +126,7 @@ impl World {
             5 => Lookup::Sample { addr: addr(choices.byte()), target },
             _ => Lookup::Ping { addr: SocketAddr::from(([0, 0, 0, 0], 0)) },
         };
-        if let Ok(id) = self.dht.start(self.now, &lookup) {
+        if let Ok(id) = self.hand.dht.start(self.hand.now, &lookup) {
             assert!(!self.running.contains(&id) && !self.over.contains(&id), "ids are not reused");
             self.running.push(id);
         }
@@ -150,7 +134,7 @@ impl World {
 
     /// Answers a query that left: with the right transaction id and address, and otherwise whatever
     /// the input says.
-    fn answer(&mut self, choices: &mut Choices<'_>) {
+    fn answer(&mut self, choices: &mut Draw) {
         let index = usize::from(choices.byte());
         if self.sent.is_empty() {
             return;
@@ -160,48 +144,27 @@ impl World {
         let id = NodeId::from_bytes([choices.byte(); 20]);
         let (nodes, token) = (choices.byte() % 80, choices.byte() % 50);
         let mut reply = wire::Reply::new(id);
-        reply.nodes = Some(choices.take(usize::from(nodes)));
-        reply.token = Some(choices.take(usize::from(token)));
-        let values = choices.take(12);
-        reply.values = Some(wire::Values::of::<core::net::SocketAddrV4>(values));
+        let (nodes, token) = (choices.bytes(nodes.into()), choices.bytes(token.into()));
+        reply.nodes = Some(&nodes);
+        reply.token = Some(&token);
+        let values = choices.bytes(12);
+        reply.values = Some(wire::Values::of::<core::net::SocketAddrV4>(&values));
         let ip = (addr(choices.byte()).ip(), None);
         let body = wire::Body::Reply(reply);
         let message = wire::Message { version: None, ip: Some(ip), body, ..query };
         let mut out = [0; MAX_DATAGRAM];
         if let Some(len) = message.encode(&mut out) {
-            self.receive(to, out.get(..len).unwrap_or_default());
-        }
-    }
-
-    fn receive(&mut self, from: SocketAddr, datagram: &[u8]) {
-        let mut reply = [0; MAX_DATAGRAM];
-        if let Some(sent) = self.dht.handle_datagram(self.now, from, datagram, &mut reply) {
-            assert_eq!(sent.to, from, "a reply goes to the source");
-            let bytes = reply.get(..sent.len);
-            let message = bytes.map(wire::decode);
-            assert!(message.is_some_and(|message| message.is_ok()), "we send only messages");
+            self.hand.deliver(to, out.get(..len).unwrap_or_default());
         }
     }
 
     fn drain(&mut self) {
-        if self.dht.poll_timeout().is_some_and(|due| due <= self.now) {
-            self.dht.handle_timeout(self.now);
+        let (sent, events) = self.hand.drain();
+        for event in &events {
+            self.on_event(event);
         }
-        loop {
-            let mut buf = [0; MAX_DATAGRAM];
-            if let Some(event) = self.dht.poll_event() {
-                self.on_event(&event);
-            } else if let Some(sent) = self.dht.poll_transmit(self.now, &mut buf) {
-                let bytes = buf.get(..sent.len).unwrap_or_default();
-                if self.sent.len() < MAX_SENT {
-                    self.sent.push((sent.to, bytes.to_vec()));
-                }
-            } else {
-                break;
-            }
-        }
-        let due = self.dht.poll_timeout();
-        assert!(due.is_none_or(|due| due > self.now), "something was left undone");
+        let room = MAX_SENT - self.sent.len();
+        self.sent.extend(sent.into_iter().take(room));
     }
 
     fn on_event(&mut self, event: &Event) {
@@ -210,15 +173,6 @@ impl World {
         if let Event::Done { .. } = event {
             self.running.retain(|running| *running != id);
             self.over.push(id);
-        }
-    }
-
-    fn check(&mut self) {
-        self.dht.check_invariants();
-        if self.dht.poll_timeout().is_none_or(|due| due > self.now) {
-            let mut buf = [0; MAX_DATAGRAM];
-            assert!(self.dht.poll_transmit(self.now, &mut buf).is_none(), "a query was hidden");
-            assert!(self.dht.poll_event().is_none(), "an event was hidden");
         }
     }
 }

@@ -67,15 +67,24 @@ fn edit() -> impl Strategy<Value = Edit> {
     (any::<prop::sample::Index>(), 0..4_usize, new).prop_map(|(at, old, new)| Edit { at, old, new })
 }
 
-static INPUTS: LazyLock<Vec<(Body, Vec<Vec<u8>>)>> = LazyLock::new(|| {
+/// The bodies of some targets, each with its corpus.
+type Inputs = Vec<(Body, Vec<Vec<u8>>)>;
+
+fn inputs(chosen: impl Fn(&str) -> bool) -> Inputs {
     let inputs =
         |name| corpus(name).into_iter().flatten().map(|(_, data)| data).collect::<Vec<_>>();
-    let quick = TARGETS.iter().filter(|(name, _)| *name != WORLD);
-    quick.map(|(name, body)| (*body, inputs(name))).collect()
-});
+    let targets = TARGETS.iter().filter(|(name, _)| chosen(name));
+    targets.map(|(name, body)| (*body, inputs(name))).collect()
+}
+
+static QUICK: LazyLock<Inputs> =
+    LazyLock::new(|| inputs(|name| name != WORLD && !MODELS.contains(&name)));
+static SLOW: LazyLock<Inputs> = LazyLock::new(|| inputs(|name| MODELS.contains(&name)));
 
 /// The one target whose body takes a hundred times longer than the others.
 const WORLD: &str = "world";
+/// Those that take ten times longer, because a model looks at every step.
+const MODELS: [&str; 3] = ["lookup", "store", "table"];
 
 /// The change of an input that `edits` describe.
 fn apply(edits: &[Edit], data: &mut Vec<u8>) {
@@ -116,10 +125,31 @@ proptest! {
         seed in any::<prop::sample::Index>(),
         edits in prop::collection::vec(edit(), 1..5),
     ) {
-        for (body, inputs) in INPUTS.iter() {
-            let mut data = seed.get(inputs).clone();
-            apply(&edits, &mut data);
-            body(&data);
-        }
+        run(&QUICK, seed, &edits);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn models_survive_mutations(
+        seed in any::<prop::sample::Index>(),
+        edits in prop::collection::vec(edit(), 1..5),
+    ) {
+        run(&SLOW, seed, &edits);
+    }
+}
+
+/// Feeds each target a change of one of its inputs.
+fn run(targets: &Inputs, seed: prop::sample::Index, edits: &[Edit]) {
+    for (body, inputs) in targets {
+        let mut data = seed.get(inputs).clone();
+        apply(edits, &mut data);
+        body(&data);
     }
 }

@@ -4,31 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dht_proto::config::Config;
-use dht_proto::request::Event;
 use dht_proto::seed::Seed;
 use dht_proto::time::Instant;
 use dht_proto::wire::decode;
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+pub use dht_sim::hand::drain;
 
 /// A node that exists since the first second.
 #[must_use]
 pub fn node(config: Config, networks: Networks) -> Dht {
     Dht::new(Arc::new(config), networks, &Seed::from_bytes([1; 32]), Instant::from_secs(1))
-}
-
-/// Takes everything that waits; returns queries and events.
-pub fn drain(dht: &mut Dht, now: Instant) -> (Vec<(SocketAddr, Vec<u8>)>, Vec<Event>) {
-    let (mut sent, mut events) = (Vec::new(), Vec::new());
-    loop {
-        let mut buf = [0; MAX_DATAGRAM];
-        if let Some(event) = dht.poll_event() {
-            events.push(event);
-        } else if let Some(transmit) = dht.poll_transmit(now, &mut buf) {
-            sent.push((transmit.to, buf[..transmit.len].to_vec()));
-        } else {
-            return (sent, events);
-        }
-    }
 }
 
 /// Delivers a datagram, whatever it is answered with.

@@ -105,6 +105,12 @@ pub trait Addr:
     /// How far the address can be reached from.
     fn scope(self) -> Scope;
 
+    /// Whether a node can be at this address at all.
+    #[inline]
+    fn is_possible(self) -> bool {
+        self.port() != 0 && self.scope() != Scope::Invalid
+    }
+
     /// Whom the address speaks for, as far as addresses tell people apart: one [`subnet`](Self::subnet)
     /// is one operator. In a local network each host counts, whatever its port.
     fn operator(self) -> u64 {
@@ -127,7 +133,7 @@ pub trait Addr:
     /// The same, told by a node of either family at an address of this scope.
     #[inline]
     fn is_credible_in(self, teller: Scope) -> bool {
-        self.port() != 0 && self.scope() != Scope::Invalid && self.scope() >= teller
+        self.is_possible() && self.scope() >= teller
     }
 }
 

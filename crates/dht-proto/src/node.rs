@@ -125,7 +125,7 @@ impl<A: Addr> Node<A> {
         if self.external().is_none_or(|ip| bep42::is_valid(snapshot.id, ip)) {
             self.table.set_own_id(now, snapshot.id, &self.config);
         }
-        let possible = |(_, addr): &&(NodeId, A)| is_possible(*addr);
+        let possible = |(_, addr): &&(NodeId, A)| addr.is_possible();
         let possible = snapshot.contacts.iter().filter(possible).copied();
         self.restored = possible.take(Table::<A>::max_len(&self.config)).collect();
         for (item, left) in &snapshot.items {
@@ -144,7 +144,7 @@ impl<A: Addr> Node<A> {
         let now = self.tick(now);
         self.stats.datagrams_in += 1;
         self.stats.bytes_in += datagram.len() as u64;
-        if !is_possible(from) {
+        if !from.is_possible() {
             self.stats.bad_source += 1;
             return None;
         }
@@ -267,7 +267,10 @@ impl<A: Addr> Node<A> {
     }
 
     pub(crate) fn cancel(&mut self, walk: WalkRef) -> bool {
-        self.lookups.cancel(walk)
+        let was_running = self.lookups.cancel(walk);
+        // A refresh may have waited for its place, and this may be the last that is heard of it.
+        self.maintain(self.last_now);
+        was_running
     }
 
     /// Removes the waiting events of a lookup.
@@ -282,7 +285,7 @@ impl<A: Addr> Node<A> {
     /// A node that somebody told the user about (BEP 5 `PORT`, a saved list).
     pub(crate) fn add_contact(&mut self, now: Instant, addr: A, id: Option<NodeId>) {
         let now = self.tick(now);
-        if !is_possible(addr) {
+        if !addr.is_possible() {
             self.stats.bad_source += 1;
             return;
         }
@@ -293,7 +296,7 @@ impl<A: Addr> Node<A> {
     /// An address to start from, asked again whenever the node is lost.
     pub(crate) fn add_bootstrap(&mut self, now: Instant, addr: A) {
         let now = self.tick(now);
-        if !is_possible(addr) {
+        if !addr.is_possible() {
             self.stats.bad_source += 1;
             return;
         }
@@ -714,16 +717,11 @@ impl<A: Addr> Sibling for Option<Box<Node<A>>> {
 fn bootstrap_of<A: Addr>(config: &Config) -> Vec<A> {
     let mut taken = Vec::new();
     for addr in config.bootstrap.iter().copied().filter_map(A::from_socket_addr) {
-        if taken.len() < MAX_BOOTSTRAP && is_possible(addr) && !taken.contains(&addr) {
+        if taken.len() < MAX_BOOTSTRAP && addr.is_possible() && !taken.contains(&addr) {
             taken.push(addr);
         }
     }
     taken
-}
-
-/// Whether a node can be at this address at all.
-fn is_possible<A: Addr>(addr: A) -> bool {
-    addr.port() != 0 && addr.scope() != Scope::Invalid
 }
 
 /// Our address, if the configuration names it.

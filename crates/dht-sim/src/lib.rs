@@ -15,6 +15,7 @@
 //! | [`profile`] | what an internet is like, under a name |
 //! | [`net`] | what becomes of a datagram between two hosts |
 //! | [`host`] | other makes, as ordinary hosts |
+//! | [`hand`] | one node without a world |
 //! | [`adversary`] | those who mean harm |
 //! | [`check`] | the invariants that every simulated test is watched for |
 //! | [`swarm`], [`options`] | runs in which each seed draws what goes wrong and what users do |
@@ -39,6 +40,7 @@ pub mod choices;
 pub mod churn;
 mod curve;
 pub mod faults;
+pub mod hand;
 pub mod host;
 pub mod net;
 pub mod options;

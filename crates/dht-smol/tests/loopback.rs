@@ -204,25 +204,37 @@ fn a_cancelled_lookup_of_many_steps_sends_no_further_query() {
         eventually("queries leave", async || dht.stats().await.unwrap().io.sent > 0).await;
         drop(lookup);
         // The join of the node itself is a lookup, too; it may go on.
-        let info_hash = hash("cancelled");
-        let asks = |socket: &UdpSocket| {
+        let asks = || {
+            let mut counts = [0, 0];
             let mut buffer = [0; 2_000];
-            let mut count = 0;
-            while let Ok((len, _)) = socket.recv_from(&mut buffer) {
-                let needle = info_hash.as_bytes();
-                count += usize::from(buffer[..len].windows(20).any(|window| window == needle));
+            for (socket, _) in &silent {
+                while let Ok((len, _)) = socket.recv_from(&mut buffer) {
+                    for (count, name) in counts.iter_mut().zip(["cancelled", "next"]) {
+                        let (name, mut text) = (hash(name), buffer[..len].windows(20));
+                        *count += usize::from(text.any(|window| window == name.as_bytes()));
+                    }
+                }
             }
-            count
+            counts
         };
         // The cancellation comes before this question in the queue.
         dht.stats().await.unwrap();
         for (socket, _) in &silent {
             socket.set_nonblocking(true).unwrap();
-            asks(socket);
         }
-        // Long enough for queries to stall and others to take their place.
-        Timer::after(Duration::from_millis(1_500)).await;
-        assert_eq!(silent.iter().map(|(socket, _)| asks(socket)).sum::<usize>(), 0);
+        asks();
+        // Another lookup goes the same way, later. Once its first queries have stalled and others
+        // have taken their places, those of the cancelled one would have, too.
+        let mut next = Box::pin(dht.get_peers(hash("next")));
+        assert!(poll_once(next.next()).await.is_none());
+        let (mut cancelled, mut others) = (0, 0);
+        eventually("the other lookup goes on", async || {
+            let [late, more] = asks();
+            (cancelled, others) = (cancelled + late, others + more);
+            others > 2 * Config::default().alpha
+        })
+        .await;
+        assert_eq!(cancelled, 0);
     });
 }
 

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::{Node, is_possible};
+use super::Node;
 use crate::addr::Addr;
 use crate::dual::Acquaintance;
 use crate::id::NodeId;
@@ -23,7 +23,7 @@ impl<A: Addr> Node<A> {
             self.voter.settle(ip);
         }
         let known = contacts.iter().filter_map(|contact| {
-            let addr = A::from_socket_addr(contact.addr).filter(|addr| is_possible(*addr))?;
+            let addr = A::from_socket_addr(contact.addr).filter(|addr| addr.is_possible())?;
             Some((contact.id, addr, contact.rtt, contact.heard))
         });
         let at = now + self.jitter(self.config.self_lookup_interval);

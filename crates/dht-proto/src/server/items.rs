@@ -145,11 +145,13 @@ impl<A: Addr> ItemStore<A> {
         self.sweep.arm(terms.now, terms.config.item_lifetime);
     }
 
-    /// Puts back an item of a snapshot, unless a newer one is stored or there is no room left.
+    /// Puts back an item of a snapshot, unless it has expired, a newer one is stored, or there is no
+    /// room left.
     pub(super) fn restore(&mut self, now: Instant, item: Item, left: Duration, config: &Config) {
         let id = item.id();
         let newer = |stored: &Stored<A>| seq(&stored.item) >= seq(&item);
-        if self.items.get(&id).is_some_and(newer) || self.items.len() >= config.max_items {
+        let is_old = left.is_zero() || self.items.get(&id).is_some_and(newer);
+        if is_old || self.items.len() >= config.max_items {
             return;
         }
         let expires = now + left.min(config.item_lifetime);

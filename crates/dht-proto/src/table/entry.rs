@@ -6,7 +6,7 @@ use super::bucket::{self, BUCKETS};
 use super::candidates::{Candidate, Standing};
 use super::contact::{Contact, NEVER, Ticks, instant, millis, period, same_ip, ticks};
 use super::{GROWTH, Limits, Table, Verdict, is_local};
-use crate::addr::{Addr, Scope};
+use crate::addr::Addr;
 use crate::config::Config;
 use crate::id::NodeId;
 use crate::time::Instant;
@@ -43,7 +43,7 @@ impl<A: Addr> Table<A> {
         if let Some(i) = known {
             return self.answered(now, i, id, millis(rtt), config);
         }
-        if id == self.own || !is_possible(addr) {
+        if id == self.own || !addr.is_possible() {
             // An echo of our own id comes from a reflector.
             return Verdict::Refused;
         }
@@ -204,15 +204,18 @@ impl<A: Addr> Table<A> {
         &mut self,
         now: Ticks,
         newcomer: Contact<A>,
-        same_ip: Option<usize>,
+        mut same_ip: Option<usize>,
         config: &Config,
     ) -> Verdict {
-        match self.obstacle(&newcomer, same_ip, config) {
-            Obstacle::Nobody => {}
-            Obstacle::Failing(i) => {
-                self.drop_at(i, config);
+        // Whoever yields may not be alone in the way: its host may have another id now, in a bucket
+        // where its network has all that it may have.
+        loop {
+            match self.obstacle(&newcomer, same_ip, config) {
+                Obstacle::Nobody => break,
+                Obstacle::Failing(i) => drop(self.drop_at(i, config)),
+                Obstacle::Firm => return Verdict::Refused,
             }
-            Obstacle::Firm => return Verdict::Refused,
+            same_ip = self.same_ip(newcomer.compact());
         }
         let bucket = self.bucket_of(&newcomer);
         let range = self.bucket_range(bucket);
@@ -238,7 +241,7 @@ impl<A: Addr> Table<A> {
     fn suggest(&mut self, candidate: Candidate<A>, config: &Config) {
         let addr = candidate.addr();
         let wanted = candidate.id.is_none_or(|id| id != self.own && self.has_room(id, config));
-        if !wanted || !is_possible(addr) {
+        if !wanted || !addr.is_possible() {
             return;
         }
         let local = is_local(addr);
@@ -398,9 +401,4 @@ impl<A: Addr> Table<A> {
     pub(super) fn ping_by(&mut self, due: Ticks) {
         self.ping_at = self.ping_at.min(instant(due));
     }
-}
-
-/// Whether a node can be at this address at all.
-fn is_possible<A: Addr>(addr: A) -> bool {
-    addr.port() != 0 && addr.scope() != Scope::Invalid
 }

@@ -44,6 +44,7 @@ impl<A: Addr> Table<A> {
             }
             fits
         });
+        contacts.shrink_to_fit();
         for news in news.iter_mut().filter(|news| **news == 0) {
             *news = ticks(refreshed);
         }

@@ -234,3 +234,18 @@ fn valid_ids_are_recognised() {
     assert!(table.get(valid).unwrap().has_valid_id());
     assert!(!table.get(id(&[0x11])).unwrap().has_valid_id());
 }
+
+/// Found by the fuzz target `table`: whoever yields may not be the only one in the way.
+#[test]
+fn a_host_with_a_new_id_does_not_crowd_another_bucket() {
+    let config = plain();
+    let mut table = Table::new(id(&[]));
+    let (old, neighbour) = (v4("8.8.8.1:1"), v4("8.8.8.2:1"));
+    assert_eq!(table.replied(T0, id(&[0x80]), old, RTT, &config), Verdict::Added);
+    assert_eq!(table.replied(T0, id(&[0x40]), neighbour, RTT, &config), Verdict::Added);
+    assert!(!table.failed(T0, None, old, false, &config));
+    let new = old.with_port(2);
+    assert_eq!(table.replied(T0, id(&[0x41]), new, RTT, &config), Verdict::Refused);
+    table.check_invariants(&config);
+    assert!(table.get(id(&[0x40])).is_some() && table.len() == 1);
+}

@@ -1,0 +1,10 @@
+//! The routing table against a plain model.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dht_fuzz::table(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::io::Result<()> {
+    dht_fuzz::reproduce(dht_fuzz::table)
+}
