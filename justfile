@@ -57,7 +57,11 @@ sim SEED *ARGS:
 swarm N="1000" *ARGS:
     CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" swarm --seeds {{N}} {{ARGS}}
 
-# Break the core on purpose, in a dozen ways; the swarm must notice each.
+# What users achieve among adversaries, as docs/TESTING.md has it: takes minutes.
+adversaries:
+    cargo test --release -q -p dht-sim --test adversaries -- --nocapture --test-threads=1 | grep '^|'
+
+# Break the core on purpose, in a score of ways; the swarm must notice each.
 mutants:
     bash tests/mutants/run.sh
 

@@ -429,14 +429,15 @@ impl World {
 
     // What users do.
 
-    /// Calls an operation of a node, at the time of its own clock, then lets it act.
+    /// Calls an operation of a node, at the time of its own clock, then lets it act. `None` if no node
+    /// is there, or it is frozen.
     pub fn with<T>(
         &mut self,
         host: HostId,
         call: impl FnOnce(&mut Dht, Instant) -> T,
     ) -> Option<T> {
         let now = self.now;
-        let entry = self.hosts.get_mut(host.index())?;
+        let entry = self.hosts.get_mut(host.index()).filter(|entry| !entry.suspended)?;
         let local = entry.clock.local(now);
         let Body::Node(dht) = &mut entry.body else { return None };
         let result = call(dht, local);
@@ -444,10 +445,10 @@ impl World {
         Some(result)
     }
 
-    /// Starts a lookup. `None` if no node is there.
+    /// Starts a lookup. `None` if no node is there, or it is frozen.
     pub fn start(&mut self, host: HostId, lookup: &Lookup) -> Option<Result<LookupId, StartError>> {
         let now = self.now;
-        let entry = self.hosts.get_mut(host.index())?;
+        let entry = self.hosts.get_mut(host.index()).filter(|entry| !entry.suspended)?;
         let local = entry.clock.local(now);
         let Body::Node(dht) = &mut entry.body else { return None };
         let started = dht.start(local, lookup);
