@@ -158,8 +158,8 @@ impl Options {
             adversaries.clear();
         }
         let networks = match choices.below(about, 8) {
-            0..=3 => Stacks::V4,
-            4 | 5 => Stacks::Both,
+            0..=4 => Stacks::V4,
+            5 => Stacks::Both,
             6 => Stacks::Mixed,
             _ => Stacks::V6,
         };
@@ -177,8 +177,8 @@ impl Options {
         Self {
             seed: choices.seed(),
             nodes: pick(choices, &[5, 12, 24, 40, 64]),
-            secs: pick(choices, &[20, 40, 80, 160]),
-            warm: choices.below(about, 4) != 0 && networks != Stacks::Mixed,
+            secs: pick(choices, &[20, 40, 60, 120]),
+            warm: choices.below(about, 8) != 0 && networks != Stacks::Mixed,
             networks,
             modes,
             k: pick(choices, &[8, 8, 8, 8, 8, 4, 4, 20]) as usize,
@@ -190,7 +190,7 @@ impl Options {
             delay: (shortest, shortest + pick(choices, &[0, 10, 60, 200])),
             hidden: pick(choices, &[0, 0, 0, 20, 55]),
             dead: pick(choices, &[10, 0, 30]),
-            churn: pick(choices, &[0, 0, 0, 400, 100]),
+            churn: pick(choices, &[0, 0, 0, 0, 400, 100]),
             fault_secs: pick(choices, &[10, 5, 3]),
             op_millis: pick(choices, &[4_000, 2_000, 1_000]),
             adversaries,

@@ -121,7 +121,7 @@ impl Swarm {
                     .collect();
                 Box::new(Amplifier::new(id, victim, known, rich.into(), PACE))
             }
-            Kind::Flooder => Box::new(Flooder::new(id, known, 900, 20, PACE)),
+            Kind::Flooder => Box::new(Flooder::new(id, known, 900, 4, PACE)),
             _ => Box::new(Garbage::new(id, known, PACE)),
         };
         let addrs = self.world.next_addrs(networks);
