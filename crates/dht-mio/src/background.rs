@@ -8,36 +8,49 @@ use std::time::Instant;
 use dht_driver::Rejected;
 use dht_net::{Error, ErrorKind, Resolver, Saver};
 
-use crate::handle::Inner;
+use crate::handle::{Asked, Inner};
+
+/// A state to save, and who waits for that.
+type Job = (Vec<u8>, Vec<Asked>);
 
 /// The thread that saves the state.
 #[derive(Debug)]
 pub(crate) struct SaverThread {
     /// `None` once no more is to come.
-    jobs: Option<mpsc::SyncSender<Vec<u8>>>,
+    jobs: Option<mpsc::SyncSender<Job>>,
     /// `None` once it has been waited for. Returns how the last save went.
     thread: Option<thread::JoinHandle<Result<(), Error>>>,
 }
 
 impl SaverThread {
     pub(crate) fn spawn(mut saver: Saver) -> Result<Self, Error> {
-        let (jobs, queue) = mpsc::sync_channel(1);
+        let (jobs, queue) = mpsc::sync_channel::<Job>(1);
+        let work = move |(bytes, asked)| {
+            let result = saver.save(bytes);
+            answer(asked, &result);
+            result
+        };
         let thread = thread::Builder::new()
             .name("dht-saver".to_owned())
-            .spawn(move || queue.iter().map(|bytes| saver.save(bytes)).last().unwrap_or(Ok(())))
+            .spawn(move || queue.iter().map(work).last().unwrap_or(Ok(())))
             .map_err(|error| Error::system("start the thread that saves the state", error))?;
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
-    /// Saves this state soon. Returns whether it does: not if the disk has not caught up with the
-    /// last one.
-    pub(crate) fn offer(&self, bytes: Vec<u8>) -> bool {
-        self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(bytes).is_ok())
+    /// Saves this state soon, and tells whoever asked for it. If the disk has not caught up with the
+    /// last one, those who asked come back.
+    pub(crate) fn offer(&self, bytes: Vec<u8>, asked: Vec<Asked>) -> Result<(), Vec<Asked>> {
+        let Some(jobs) = &self.jobs else { return Err(asked) };
+        jobs.try_send((bytes, asked)).map_err(|error| match error {
+            mpsc::TrySendError::Full((_, asked)) | mpsc::TrySendError::Disconnected((_, asked)) => {
+                asked
+            }
+        })
     }
 
     /// Saves this state and waits for it.
-    pub(crate) fn finish(mut self, bytes: Vec<u8>) -> Result<(), Error> {
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(bytes).is_ok());
+    pub(crate) fn finish(mut self, bytes: Vec<u8>, asked: Vec<Asked>) -> Result<(), Error> {
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send((bytes, asked)).is_ok());
         match self.join() {
             Some(result) if sent => result,
             Some(_) | None => {
@@ -56,6 +69,14 @@ impl Drop for SaverThread {
     fn drop(&mut self) {
         // The file stays locked until its thread has ended.
         drop(self.join());
+    }
+}
+
+/// Tells whoever asked for a save how it went.
+pub(crate) fn answer(asked: Vec<Asked>, result: &Result<(), Error>) {
+    for asked in asked {
+        // Whoever asked may have stopped waiting.
+        drop(asked.try_send(result.clone()));
     }
 }
 
@@ -102,9 +123,9 @@ mod tests {
         let mut event_loop = builder.state_file(&file).build().unwrap();
         let saver = event_loop.take_saver().unwrap();
         for n in 0..50 {
-            saver.offer(vec![n]);
+            drop(saver.offer(vec![n], Vec::new()));
         }
-        saver.finish(b"last".to_vec()).unwrap();
+        saver.finish(b"last".to_vec(), Vec::new()).unwrap();
         assert_eq!(std::fs::read(&file).unwrap(), b"last");
         drop(std::fs::remove_dir_all(&dir));
     }

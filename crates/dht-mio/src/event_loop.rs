@@ -1,5 +1,6 @@
 //! [`EventLoop`]: the node itself, run by its own thread or by the caller's.
 
+use core::mem;
 use core::time::Duration;
 use std::io;
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use dht_proto::time::Instant;
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use crate::background::{ResolverThread, SaverThread};
-use crate::handle::{Dht, Exit, Inner};
+use crate::background::{ResolverThread, SaverThread, answer};
+use crate::handle::{Asked, Dht, Inner, Shared};
 
 /// The events of a socket.
 const TOKEN_V4: Token = Token(4);
@@ -49,9 +50,11 @@ pub struct EventLoop {
     /// When the next pass is due at the latest.
     deadline: Option<Instant>,
     notices: Notices,
-    exit: Arc<Exit>,
+    shared: Arc<Shared>,
     saver: Option<SaverThread>,
     save_times: SaveTimes,
+    /// Who waits for a save that has not begun.
+    asked: Vec<Asked>,
     /// Keeps the command queue open while the caller runs the loop; `None` once the handles alone
     /// decide.
     inner: Option<Arc<Inner>>,
@@ -70,10 +73,10 @@ impl EventLoop {
         }
         let waker = Waker::new(poll.registry(), TOKEN_WAKER)
             .map_err(|error| Error::system("make a waker", error))?;
-        let exit = Arc::new(Exit::default());
+        let shared = Arc::new(Shared::default());
         let addrs = sockets.local_addrs();
         let inner =
-            Arc::new(Inner::new(commands, waker, addrs, notices.clone(), Arc::clone(&exit)));
+            Arc::new(Inner::new(commands, waker, addrs, notices.clone(), Arc::clone(&shared)));
         let resolver = resolver
             .map(|resolver| ResolverThread::spawn(resolver, Arc::downgrade(&inner)))
             .transpose()?;
@@ -84,9 +87,10 @@ impl EventLoop {
             events: Events::with_capacity(8),
             deadline: Some(now),
             notices,
-            exit,
+            shared,
             saver: saver.map(SaverThread::spawn).transpose()?,
             save_times,
+            asked: Vec::new(),
             inner: Some(inner),
             _resolver: resolver,
         })
@@ -141,7 +145,7 @@ impl EventLoop {
         }
         let result = self.step(max_wait);
         if let Err(error) = &result {
-            self.exit.set(Err(error.clone()));
+            self.shared.set_exit(Err(error.clone()));
         }
         result
     }
@@ -164,7 +168,7 @@ impl EventLoop {
         }
         if self.driver.is_shut_down() {
             let result = self.save_and_end();
-            self.exit.set(result.clone());
+            self.shared.set_exit(result.clone());
             return result.map(|()| false);
         }
         self.save_if_due();
@@ -203,22 +207,34 @@ impl EventLoop {
     }
 
     fn save_if_due(&mut self) {
-        let Some(saver) = &self.saver else { return };
+        let newly_asked = self.shared.take_saves();
+        let Some(saver) = &self.saver else {
+            let error = "there is no state file; give the builder one";
+            return answer(newly_asked, &Err(Error::new(ErrorKind::InvalidInput, error)));
+        };
         let now = self.driver.io_mut().time();
         let items = self.driver.dht().stats().items_stored;
-        if !self.save_times.is_due(now, items) {
+        if !self.save_times.is_due(now, items) && newly_asked.is_empty() {
             return;
         }
-        if saver.offer(self.driver.dht().snapshot().to_bytes()) {
-            self.save_times.begun(now, items);
-        } else {
-            self.save_times.busy(now);
+        self.asked.extend(newly_asked);
+        let state = self.driver.dht().snapshot().to_bytes();
+        match saver.offer(state, mem::take(&mut self.asked)) {
+            Ok(()) => self.save_times.begun(now, items),
+            Err(asked) => {
+                self.asked = asked;
+                self.save_times.busy(now);
+            }
         }
     }
 
     fn save_and_end(&mut self) -> Result<(), Error> {
+        self.asked.extend(self.shared.take_saves());
         match self.saver.take() {
-            Some(saver) => saver.finish(self.driver.dht().snapshot().to_bytes()),
+            Some(saver) => {
+                let state = self.driver.dht().snapshot().to_bytes();
+                saver.finish(state, mem::take(&mut self.asked))
+            }
             None => Ok(()),
         }
     }
@@ -226,7 +242,7 @@ impl EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        self.exit.set(Err(Error::new(
+        self.shared.set_exit(Err(Error::new(
             ErrorKind::Stopped,
             "the loop was dropped before it was shut down; the state was not saved",
         )));

@@ -1,11 +1,12 @@
 //! [`Dht`]: the handle of a running node.
 
 use core::fmt;
+use core::mem;
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -13,9 +14,10 @@ use dht_driver::{Command, Commands, Rejected, Sender, Ticket, View, channel};
 use dht_net::{Error, ErrorKind, ExternalAddr, Health, Notices, Sample, Stats, after};
 use dht_proto::addr::Family;
 use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
-use dht_proto::item::Item;
+use dht_proto::item::{Item, ItemError};
 use dht_proto::request::{AnnouncePort, Lookup, Outcome};
 use dht_proto::snapshot::Snapshot;
+use ed25519_dalek::SigningKey;
 
 use crate::Builder;
 use crate::lookup::{LookupHandle, Peers};
@@ -70,7 +72,7 @@ pub(crate) struct Inner {
     tickets: AtomicU64,
     local_addrs: Vec<SocketAddr>,
     notices: Notices,
-    exit: Arc<Exit>,
+    shared: Arc<Shared>,
     /// The loop's thread, if it is ours.
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -170,6 +172,57 @@ impl Dht {
         self.start(Lookup::PutItem { item: Box::new(item), cas })?.outcome()
     }
 
+    /// Stores a bencoded value under its own hash; see [`Dht::put_item`].
+    ///
+    /// # Errors
+    /// Of kind [`ErrorKind::InvalidInput`] if the value is too long or not canonical bencode; else
+    /// see [`LookupHandle::outcome`].
+    pub fn put_immutable(&self, bencoded: &[u8]) -> Result<(ItemId, Outcome), Error> {
+        self.put(Item::immutable(bencoded), None)
+    }
+
+    /// Stores a bencoded value under a key and a salt, as version `seq`; see [`Dht::put_item`].
+    ///
+    /// ```
+    /// use dht_mio::Builder;
+    /// use dht_mio::proto::config::Mode;
+    /// use ed25519_dalek::SigningKey;
+    ///
+    /// # let local = || Builder::new().mode(Mode::Server);
+    /// # let first = local().bind("127.0.0.1:0".parse()?).no_bootstrap().spawn()?;
+    /// # let host = first.local_addrs()[0].to_string();
+    /// # let dht = local().bind("127.0.0.2:0".parse()?).bootstrap(host).spawn()?;
+    /// let key = SigningKey::from_bytes(&[7; 32]);
+    /// let (_, outcome) = dht.put_mutable(&key, b"salt", 1, b"5:hello", None)?;
+    /// assert_eq!(outcome.stored, 1);
+    /// let item = dht.get_mutable(key.verifying_key().as_bytes(), b"salt")?;
+    /// assert_eq!(item.unwrap().value(), b"5:hello");
+    /// # Ok::<(), Box<dyn core::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Of kind [`ErrorKind::InvalidInput`] if the value is too long or not canonical bencode, or the
+    /// salt is too long; else see [`LookupHandle::outcome`].
+    pub fn put_mutable(
+        &self,
+        key: &SigningKey,
+        salt: &[u8],
+        seq: i64,
+        bencoded: &[u8],
+        cas: Option<i64>,
+    ) -> Result<(ItemId, Outcome), Error> {
+        self.put(Item::sign(key, salt, seq, bencoded), cas)
+    }
+
+    fn put(
+        &self,
+        item: Result<Item, ItemError>,
+        cas: Option<i64>,
+    ) -> Result<(ItemId, Outcome), Error> {
+        let item = item.map_err(|error| Error::new(ErrorKind::InvalidInput, error.to_string()))?;
+        Ok((item.id(), self.put_item(item, cas)?))
+    }
+
     /// Asks one node for a sample of its infohashes (BEP 51).
     ///
     /// # Errors
@@ -231,6 +284,19 @@ impl Dht {
         self.ask(|view| view.dht.snapshot())
     }
 
+    /// Saves the state file now and waits until it is on disk. It is saved at intervals, and at the
+    /// end, anyway.
+    ///
+    /// # Errors
+    /// If there is no state file, it cannot be written, the node has stopped, or the loop does not
+    /// answer in time.
+    pub fn save(&self) -> Result<(), Error> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.inner.shared.ask_to_save(answer)?;
+        self.inner.wake();
+        self.wait_for(&answered)?
+    }
+
     /// Our node id on a network; `None` if we are not part of it.
     ///
     /// # Errors
@@ -265,7 +331,7 @@ impl Dht {
             Err(error) if error.kind() != ErrorKind::Stopped => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        let result = self.inner.exit.wait(self.timeout)?;
+        let result = self.inner.shared.wait_for_exit(self.timeout)?;
         self.inner.join();
         result
     }
@@ -280,6 +346,11 @@ impl Dht {
             // Nobody waits any more if this fails.
             drop(answer.send(look(view)));
         })))?;
+        self.wait_for(&answered)
+    }
+
+    /// Waits for an answer of the loop.
+    fn wait_for<T>(&self, answered: &mpsc::Receiver<T>) -> Result<T, Error> {
         answered.recv_timeout(self.timeout).map_err(|error| match error {
             mpsc::RecvTimeoutError::Timeout => late(self.timeout),
             mpsc::RecvTimeoutError::Disconnected => Error::stopped(),
@@ -338,7 +409,7 @@ impl Inner {
         waker: mio::Waker,
         local_addrs: Vec<SocketAddr>,
         notices: Notices,
-        exit: Arc<Exit>,
+        shared: Arc<Shared>,
     ) -> Self {
         Self {
             commands: Some(commands),
@@ -346,7 +417,7 @@ impl Inner {
             tickets: AtomicU64::new(0),
             local_addrs,
             notices,
-            exit,
+            shared,
             thread: Mutex::new(None),
         }
     }
@@ -360,9 +431,13 @@ impl Inner {
             Some(commands) => commands.send(command)?,
             None => return Err((Rejected::Closed, command)),
         }
+        self.wake();
+        Ok(())
+    }
+
+    fn wake(&self) {
         // A waker fails only if the loop's end of it is gone; then so is the queue.
         drop(self.waker.wake());
-        Ok(())
     }
 
     fn join(&self) {
@@ -379,31 +454,63 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Closing the queue tells the loop to end; it has to be awake to see that.
         self.commands = None;
-        drop(self.waker.wake());
+        self.wake();
         self.join();
     }
 }
 
-/// How the loop ended, for those who wait for it.
+/// Who waits for a save.
+pub(crate) type Asked = mpsc::SyncSender<Result<(), Error>>;
+
+/// What the loop has an end of, whether there are handles or not.
 #[derive(Debug, Default)]
-pub(crate) struct Exit {
-    result: Mutex<Option<Result<(), Error>>>,
+pub(crate) struct Shared {
+    state: Mutex<State>,
     ended: Condvar,
 }
 
-impl Exit {
+#[derive(Debug, Default)]
+struct State {
+    /// Who waits for the state to be saved.
+    saves: Vec<Asked>,
+    /// How the loop ended.
+    exit: Option<Result<(), Error>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code panics while holding the lock, so the state is whole even if a thread died.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask_to_save(&self, asked: Asked) -> Result<(), Error> {
+        let mut state = self.lock();
+        if state.exit.is_some() {
+            return Err(Error::stopped());
+        }
+        state.saves.push(asked);
+        Ok(())
+    }
+
+    pub(crate) fn take_saves(&self) -> Vec<Asked> {
+        mem::take(&mut self.lock().saves)
+    }
+
     /// Only the first call counts.
-    pub(crate) fn set(&self, result: Result<(), Error>) {
-        self.result.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(result);
+    pub(crate) fn set_exit(&self, result: Result<(), Error>) {
+        let mut state = self.lock();
+        state.exit.get_or_insert(result);
+        // Those who still wait for a save learn it from the closed channel.
+        state.saves.clear();
         self.ended.notify_all();
     }
 
     /// Waits for the end; the outer error means that it did not come.
-    fn wait(&self, timeout: Duration) -> Result<Result<(), Error>, Error> {
+    fn wait_for_exit(&self, timeout: Duration) -> Result<Result<(), Error>, Error> {
         let timeout = timeout.min(Duration::from_secs(1_000_000_000));
-        let guard = self.result.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.ended.wait_timeout_while(guard, timeout, |result| result.is_none());
-        let (result, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        result.clone().ok_or_else(|| late(timeout))
+        let waited =
+            self.ended.wait_timeout_while(self.lock(), timeout, |state| state.exit.is_none());
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.exit.clone().ok_or_else(|| late(timeout))
     }
 }

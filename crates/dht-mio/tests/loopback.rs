@@ -21,7 +21,7 @@ use std::time::Instant;
 use dht_mio::proto::addr::Family;
 use dht_mio::proto::config::{Config, Mode};
 use dht_mio::proto::id::{InfoHash, ItemId, NodeId};
-use dht_mio::proto::item::{Item, bencode_bytes};
+use dht_mio::proto::item::bencode_bytes;
 use dht_mio::proto::request::{AnnouncePort, Ended, Lookup};
 use dht_mio::{Builder, Calls, Dht, ErrorKind, Notice};
 use ed25519_dalek::SigningKey;
@@ -130,21 +130,22 @@ fn twenty_nodes(calls: Calls) {
     assert!(a.announce(implied, AnnouncePort::Implied, false).unwrap().stored >= 4);
     assert_eq!(b.get_peers(implied).unwrap().next(), Some(addr(a)));
 
-    let item = Item::immutable(&bencode_bytes(b"hello")).unwrap();
-    assert!(a.put_item(item.clone(), None).unwrap().stored >= 4);
-    assert_eq!(b.get_immutable(item.id()).unwrap(), Some(item));
+    let (id, outcome) = a.put_immutable(&bencode_bytes(b"hello")).unwrap();
+    assert!(outcome.stored >= 4);
+    assert_eq!(b.get_immutable(id).unwrap().unwrap().value(), bencode_bytes(b"hello"));
 
     let key = SigningKey::from_bytes(&[7; 32]);
     let public_key = key.verifying_key().to_bytes();
     for seq in [1, 2] {
-        let item = Item::sign(&key, b"salt", seq, &bencode_bytes(b"mutable")).unwrap();
-        assert!(a.put_item(item, None).unwrap().stored >= 4);
+        let value = bencode_bytes(b"mutable");
+        let (_, outcome) = a.put_mutable(&key, b"salt", seq, &value, None).unwrap();
+        assert!(outcome.stored >= 4);
     }
     let found = b.get_mutable(&public_key, b"salt").unwrap().unwrap();
     assert_eq!(found.signed().unwrap().seq, 2);
     assert_eq!(b.get_mutable(&public_key, b"other").unwrap(), None);
-    let stale = Item::sign(&key, b"salt", 1, &bencode_bytes(b"stale")).unwrap();
-    let outcome = a.put_item(stale, None).unwrap();
+    let stale = bencode_bytes(b"stale");
+    let (_, outcome) = a.put_mutable(&key, b"salt", 1, &stale, None).unwrap();
     // A node that was not among the nearest before may take it; whoever has a newer one refuses.
     assert!(outcome.refusals.iter().filter(|refusal| refusal.code == 302).count() >= 4);
     let found = b.get_mutable(&public_key, b"salt").unwrap().unwrap();
@@ -367,6 +368,11 @@ fn bad_requests_are_refused_with_a_reason() {
     assert!(error.to_string().contains("bind an address of that family"), "{error}");
     let error = dht.announce(hash("x"), AnnouncePort::Explicit(0), false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let error = dht.put_immutable(b"not bencode").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("bencode"), "{error}");
+    let error = dht.save().unwrap_err();
+    assert!(error.to_string().contains("no state file"), "{error}");
 }
 
 #[test]
@@ -376,8 +382,7 @@ fn shutdown_saves_and_a_restart_is_warm() {
     let dht = knowing(&[&nodes[0]]).state_file(&file.0).spawn().unwrap();
     eventually("the network is met", || contacts(&dht) >= 3);
     let id = dht.node_id(Family::V4).unwrap();
-    let item = Item::immutable(&bencode_bytes(b"kept")).unwrap();
-    nodes[1].put_item(item, None).unwrap();
+    nodes[1].put_immutable(&bencode_bytes(b"kept")).unwrap();
     eventually("the item is stored", || dht.stats().unwrap().node.items == 1);
     let place = addr(&dht);
     dht.shutdown().unwrap();
@@ -389,6 +394,37 @@ fn shutdown_saves_and_a_restart_is_warm() {
     assert_eq!(again.node_id(Family::V4).unwrap(), id);
     assert_eq!(again.stats().unwrap().node.items, 1);
     eventually("old contacts answer", || contacts(&again) >= 3);
+}
+
+#[test]
+fn the_state_is_saved_when_asked() {
+    let file = StateFile::new("asked");
+    let interval = Duration::from_secs(3_600);
+    let start = || builder().state_file(&file.0).save_interval(interval).spawn().unwrap();
+    // A state that is saved already is not written again, so the restart is what is watched.
+    start().shutdown().unwrap();
+    let dht = start();
+    std::fs::remove_file(&file.0).unwrap();
+    thread::scope(|scope| {
+        let other = scope.spawn(|| dht.save());
+        dht.save().unwrap();
+        other.join().unwrap().unwrap();
+    });
+    assert!(file.0.exists());
+    dht.shutdown().unwrap();
+    assert_eq!(dht.save().unwrap_err().kind(), ErrorKind::Stopped);
+}
+
+#[test]
+fn a_save_that_fails_is_an_error_of_whoever_waits_for_it() {
+    let file = StateFile::new("failing");
+    drop(builder().state_file(&file.0).build().unwrap());
+    let dht = builder().state_file(&file.0).spawn().unwrap();
+    std::fs::remove_file(&file.0).unwrap();
+    // Nothing can be renamed onto a directory that is not empty.
+    std::fs::create_dir_all(file.0.join("occupied")).unwrap();
+    assert_eq!(dht.save().unwrap_err().kind(), ErrorKind::State);
+    assert_eq!(dht.shutdown().unwrap_err().kind(), ErrorKind::State);
 }
 
 #[test]

@@ -92,9 +92,8 @@ impl World {
         cas: Option<i64>,
     ) -> Result<Outcome, StepError> {
         let [writer, _] = &self.writers;
-        let item = Item::sign(&self.key, salt, seq, &bencode_bytes(value))
-            .map_err(|error| StepError::Unexpected(error.to_string()))?;
-        Ok(writer.put_item(item, cas)?)
+        let (_, outcome) = writer.put_mutable(&self.key, salt, seq, &bencode_bytes(value), cas)?;
+        Ok(outcome)
     }
 
     /// Reads the mutable item and compares it with what should be there.
@@ -159,9 +158,8 @@ fn sample(world: &mut World) -> Result<String, StepError> {
 
 fn put_immutable(world: &mut World) -> Result<String, StepError> {
     let [writer, _] = &world.writers;
-    let item = Item::immutable(&bencode_bytes(VALUE))
-        .map_err(|error| StepError::Unexpected(error.to_string()))?;
-    stored(&writer.put_item(item, None)?)
+    let (_, outcome) = writer.put_immutable(&bencode_bytes(VALUE))?;
+    stored(&outcome)
 }
 
 fn get_immutable(world: &mut World) -> Result<String, StepError> {
