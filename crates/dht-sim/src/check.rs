@@ -175,8 +175,8 @@ pub trait Checker: fmt::Debug + Send {
     fn happened(&mut self, now: Instant, what: &Happening<'_>) -> Result<(), String>;
 }
 
-/// One of each checker that watches a world from inside. I8, I9 and I10 need a run of their own:
-/// [`order`], [`replay`], [`liveness`].
+/// One of each checker that watches a world from inside. I8, I9, I10 and the rhythm of I11 need a run
+/// of their own: [`order`], [`replay`], [`liveness`], [`rhythm`].
 #[must_use]
 pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
@@ -188,7 +188,6 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(storage::Storage::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(traffic::Traffic::default()),
-        Box::new(rhythm::Rhythm::default()),
         Box::new(codec::Codec::default()),
     ]
 }

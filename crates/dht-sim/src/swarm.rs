@@ -199,10 +199,22 @@ impl Swarm {
         Arc::new(config)
     }
 
-    /// Where nodes start from: where the introducers are now.
+    /// Where nodes start from: where the introducers are now, and others in a network in which there
+    /// are too few of them.
     fn bootstrap(&self) -> Vec<std::net::SocketAddr> {
-        let first = self.introducers.iter().map(|host| self.world.addrs(*host));
-        first.flat_map(|addrs| addrs.iter().collect::<Vec<_>>()).collect()
+        let mut start: Vec<std::net::SocketAddr> = Vec::new();
+        for host in self.introducers.iter().chain(&self.nodes) {
+            if !self.world.net().is_reachable(*host) {
+                continue;
+            }
+            for addr in self.world.addrs(*host).iter() {
+                let others = start.iter().filter(|other| other.is_ipv4() == addr.is_ipv4());
+                if others.count() < INTRODUCERS && !start.contains(&addr) {
+                    start.push(addr);
+                }
+            }
+        }
+        start
     }
 
     fn begin_churn(&mut self) {

@@ -58,7 +58,7 @@ fn a_run_is_seen_again_by_what_it_prints() {
     assert!(options.starts_with("seed=11 nodes=6 secs=40 ") && options.contains(" loss=20 "));
     let again = dht_sim(&["run", "--options", options]);
     assert_eq!(text(&again.stdout), said);
-    let other = dht_sim(&["run", "--options", options, "--with", "loss=21"]);
+    let other = dht_sim(&["run", "--options", options, "--with", "op-millis=777"]);
     assert_ne!(text(&other.stdout).lines().nth(2), said.lines().nth(2));
 }
 
