@@ -248,7 +248,7 @@ impl Options {
         match (self.networks, index % 4) {
             (Stacks::V4, _) | (Stacks::Mixed, 1 | 2) => Networks::V4,
             (Stacks::V6, _) | (Stacks::Mixed, 3) => Networks::V6,
-            (Stacks::Both, _) | (Stacks::Mixed, _) => Networks::Both,
+            (Stacks::Both | Stacks::Mixed, _) => Networks::Both,
         }
     }
 

@@ -58,12 +58,14 @@ fn check_gauges(stats: &Stats, config: &Config, families: u64) -> Result<(), Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    type Gauge = fn(&mut Stats) -> &mut u64;
+
     #[test]
     fn one_more_than_any_bound_is_caught() {
         let mut config = Config::default();
         (config.max_candidates, config.max_transactions, config.max_lookups) = (1, 2, 3);
         (config.max_torrents, config.max_peers_per_torrent, config.max_items) = (4, 5, 6);
-        let gauges: [(&str, fn(&mut Stats) -> &mut u64, u64); 6] = [
+        let gauges: [(&str, Gauge, u64); 6] = [
             ("candidates", |stats| &mut stats.candidates, 1),
             ("queries in flight", |stats| &mut stats.in_flight, 2),
             ("lookups", |stats| &mut stats.lookups_running, 3),

@@ -28,7 +28,7 @@ use crate::world::HostId;
 /// Of all nodes at most one in so many is taken over.
 const SHARE: usize = 4;
 /// What each of those who came for it sends.
-const PACE: Pace = Pace { every: Duration::from_millis(1_000), burst: 1 };
+const PACE: Pace = Pace { every: Duration::from_secs(1), burst: 1 };
 /// What spoofers would have everybody believe in.
 const PLANTED: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(66, 6, 6, 6), 6_666);
 
@@ -71,7 +71,14 @@ impl Swarm {
                 let actor: Box<dyn Actor> = match kind {
                     Kind::Slow => Box::new(self.slow(info.id, &everybody)),
                     Kind::Stray => Box::new(Stray::new(info.id)),
-                    _ => Box::new(self.liar(info.id, &infos)),
+                    Kind::Liar
+                    | Kind::Sybil
+                    | Kind::Poisoner
+                    | Kind::Spoofer
+                    | Kind::Replayer
+                    | Kind::Amplifier
+                    | Kind::Flooder
+                    | Kind::Garbage => Box::new(self.liar(info.id, &infos)),
                 };
                 self.world.replace(*host, actor);
             }
@@ -122,7 +129,9 @@ impl Swarm {
                 Box::new(Amplifier::new(id, victim, known, rich.into(), PACE))
             }
             Kind::Flooder => Box::new(Flooder::new(id, known, 900, 4, PACE)),
-            _ => Box::new(Garbage::new(id, known, PACE)),
+            Kind::Garbage | Kind::Liar | Kind::Sybil | Kind::Slow | Kind::Stray => {
+                Box::new(Garbage::new(id, known, PACE))
+            }
         };
         let addrs = self.world.next_addrs(networks);
         let host = self.world.add_actor(addrs, actor);

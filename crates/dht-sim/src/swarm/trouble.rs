@@ -56,10 +56,8 @@ impl Swarm {
         {
             self.trouble.hurt.insert(*host);
         }
-        let index = match &fault {
-            Fault::Crash { host, .. } => host.0,
-            _ => 0,
-        };
+        // Only a node that crashed begins anew.
+        let index = if let Fault::Crash { host, .. } = &fault { host.0 } else { 0 };
         let config = self.config(index);
         let wound = fault.apply(&mut self.world, &config);
         self.trouble.serial += 1;
