@@ -12,8 +12,8 @@ use crate::population::FAMILIES;
 /// Queries a minute that nobody asked for, on one network: a node that joins pings ten candidates a
 /// second.
 const PINGS: u32 = 600;
-/// The same for each contact of a bucket: it refreshes every bucket.
-const REFRESHES: u32 = 100;
+/// The same for each contact of a bucket: a node that begins anew refreshes every bucket at once.
+const REFRESHES: u32 = 150;
 /// Queries that one lookup of a user may cost, on both networks, stores included.
 const PER_LOOKUP: u32 = 600;
 
