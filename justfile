@@ -62,7 +62,11 @@ swarm N="1000" *ARGS:
 hashes:
     bash tests/hashes/run.sh
 
-# Break the core on purpose, in a dozen ways; the swarm must notice each.
+# What users achieve among adversaries, as docs/TESTING.md has it: takes minutes.
+adversaries:
+    cargo test --release -q -p dht-sim --test adversaries -- --nocapture --test-threads=1 | grep '^|'
+
+# Break the core on purpose, in a score of ways; the swarm must notice each.
 mutants:
     bash tests/mutants/run.sh
 

@@ -1,8 +1,7 @@
 //! A whole small world: the input draws its options, and then every choice in it.
 
-use dht_proto::Networks;
 use dht_sim::choices::{Bytes, Choices};
-use dht_sim::options::Options;
+use dht_sim::options::{Options, Stacks};
 use dht_sim::swarm::{Watch, run_with};
 
 /// Nodes at most: a run must be short, or few are tried.
@@ -25,8 +24,8 @@ pub fn world(data: &[u8]) {
     options.op_millis = options.op_millis.max(1_000);
     // Tables that are full from the start would cost most of the time and of the input.
     options.warm = false;
-    if options.networks == Networks::Both {
-        options.networks = Networks::V4;
+    if options.networks == Stacks::Both {
+        options.networks = Stacks::V4;
     }
     let report = run_with(&options, choices, Watch::default());
     if let Some(violation) = report.violation {

@@ -423,7 +423,11 @@ impl<A: Addr> Node<A> {
         let own_id = self.table.own_id();
         let (config, seed) = (&self.config, &self.seed);
         let mut ctx = Context { own_id, config, seed, closest: &mut closest };
-        self.server.answer(now, from, message.tid, query, &mut ctx, &mut self.stats, out)
+        let len =
+            self.server.answer(now, from, message.tid, query, &mut ctx, &mut self.stats, out)?;
+        // A reply, too, keeps a hole in our own firewall open.
+        self.role.on_sent(now, from);
+        Some(len)
     }
 
     fn refuse(
@@ -439,7 +443,10 @@ impl<A: Addr> Node<A> {
             self.stats.queries_unserved += 1;
             return None;
         }
-        self.server.refuse(now, from, tid, code, text, &self.config, &mut self.stats, out)
+        let config = &self.config;
+        let len = self.server.refuse(now, from, tid, code, text, config, &mut self.stats, out)?;
+        self.role.on_sent(now, from);
+        Some(len)
     }
 
     // Answers to our own queries.

@@ -13,8 +13,9 @@
 //! | [`spoofer`] | replies from where it is not, under guessed transaction ids |
 //! | [`replayer`] | uses tokens from elsewhere, for something else, elsewhere, or too late |
 //! | [`amplifier`] | asks for the largest replies in the name of a victim |
-//! | [`flooder`] | stores as much as it can, with tokens that are valid |
+//! | [`flooder`] | stores as much as it can, with tokens that are valid, and what is not to be stored |
 //! | [`slow`] | answers just before the asker gives up |
+//! | [`stray`] | answers from where it was not asked, or twice |
 //! | [`garbage`] | sends what is no message, or almost one |
 
 pub mod amplifier;
@@ -26,11 +27,79 @@ pub mod poisoner;
 pub mod replayer;
 pub mod slow;
 pub mod spoofer;
+pub mod stray;
 pub mod sybil;
 
+use core::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use dht_proto::addr::Family;
+use dht_proto::request::NodeInfo;
+
 use crate::host::Stage;
+use crate::world::{HostId, World};
+
+/// The sorts of adversaries, as runs of the swarm draw them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kind {
+    /// See [`liar`].
+    Liar,
+    /// See [`sybil`].
+    Sybil,
+    /// See [`poisoner`].
+    Poisoner,
+    /// See [`spoofer`].
+    Spoofer,
+    /// See [`replayer`].
+    Replayer,
+    /// See [`amplifier`].
+    Amplifier,
+    /// See [`flooder`].
+    Flooder,
+    /// See [`slow`].
+    Slow,
+    /// See [`stray`].
+    Stray,
+    /// See [`garbage`].
+    Garbage,
+}
+
+impl Kind {
+    /// All of them, with their names in text.
+    pub const ALL: [(Self, &'static str); 10] = [
+        (Self::Liar, "liar"),
+        (Self::Sybil, "sybil"),
+        (Self::Poisoner, "poisoner"),
+        (Self::Spoofer, "spoofer"),
+        (Self::Replayer, "replayer"),
+        (Self::Amplifier, "amplifier"),
+        (Self::Flooder, "flooder"),
+        (Self::Slow, "slow"),
+        (Self::Stray, "stray"),
+        (Self::Garbage, "garbage"),
+    ];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let own = Self::ALL.iter().find(|(kind, _)| kind == self);
+        f.write_str(own.map_or("?", |(_, name)| name))
+    }
+}
+
+/// A host's node as others name it, if it is in that network.
+#[must_use]
+pub fn contact(world: &World, host: HostId, family: Family) -> Option<NodeInfo> {
+    let id = world.node(host)?.node_id(family)?;
+    let addrs = world.addrs(host);
+    let addr = match family {
+        Family::V4 => SocketAddr::V4(addrs.v4?),
+        Family::V6 => SocketAddr::V6(addrs.v6?),
+    };
+    Some(NodeInfo { id, addr })
+}
 
 /// Most that anybody does at one time.
 const MAX_BURST: u32 = 256;

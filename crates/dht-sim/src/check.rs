@@ -12,7 +12,8 @@
 //! | [`order`] | I8: the order of polling changes nothing |
 //! | [`replay`] | I9: one seed, one run |
 //! | [`liveness`] | I10: after faults end, lookups find the truly closest, gets find what was put |
-//! | [`traffic`] | I11: nodes stay quiet and out of step |
+//! | [`traffic`] | I11: nodes stay quiet, and lookups take few hops |
+//! | [`rhythm`] | I11: nodes stay out of step |
 //! | [`codec`] | I12: what crosses the wire encodes as it decodes |
 
 #![expect(
@@ -28,6 +29,7 @@ pub mod lookups;
 pub mod order;
 pub mod replay;
 pub mod replies;
+pub mod rhythm;
 pub mod storage;
 pub mod table;
 pub mod traffic;
@@ -123,6 +125,8 @@ pub enum Happening<'a> {
         host: HostId,
         /// The time on its own clock.
         local: Instant,
+        /// Its timeout.
+        due: Option<Instant>,
         /// Its state.
         dht: &'a Dht,
     },
@@ -171,8 +175,8 @@ pub trait Checker: fmt::Debug + Send {
     fn happened(&mut self, now: Instant, what: &Happening<'_>) -> Result<(), String>;
 }
 
-/// One of each checker that watches a world from inside. I8, I9 and I10 need a run of their own:
-/// [`order`], [`replay`], [`liveness`].
+/// One of each checker that watches a world from inside. I8, I9, I10 and the rhythm of I11 need a run
+/// of their own: [`order`], [`replay`], [`liveness`], [`rhythm`].
 #[must_use]
 pub fn all() -> Vec<Box<dyn Checker>> {
     vec![
@@ -188,7 +192,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
     ]
 }
 
-/// Something kept for each host.
+/// Something kept for each host, from the birth of its node on.
 #[derive(Clone, Debug)]
 pub(crate) struct PerHost<T>(Vec<T>);
 
@@ -201,16 +205,20 @@ impl<T> Default for PerHost<T> {
 impl<T: Default> PerHost<T> {
     /// What is kept for a host.
     #[expect(clippy::indexing_slicing, reason = "the line before makes room")]
-    pub(crate) fn of(&mut self, host: HostId) -> &mut T {
+    fn of(&mut self, host: HostId) -> &mut T {
         if self.0.len() <= host.index() {
             self.0.resize_with(host.index() + 1, T::default);
         }
         &mut self.0[host.index()]
     }
 
-    /// Forgets it.
-    pub(crate) fn reset(&mut self, host: HostId) {
-        *self.of(host) = T::default();
+    /// What is kept for the host that something happened to: nothing yet where a node begins.
+    pub(crate) fn at(&mut self, what: &Happening<'_>) -> Option<&mut T> {
+        let kept = self.of(what.host()?);
+        if matches!(what, Happening::Born { .. }) {
+            *kept = T::default();
+        }
+        Some(kept)
     }
 }
 

@@ -239,6 +239,12 @@ impl Churn {
         &self.living
     }
 
+    /// Whether the owner of a host has it run a node.
+    #[must_use]
+    pub fn is_living(&self, host: HostId) -> bool {
+        self.records.get(host.index()).is_some_and(|record| record.place.is_some())
+    }
+
     /// How many came and went.
     #[must_use]
     pub const fn tally(&self) -> Tally {

@@ -25,6 +25,8 @@ pub enum Kind {
     Drift,
     /// A clock is set ahead.
     Jump,
+    /// A clock is set back: for the node it stands still for a while.
+    SetBack,
     /// A host gets other addresses.
     Relocate,
     /// Nothing reaches or leaves a host for a while, then everything at once.
@@ -37,40 +39,33 @@ pub enum Kind {
     Partition,
     /// Datagrams are lost, doubled, reordered, corrupted and cut everywhere.
     Storm,
+    /// All datagrams are late, and overtake each other.
+    Slow,
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 11] = [
-        Self::Crash,
-        Self::Amnesia,
-        Self::Suspend,
-        Self::Drift,
-        Self::Jump,
-        Self::Relocate,
-        Self::Clog,
-        Self::Burst,
-        Self::Nat,
-        Self::Partition,
-        Self::Storm,
+    /// All of them, with their names in text.
+    pub const ALL: [(Self, &'static str); 13] = [
+        (Self::Crash, "crash"),
+        (Self::Amnesia, "amnesia"),
+        (Self::Suspend, "suspend"),
+        (Self::Drift, "drift"),
+        (Self::Jump, "jump"),
+        (Self::SetBack, "set-back"),
+        (Self::Relocate, "relocate"),
+        (Self::Clog, "clog"),
+        (Self::Burst, "burst"),
+        (Self::Nat, "nat"),
+        (Self::Partition, "partition"),
+        (Self::Storm, "storm"),
+        (Self::Slow, "slow"),
     ];
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Crash => "crash",
-            Self::Amnesia => "amnesia",
-            Self::Suspend => "suspend",
-            Self::Drift => "drift",
-            Self::Jump => "jump",
-            Self::Relocate => "relocate",
-            Self::Clog => "clog",
-            Self::Burst => "burst",
-            Self::Nat => "nat",
-            Self::Partition => "partition",
-            Self::Storm => "storm",
-        })
+        let own = Self::ALL.iter().find(|(kind, _)| kind == self);
+        f.write_str(own.map_or("?", |(_, name)| name))
     }
 }
 
@@ -90,7 +85,7 @@ pub enum Fault {
         /// Who.
         host: HostId,
     },
-    /// See [`Kind::Drift`] and [`Kind::Jump`].
+    /// See [`Kind::Drift`], [`Kind::Jump`] and [`Kind::SetBack`].
     Clock {
         /// Whose.
         host: HostId,
@@ -98,6 +93,8 @@ pub enum Fault {
         ppm: i32,
         /// How far it is set ahead.
         ahead: Duration,
+        /// How far it is set back.
+        back: Duration,
     },
     /// See [`Kind::Relocate`].
     Relocate {
@@ -130,7 +127,7 @@ pub enum Fault {
         /// Whether what they send still arrives.
         is_heard: bool,
     },
-    /// See [`Kind::Storm`].
+    /// See [`Kind::Storm`] and [`Kind::Slow`].
     Storm {
         /// Whose damage to do.
         like: Box<Profile>,
@@ -150,11 +147,18 @@ impl Fault {
             Kind::Suspend => Self::Suspend { host },
             Kind::Drift => {
                 let ppm = choices.below(About::Fault, 1_001).cast_signed() - 500;
-                Self::Clock { host, ppm, ahead: Duration::ZERO }
+                Self::Clock { host, ppm, ahead: Duration::ZERO, back: Duration::ZERO }
             }
             Kind::Jump => {
-                let secs = choices.between(About::Fault, 1, 24 * 60 * 60);
-                Self::Clock { host, ppm: 0, ahead: Duration::from_secs(u64::from(secs)) }
+                let most = *choices.pick(About::Fault, &[60, 60 * 60, 24 * 60 * 60])?;
+                let secs = choices.between(About::Fault, 1, most);
+                let ahead = Duration::from_secs(u64::from(secs));
+                Self::Clock { host, ppm: 0, ahead, back: Duration::ZERO }
+            }
+            Kind::SetBack => {
+                let millis = choices.between(About::Fault, 1, 30_000);
+                let back = Duration::from_millis(u64::from(millis));
+                Self::Clock { host, ppm: 0, ahead: Duration::ZERO, back }
             }
             Kind::Relocate => Self::Relocate { host },
             Kind::Clog => {
@@ -172,6 +176,7 @@ impl Fault {
                 Self::Partition { hosts: cut, is_heard }
             }
             Kind::Storm => Self::Storm { like: Box::new(draw_storm(choices)) },
+            Kind::Slow => Self::Storm { like: Box::new(draw_slowness(choices)) },
         })
     }
 
@@ -189,9 +194,10 @@ impl Fault {
                 world.suspend(host);
                 Wound::Suspended { host }
             }
-            Self::Clock { host, ppm, ahead } => {
-                let before = world.clock(host);
-                world.set_clock(host, before.changed(world.now(), ppm, ahead));
+            Self::Clock { host, ppm, ahead, back } => {
+                let mut clock = world.clock(host).changed(world.now(), ppm, ahead);
+                clock.offset = clock.offset.saturating_sub_unsigned(back.as_micros() as u64);
+                world.set_clock(host, clock);
                 Wound::Clock { host }
             }
             Self::Relocate { host } => {
@@ -255,16 +261,30 @@ fn draw_nat(choices: &mut Choices) -> Nat {
     }
 }
 
+/// Half of all sorts of damage, so that some storms only duplicate, and others only corrupt.
 fn draw_storm(choices: &mut Choices) -> Profile {
     let mut storm = Profile::simple((Duration::ZERO, Duration::ZERO), Ratio::ZERO);
-    let mut share = |most| Ratio::per_mille(choices.below(About::Fault, most));
-    storm.loss = share(400);
-    storm.duplicated = share(100);
-    storm.reordered = share(200);
-    storm.corrupted = share(50);
-    storm.truncated = share(50);
+    let mut share = |most| {
+        let is_part = choices.chance(About::Fault, Ratio::percent(50));
+        Ratio::per_mille(if is_part { choices.below(About::Fault, most) } else { 0 })
+    };
+    storm.loss = share(900);
+    storm.duplicated = share(300);
+    storm.reordered = share(300);
+    storm.corrupted = share(100);
+    storm.truncated = share(100);
     storm.held_back = Duration::from_millis(u64::from(choices.below(About::Fault, 3_000)));
+    if choices.chance(About::Fault, Ratio::percent(20)) {
+        storm.mtu = choices.between(About::Fault, 300, 1_400) as usize;
+    }
     storm
+}
+
+fn draw_slowness(choices: &mut Choices) -> Profile {
+    let mut slow = Profile::simple((Duration::ZERO, Duration::ZERO), Ratio::ZERO);
+    slow.reordered = Ratio::percent(100);
+    slow.held_back = Duration::from_millis(u64::from(choices.between(About::Fault, 200, 6_000)));
+    slow
 }
 
 /// What a fault has left, to be mended.

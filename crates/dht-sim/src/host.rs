@@ -42,9 +42,12 @@ pub struct Stage<'a> {
 }
 
 impl Stage<'_> {
-    /// Sends a datagram from any address: nothing on this internet checks sources.
+    /// Sends a datagram from any address: nothing on this internet checks sources. There is none from
+    /// one family to the other.
     pub fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
-        self.sent.push((from, to, bytes));
+        if from.is_ipv4() == to.is_ipv4() {
+            self.sent.push((from, to, bytes));
+        }
     }
 
     /// Asks to be woken at `at`, or sooner if that was asked for already.

@@ -21,6 +21,7 @@
 //! | [`swarm`], [`options`] | runs in which each seed draws what goes wrong and what users do |
 //! | [`shrink`] | the smallest run that still breaks the same invariant |
 //! | [`trace`] | the hash over a run, and recordings of it |
+//! | [`verify`] | signatures, each checked once |
 //! | [`address`], [`queue`] | addresses without a hash map; a calendar queue |
 
 #![cfg_attr(
@@ -52,6 +53,7 @@ pub mod queue;
 pub mod shrink;
 pub mod swarm;
 pub mod trace;
+pub mod verify;
 pub mod world;
 
 pub use address::Range;

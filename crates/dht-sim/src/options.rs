@@ -1,40 +1,24 @@
 //! What one run of the swarm is made of.
 //!
-//! A seed draws a subset of the faults and of the operations first, and weights for those that are
-//! left after that: a run in which nothing is ever lost but everybody moves finds what a run with a
-//! little of everything does not. All of it is one line of text, which is printed before a run and
-//! read back to repeat it.
+//! A seed draws a subset of the faults, the operations and the adversaries first, and weights for
+//! those that are left after that: a run in which nothing is ever lost but everybody moves finds what
+//! a run with a little of everything does not. All of it is one line of text, which is printed before
+//! a run and read back to repeat it; each option can be given another value.
 
-use core::fmt;
-use core::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dht_proto::Networks;
 use dht_proto::config::{Config, Mode};
 
+use crate::adversary;
 use crate::choices::{About, Choices, Ratio};
-use crate::net::Profile;
+use crate::faults;
+use crate::profile::{Mix, Profile, Turnover};
+use crate::verify::verify_once;
 
-/// Something that goes wrong now and then.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum FaultKind {
-    /// The network loses much for a while.
-    Loss,
-    /// The network is slow for a while.
-    Delay,
-    /// A node ends, and starts anew without knowing anything.
-    Crash,
-    /// A node ends, and starts from a snapshot.
-    Restart,
-    /// A node is frozen for a while.
-    Suspend,
-    /// A node gets another address.
-    Relocate,
-    /// A node's clock jumps or drifts.
-    Clock,
-}
+mod text;
+
+pub use text::ParseOptionsError;
 
 /// Something that users do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,19 +42,6 @@ pub enum Operation {
     Ping,
     /// Cancels a lookup that runs.
     Cancel,
-}
-
-impl FaultKind {
-    /// Every kind, with its name in text.
-    pub const ALL: [(Self, &'static str); 7] = [
-        (Self::Loss, "loss"),
-        (Self::Delay, "delay"),
-        (Self::Crash, "crash"),
-        (Self::Restart, "restart"),
-        (Self::Suspend, "suspend"),
-        (Self::Relocate, "relocate"),
-        (Self::Clock, "clock"),
-    ];
 }
 
 impl Operation {
@@ -100,8 +71,27 @@ pub enum Modes {
     Adaptive,
 }
 
+/// Which networks nodes take part in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stacks {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+    /// Everybody in both.
+    Both,
+    /// Every fourth node in both, two in IPv4 alone and one in IPv6 alone.
+    Mixed,
+}
+
 /// How often each kind of a thing happens, compared with the others.
 pub type Weights<T> = Vec<(T, u32)>;
+
+/// The most nodes that a run can have.
+pub const MAX_NODES: u32 = 100_000;
+/// The name of the profile that has a loss and a delay of its own, and nothing else.
+pub const SIMPLE: &str = "simple";
 
 /// One run: see the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,10 +103,10 @@ pub struct Options {
     pub nodes: u32,
     /// Seconds of the first phase, in which things go wrong.
     pub secs: u32,
-    /// Whether tables are full from the start (IPv4 only), or nodes join one by one.
+    /// Whether tables are full from the start, or nodes join one by one.
     pub warm: bool,
     /// Which networks nodes take part in.
-    pub networks: Networks,
+    pub networks: Stacks,
     /// Who answers.
     pub modes: Modes,
     /// Contacts per bucket and copies per item.
@@ -127,18 +117,27 @@ pub struct Options {
     pub extended: bool,
     /// Whether stores are small, and what is stored and its tokens live for minutes.
     pub small: bool,
-    /// Datagrams in a thousand that are lost.
+    /// What the network is like: one of [`Profile::NAMES`] or [`SIMPLE`].
+    pub profile: &'static str,
+    /// Datagrams in a thousand that are lost, in the simple profile.
     pub loss: u32,
-    /// Shortest and longest delay one way, in milliseconds.
+    /// Shortest and longest delay one way, in milliseconds, in the simple profile.
     pub delay: (u32, u32),
-    /// Nodes that meddle: they replay tokens, and answer from where they are not.
-    pub meddlers: u32,
+    /// Hosts in a hundred that are behind a NAT or firewall.
+    pub hidden: u32,
+    /// Contacts in a hundred that are dead in tables which are full from the start.
+    pub dead: u32,
+    /// Nodes come and go: the scale of the Weibull distribution of their sessions, in seconds. 0 if
+    /// they stay.
+    pub churn: u32,
     /// Seconds between faults, on average.
     pub fault_secs: u32,
     /// Milliseconds between operations, on average.
     pub op_millis: u32,
+    /// Adversaries of each kind: hosts that were taken over, or came for it.
+    pub adversaries: Weights<adversary::Kind>,
     /// What goes wrong.
-    pub faults: Weights<FaultKind>,
+    pub faults: Weights<faults::Kind>,
     /// What users do.
     pub ops: Weights<Operation>,
 }
@@ -148,15 +147,21 @@ impl Options {
     #[must_use]
     pub fn draw(choices: &mut Choices) -> Self {
         let about = About::Options;
-        let faults = subset(choices, &FaultKind::ALL);
-        let mut ops = subset(choices, &Operation::ALL);
+        let faults = subset(choices, &faults::Kind::ALL, 100);
+        let mut ops = subset(choices, &Operation::ALL, 100);
         if ops.is_empty() {
             ops.push((Operation::FindNode, 1));
         }
+        let mut adversaries = subset(choices, &adversary::Kind::ALL, 2);
+        // Half of all runs have none: what honest nodes do to each other is not to be drowned.
+        if choices.below(about, 2) == 0 {
+            adversaries.clear();
+        }
         let networks = match choices.below(about, 8) {
-            0..=4 => Networks::V4,
-            5 | 6 => Networks::Both,
-            _ => Networks::V6,
+            0..=4 => Stacks::V4,
+            5 => Stacks::Both,
+            6 => Stacks::Mixed,
+            _ => Stacks::V6,
         };
         let modes = match choices.below(about, 4) {
             0 | 1 => Modes::Server,
@@ -167,22 +172,28 @@ impl Options {
         let pick = |choices: &mut Choices, from: &[u32]| {
             choices.pick(about, from).copied().unwrap_or_default()
         };
+        let profiles = [&[SIMPLE; 4][..], &Profile::NAMES].concat();
+        // A world should cost a tenth of a second: cold ones, long ones and large buckets are rare.
         Self {
             seed: choices.seed(),
             nodes: pick(choices, &[5, 12, 24, 40, 64]),
-            secs: pick(choices, &[60, 120, 240, 480]),
-            warm: choices.below(about, 2) == 1 && networks == Networks::V4,
+            secs: pick(choices, &[20, 40, 60, 120]),
+            warm: choices.below(about, 8) != 0 && networks != Stacks::Mixed,
             networks,
             modes,
-            k: pick(choices, &[8, 8, 8, 4, 20]) as usize,
+            k: pick(choices, &[8, 8, 8, 8, 8, 4, 4, 20]) as usize,
             alpha: pick(choices, &[4, 3, 1, 8]) as usize,
             extended: choices.below(about, 2) == 1,
             small: choices.below(about, 3) == 2,
+            profile: choices.pick(about, &profiles).copied().unwrap_or(SIMPLE),
             loss: pick(choices, &[0, 0, 10, 50, 150]),
             delay: (shortest, shortest + pick(choices, &[0, 10, 60, 200])),
-            meddlers: pick(choices, &[0, 1, 3]),
-            fault_secs: pick(choices, &[30, 15, 5]),
-            op_millis: pick(choices, &[2_000, 1_000, 500]),
+            hidden: pick(choices, &[0, 0, 0, 20, 55]),
+            dead: pick(choices, &[10, 0, 30]),
+            churn: pick(choices, &[0, 0, 0, 0, 400, 100]),
+            fault_secs: pick(choices, &[10, 5, 3]),
+            op_millis: pick(choices, &[4_000, 2_000, 1_000]),
+            adversaries,
             faults,
             ops,
         }
@@ -198,10 +209,12 @@ impl Options {
     #[must_use]
     pub fn tiny(seed: u64) -> Self {
         let mut options = Self::of_seed(seed);
-        (options.nodes, options.secs) = (6, 60);
-        (options.warm, options.networks, options.modes) = (false, Networks::V4, Modes::Server);
-        (options.fault_secs, options.op_millis) = (10, 1_000);
-        options.faults = FaultKind::ALL.map(|(kind, _)| (kind, 1)).to_vec();
+        (options.nodes, options.secs) = (8, 60);
+        (options.warm, options.networks, options.modes) = (false, Stacks::V4, Modes::Server);
+        (options.profile, options.hidden, options.churn) = (SIMPLE, 20, 100);
+        (options.fault_secs, options.op_millis) = (5, 1_000);
+        options.adversaries = adversary::Kind::ALL.map(|(kind, _)| (kind, 1)).to_vec();
+        options.faults = faults::Kind::ALL.map(|(kind, _)| (kind, 1)).to_vec();
         options.ops = Operation::ALL.map(|(op, _)| (op, 1)).to_vec();
         options
     }
@@ -217,6 +230,7 @@ impl Options {
         };
         (config.k, config.alpha) = (self.k, self.alpha);
         config.extended_buckets = self.extended;
+        config.verify = verify_once;
         if self.small {
             (config.max_torrents, config.max_peers_per_torrent) = (4, 4);
             (config.max_items, config.max_lookups, config.max_events) = (6, 8, 8);
@@ -228,204 +242,46 @@ impl Options {
         config
     }
 
-    /// What a network does to datagrams when nothing is wrong with it.
+    /// Which networks a node takes part in. The first one is in all that there are.
+    #[must_use]
+    pub const fn networks(&self, index: u32) -> Networks {
+        match (self.networks, index % 4) {
+            (Stacks::V4, _) | (Stacks::Mixed, 1 | 2) => Networks::V4,
+            (Stacks::V6, _) | (Stacks::Mixed, 3) => Networks::V6,
+            (Stacks::Both | Stacks::Mixed, _) => Networks::Both,
+        }
+    }
+
+    /// What the network is like when nothing is wrong with it.
     #[must_use]
     pub fn profile(&self) -> Profile {
-        let mut profile = Profile::default();
         let (low, high) = self.delay;
-        profile.delay =
-            (Duration::from_millis(u64::from(low)), Duration::from_millis(u64::from(high)));
-        profile.loss = Ratio::per_mille(self.loss);
+        let delay = (Duration::from_millis(u64::from(low)), Duration::from_millis(u64::from(high)));
+        let simple = Profile::simple(delay, Ratio::per_mille(self.loss));
+        let mut profile = Profile::named(self.profile).unwrap_or(simple);
+        // What hosts are behind is as on the internet, for another share of them.
+        let Mix { mut behind, read_only } = Profile::internet().mix;
+        let all = behind.iter().fold(0, |all, (share, _)| all + share.num).max(1);
+        for (share, _) in &mut behind {
+            *share = Ratio { num: share.num * self.hidden, den: 100 * all };
+        }
+        profile.mix = Mix { behind, read_only };
+        profile.dead = Ratio::percent(self.dead);
+        profile.turnover.scale = Duration::from_secs(u64::from(self.churn));
         profile
     }
 
-    /// The node that all others start from runs with this; the others add its address.
+    /// How nodes come and go, if they do.
     #[must_use]
-    pub fn first_config(&self) -> Arc<Config> {
-        Arc::new(self.config(0))
+    pub fn turnover(&self) -> Option<Turnover> {
+        (self.churn > 0).then(|| self.profile().turnover)
     }
 }
 
-/// Half of all kinds, each with a weight from 1 to 100.
-fn subset<T: Copy>(choices: &mut Choices, all: &[(T, &str)]) -> Weights<T> {
+/// Half of all kinds, each with a weight from 1 to `most`.
+fn subset<T: Copy>(choices: &mut Choices, all: &[(T, &str)], most: u32) -> Weights<T> {
     let about = About::Options;
     let chosen: Vec<T> =
         all.iter().filter(|_| choices.below(about, 2) == 1).map(|(kind, _)| *kind).collect();
-    chosen.into_iter().map(|kind| (kind, choices.between(about, 1, 100))).collect()
-}
-
-impl fmt::Display for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let networks = match self.networks {
-            Networks::V4 => "v4",
-            Networks::V6 => "v6",
-            Networks::Both => "both",
-        };
-        let modes = match self.modes {
-            Modes::Server => "server",
-            Modes::Mixed => "mixed",
-            Modes::Adaptive => "adaptive",
-        };
-        write!(f, "seed={} nodes={} secs={} ", self.seed, self.nodes, self.secs)?;
-        write!(f, "warm={} networks={networks} modes={modes} ", u8::from(self.warm))?;
-        write!(f, "k={} alpha={} ", self.k, self.alpha)?;
-        write!(f, "extended={} small={} ", u8::from(self.extended), u8::from(self.small))?;
-        write!(f, "loss={} delay={}..{} ", self.loss, self.delay.0, self.delay.1)?;
-        write!(f, "meddlers={} fault-secs={} ", self.meddlers, self.fault_secs)?;
-        write!(f, "op-millis={} faults=", self.op_millis)?;
-        write_weights(f, &self.faults, &FaultKind::ALL)?;
-        f.write_str(" ops=")?;
-        write_weights(f, &self.ops, &Operation::ALL)
-    }
-}
-
-fn write_weights<T: Copy + PartialEq>(
-    f: &mut fmt::Formatter<'_>,
-    weights: &[(T, u32)],
-    names: &[(T, &str)],
-) -> fmt::Result {
-    if weights.is_empty() {
-        return f.write_str("none");
-    }
-    for (i, (kind, weight)) in weights.iter().enumerate() {
-        let name = names.iter().find(|(other, _)| other == kind).map_or("?", |(_, name)| name);
-        let comma = if i > 0 { "," } else { "" };
-        write!(f, "{comma}{name}:{weight}")?;
-    }
-    Ok(())
-}
-
-/// Text that is no options, and what would be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParseOptionsError(String);
-
-impl fmt::Display for ParseOptionsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; options look like: {}", self.0, Options::tiny(1))
-    }
-}
-
-impl core::error::Error for ParseOptionsError {}
-
-impl FromStr for Options {
-    type Err = ParseOptionsError;
-
-    /// Reads options back. What is not named is as the seed draws it.
-    fn from_str(text: &str) -> Result<Self, ParseOptionsError> {
-        let fail = |words: String| ParseOptionsError(words);
-        let pairs: Vec<(&str, &str)> = text
-            .split_whitespace()
-            .map(|word| word.split_once('=').ok_or_else(|| fail(format!("{word:?} has no '='"))))
-            .collect::<Result<_, _>>()?;
-        let seed = pairs.iter().find(|(key, _)| *key == "seed");
-        let (_, seed) = seed.ok_or_else(|| fail("there is no seed=NUMBER".to_owned()))?;
-        let mut options = Self::of_seed(number("seed", seed)?);
-        pairs.into_iter().try_for_each(|(key, value)| options.set(key, value))?;
-        Ok(options)
-    }
-}
-
-impl Options {
-    fn set(&mut self, key: &str, value: &str) -> Result<(), ParseOptionsError> {
-        let wrong = || ParseOptionsError(format!("{key}={value} means nothing"));
-        match key {
-            "seed" => self.seed = number(key, value)?,
-            "nodes" => self.nodes = number(key, value)?,
-            "secs" => self.secs = number(key, value)?,
-            "warm" => self.warm = number::<u8>(key, value)? != 0,
-            "k" => self.k = number(key, value)?,
-            "alpha" => self.alpha = number(key, value)?,
-            "extended" => self.extended = number::<u8>(key, value)? != 0,
-            "small" => self.small = number::<u8>(key, value)? != 0,
-            "loss" => self.loss = number(key, value)?,
-            "meddlers" => self.meddlers = number(key, value)?,
-            "fault-secs" => self.fault_secs = number(key, value)?,
-            "op-millis" => self.op_millis = number(key, value)?,
-            "faults" => self.faults = weights(key, value, &FaultKind::ALL)?,
-            "ops" => self.ops = weights(key, value, &Operation::ALL)?,
-            "delay" => {
-                let (low, high) = value.split_once("..").ok_or_else(wrong)?;
-                self.delay = (number(key, low)?, number(key, high)?);
-            }
-            "networks" => {
-                self.networks = match value {
-                    "v4" => Networks::V4,
-                    "v6" => Networks::V6,
-                    "both" => Networks::Both,
-                    _ => return Err(wrong()),
-                };
-            }
-            "modes" => {
-                self.modes = match value {
-                    "server" => Modes::Server,
-                    "mixed" => Modes::Mixed,
-                    "adaptive" => Modes::Adaptive,
-                    _ => return Err(wrong()),
-                };
-            }
-            _ => return Err(ParseOptionsError(format!("there is no option {key}"))),
-        }
-        Ok(())
-    }
-}
-
-fn number<T: FromStr>(key: &str, value: &str) -> Result<T, ParseOptionsError> {
-    value.parse().map_err(|_| ParseOptionsError(format!("{key}={value} is no number in range")))
-}
-
-fn weights<T: Copy>(
-    key: &str,
-    value: &str,
-    names: &[(T, &str)],
-) -> Result<Weights<T>, ParseOptionsError> {
-    if value == "none" {
-        return Ok(Vec::new());
-    }
-    let one = |word: &str| {
-        let (name, weight) = word.split_once(':').unwrap_or((word, "1"));
-        let kind = names.iter().find(|(_, other)| *other == name).map(|(kind, _)| *kind);
-        let kind = kind.ok_or_else(|| {
-            let known: Vec<_> = names.iter().map(|(_, name)| *name).collect();
-            ParseOptionsError(format!("{key} knows no {name}, but {}", known.join(", ")))
-        })?;
-        Ok((kind, number(key, weight)?))
-    };
-    value.split(',').map(one).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn options_are_read_back_as_they_were_written() {
-        let mut faults = std::collections::BTreeSet::new();
-        for seed in 0..200 {
-            let options = Options::of_seed(seed);
-            assert_eq!(options.to_string().parse(), Ok(options.clone()));
-            faults.insert(options.faults.iter().map(|(kind, _)| *kind).collect::<Vec<_>>());
-        }
-        assert!(faults.len() > 60, "each seed has a subset of its own: {}", faults.len());
-    }
-
-    #[test]
-    fn what_is_not_named_is_as_drawn_and_what_is_wrong_is_named() {
-        let options: Options = "seed=7 nodes=9".parse().unwrap();
-        assert_eq!(
-            Options { nodes: Options::of_seed(7).nodes, ..options.clone() },
-            Options::of_seed(7)
-        );
-        assert_eq!(options.nodes, 9);
-        for (text, words) in [
-            ("nodes=9", "no seed"),
-            ("seed=x", "seed=x"),
-            ("seed=1 nodes", "'='"),
-            ("seed=1 colour=red", "colour"),
-            ("seed=1 faults=fire:3", "fire"),
-            ("seed=1 delay=7", "delay=7"),
-        ] {
-            let error = text.parse::<Options>().unwrap_err().to_string();
-            assert!(error.contains(words) && error.contains("options look like"), "{error}");
-        }
-    }
+    chosen.into_iter().map(|kind| (kind, choices.between(about, 1, most))).collect()
 }

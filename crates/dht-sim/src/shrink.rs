@@ -1,7 +1,7 @@
-//! The smallest run that still breaks the same invariant: fewer nodes, one kind of fault or
-//! operation less, a shorter life.
+//! The smallest run that still breaks the same invariant: fewer nodes, one kind of fault, adversary
+//! or operation less, nobody who comes and goes, a plainer network, a shorter life.
 
-use crate::options::Options;
+use crate::options::{Options, SIMPLE, Stacks};
 use crate::swarm::{self, Report, Watch};
 
 /// Shrinks a failing run; the report is that of the smallest one found. `None` if the run passes.
@@ -58,6 +58,16 @@ fn candidates(options: &Options) -> Vec<Options> {
             o.faults.remove(at);
         });
     }
+    for at in 0..options.adversaries.len() {
+        with(&|o| {
+            o.adversaries.remove(at);
+        });
+        with(&|o| {
+            if let Some((_, count)) = o.adversaries.get_mut(at) {
+                *count = (*count / 2).max(1);
+            }
+        });
+    }
     if options.ops.len() > 1 {
         for at in 0..options.ops.len() {
             with(&|o| {
@@ -65,7 +75,11 @@ fn candidates(options: &Options) -> Vec<Options> {
             });
         }
     }
-    with(&|o| o.meddlers = 0);
+    with(&|o| o.churn = 0);
+    with(&|o| o.hidden = 0);
+    with(&|o| o.profile = SIMPLE);
+    with(&|o| o.networks = Stacks::V4);
+    with(&|o| o.dead = 0);
     with(&|o| o.loss = 0);
     with(&|o| o.delay.1 = o.delay.0);
     all
@@ -75,12 +89,13 @@ fn candidates(options: &Options) -> Vec<Options> {
 mod tests {
     use super::*;
     use crate::check::Violation;
-    use crate::options::{FaultKind, Operation};
+    use crate::faults::Kind;
+    use crate::options::Operation;
     use dht_proto::time::Instant;
 
     /// Fails if there are nine nodes, crashes and puts, whatever else there is.
     fn run(options: &Options) -> Report {
-        let crash = options.faults.iter().any(|(kind, _)| *kind == FaultKind::Crash);
+        let crash = options.faults.iter().any(|(kind, _)| *kind == Kind::Crash);
         let put = options.ops.iter().any(|(op, _)| *op == Operation::PutMutable);
         let fails = options.nodes >= 9 && crash && put;
         let invariant = if fails { "the one" } else { "another" };
@@ -100,9 +115,13 @@ mod tests {
     fn only_what_it_takes_is_left() {
         let mut options = Options::tiny(4);
         (options.nodes, options.secs) = (64, 300);
+        (options.profile, options.networks) = ("mobile", Stacks::Mixed);
+        (options.hidden, options.dead, options.loss) = (50, 30, 100);
         let (small, report) = shrink_by(&options, run, &mut |_| ()).unwrap();
         assert_eq!(report.violation.unwrap().invariant, "the one");
-        assert_eq!((small.nodes, small.secs, small.meddlers, small.loss), (9, 0, 0, 0));
-        assert_eq!((small.faults.len(), small.ops.len()), (1, 1));
+        assert_eq!((small.nodes, small.secs, small.churn, small.hidden), (9, 0, 0, 0));
+        assert_eq!((small.profile, small.networks), (SIMPLE, Stacks::V4));
+        assert_eq!((small.dead, small.loss, small.delay.1), (0, 0, small.delay.0));
+        assert_eq!((small.faults.len(), small.adversaries.len(), small.ops.len()), (1, 0, 1));
     }
 }

@@ -1,27 +1,31 @@
-//! One run of the swarm: a world in which things go wrong and users want things, watched by all
-//! checkers; then everything heals, and must work again.
+//! One run of the swarm: a world in which things go wrong, nodes come and go, some mean harm and users
+//! want things, watched by all checkers; then everything heals, and must work again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dht_proto::config::Config;
 use dht_proto::time::Instant;
 
 use crate::check::{self, Violation, liveness};
-use crate::choices::{About, Choices, Ratio};
+use crate::choices::{About, Choices};
+use crate::churn::Churn;
 use crate::host::Addrs;
-use crate::options::Options;
-use crate::population::{Census, settle};
+use crate::options::{Options, Stacks};
+use crate::population::{Census, Oracles, settle_in};
 use crate::trace::Recorder;
 use crate::world::{HostId, Setup, World};
 
-mod faults;
-mod meddler;
+mod cast;
+mod trouble;
 mod workload;
 
-use faults::Faults;
-use meddler::Meddler;
+use trouble::Trouble;
 use workload::Workload;
+
+/// Nodes that everybody starts from; whatever hosts are behind, these are not.
+const INTRODUCERS: usize = 3;
 
 /// What a panic inside a node is reported as.
 pub const PANIC: &str = "no panic";
@@ -70,7 +74,7 @@ pub fn run(options: &Options, watch: Watch) -> Report {
 /// Runs a world with choices from elsewhere.
 #[must_use]
 pub fn run_with(options: &Options, choices: Choices, watch: Watch) -> Report {
-    let setup = Setup { profile: options.profile(), ..Setup::default() };
+    let setup = Setup::new(options.profile());
     let mut swarm = Swarm::new(World::new(setup, choices), options.clone(), watch);
     let result = catch_unwind(AssertUnwindSafe(|| swarm.run()));
     let world = &swarm.world;
@@ -97,10 +101,12 @@ pub fn run_with(options: &Options, choices: Choices, watch: Watch) -> Report {
 struct Swarm {
     world: World,
     options: Options,
-    /// The nodes that are shipped ones; meddlers are not among them.
+    /// The nodes that are shipped ones and there at present.
     nodes: Vec<HostId>,
-    meddlers: Vec<HostId>,
-    faults: Faults,
+    introducers: Vec<HostId>,
+    adversaries: Vec<HostId>,
+    trouble: Trouble,
+    churn: Option<Churn>,
     workload: Workload,
     until: Duration,
     began: Instant,
@@ -119,8 +125,10 @@ impl Swarm {
         let until = watch.until.unwrap_or_else(|| Duration::from_secs(u64::from(options.secs)));
         Self {
             nodes: Vec::new(),
-            meddlers: Vec::new(),
-            faults: Faults::default(),
+            introducers: Vec::new(),
+            adversaries: Vec::new(),
+            trouble: Trouble::default(),
+            churn: None,
             workload: Workload::default(),
             until,
             began: Instant::ZERO,
@@ -131,68 +139,105 @@ impl Swarm {
     }
 
     fn run(&mut self) -> Result<(), Box<Violation>> {
-        if self.options.warm {
+        if self.options.warm && self.options.networks != Stacks::Mixed {
             self.settle();
             self.began = self.world.now();
         } else {
             self.found();
         }
-        self.meddle();
+        self.cast();
+        self.begin_churn();
         self.suffer()?;
         self.heal();
-        liveness::demand_convergence(&mut self.world)
+        let (trouble, comes_and_goes) = (&self.trouble, self.churn.is_some());
+        let is_hurt = |host| comes_and_goes || trouble.has_hurt(host);
+        liveness::demand_convergence(&mut self.world, is_hurt)
     }
 
     /// Everybody is there already.
     fn settle(&mut self) {
+        let dead = self.options.profile().dead;
         let config = Arc::new(self.options.config(0));
-        let census = Census { nodes: self.options.nodes, dead: Ratio::percent(10), config };
+        let census = Census { nodes: self.options.nodes, dead, config };
         let first = self.world.len() as u32;
-        settle(&mut self.world, &census);
+        settle_in(&mut self.world, &census, self.options.networks(0));
         self.nodes = (first..first + self.options.nodes).map(HostId).collect();
+        if !self.nodes.iter().any(|host| self.world.net().is_reachable(*host)) {
+            self.nodes.iter().for_each(|host| self.world.expose(*host));
+        }
+        let public = self.nodes.iter().filter(|host| self.world.net().is_reachable(**host));
+        self.introducers = public.copied().take(INTRODUCERS).collect();
         self.tell_places();
     }
 
     /// Nodes join one by one, each knowing the first.
     fn found(&mut self) {
-        let networks = self.options.networks;
+        let mix = self.options.profile().mix;
+        self.world.net_mut().adjust(|profile| profile.mix.behind.clear());
         for index in 0..self.options.nodes {
+            if index as usize == INTRODUCERS {
+                self.world.net_mut().adjust(|profile| profile.mix = mix.clone());
+            }
+            let networks = self.options.networks(index);
             let addrs = self.world.next_addrs(networks);
-            let mut config = self.options.config(index);
-            config.bootstrap = self.bootstrap();
+            let config = self.config(index);
             self.tell_place(HostId(self.world.len() as u32), addrs);
-            let host = self.world.add_node_at(addrs, &Arc::new(config), networks);
+            let host = self.world.add_node_at(addrs, &config, networks);
             self.nodes.push(host);
+            if self.introducers.len() < INTRODUCERS {
+                self.introducers.push(host);
+            }
             let pause = self.world.choices().below(About::Topology, 200);
             self.world.run_for(Duration::from_millis(u64::from(pause)));
         }
     }
 
-    /// Where nodes start from: where the first nodes are now.
-    fn bootstrap(&self) -> Vec<std::net::SocketAddr> {
-        let first = self.nodes.iter().take(3).map(|host| self.world.addrs(*host));
-        first.flat_map(|addrs| addrs.iter().collect::<Vec<_>>()).collect()
+    /// What a node starts with.
+    fn config(&self, index: u32) -> Arc<Config> {
+        let mut config = self.options.config(index);
+        config.bootstrap = self.bootstrap();
+        Arc::new(config)
     }
 
-    fn meddle(&mut self) {
-        for _ in 0..self.options.meddlers {
-            let addrs = self.world.next_addrs(self.options.networks);
-            let known = self.bootstrap();
-            let id = self.world.choices().below(About::Adversary, u32::MAX);
-            let host = self.world.add_actor(addrs, Box::new(Meddler::new(known, id)));
-            self.meddlers.push(host);
+    /// Where nodes start from: where the introducers are now, and others in a network in which there
+    /// are too few of them.
+    fn bootstrap(&self) -> Vec<std::net::SocketAddr> {
+        let mut start: Vec<std::net::SocketAddr> = Vec::new();
+        for host in self.introducers.iter().chain(&self.nodes) {
+            if !self.world.net().is_reachable(*host) {
+                continue;
+            }
+            for addr in self.world.addrs(*host).iter() {
+                let others = start.iter().filter(|other| other.is_ipv4() == addr.is_ipv4());
+                if others.count() < INTRODUCERS && !start.contains(&addr) {
+                    start.push(addr);
+                }
+            }
         }
+        start
+    }
+
+    fn begin_churn(&mut self) {
+        let Some(turnover) = self.options.turnover() else { return };
+        let oracles = Oracles::look(&self.world);
+        let (config, networks) = (self.config(0), self.options.networks(0));
+        let mut churn = Churn::new(&mut self.world, &turnover, &config, networks, oracles);
+        if let Some(first) = self.introducers.first() {
+            churn.spare(*first);
+        }
+        self.churn = Some(churn);
     }
 
     /// The first phase.
     fn suffer(&mut self) -> Result<(), Box<Violation>> {
         let end = self.world.now() + self.until;
-        let mut next_fault =
-            self.world.now() + self.pause(About::Fault, self.options.fault_secs * 1_000);
+        let fault_millis = self.options.fault_secs.saturating_mul(1_000);
+        let mut next_fault = self.world.now() + self.pause(About::Fault, fault_millis);
         let mut next_op = self.world.now();
         loop {
-            let undo = self.faults.next_undo().unwrap_or(end);
-            let next = next_fault.min(next_op).min(undo).min(end);
+            let mend = self.trouble.next_end().unwrap_or(end);
+            let churn = self.churn.as_ref().map_or(end, Churn::next_at);
+            let next = next_fault.min(next_op).min(mend).min(churn).min(end);
             self.world.run_until(next);
             if let Some(violation) = self.world.violation() {
                 return Err(Box::new(violation.clone()));
@@ -200,28 +245,42 @@ impl Swarm {
             if next >= end {
                 return Ok(());
             }
-            if next == undo {
-                self.undo_due();
+            if next == mend {
+                self.mend_due();
+            } else if next == churn {
+                self.come_and_go();
             } else if next == next_fault {
                 self.inflict();
-                next_fault = next + self.pause(About::Fault, self.options.fault_secs * 1_000);
+                next_fault = next + self.pause(About::Fault, fault_millis);
             } else {
                 self.workload.act(&mut self.world, &self.nodes, &self.options);
                 next_op = next + self.pause(About::Workload, self.options.op_millis);
             }
+            self.tell_places();
+        }
+    }
+
+    fn come_and_go(&mut self) {
+        if let Some(churn) = &mut self.churn {
+            churn.apply(&mut self.world);
+            self.nodes = churn.living().to_vec();
         }
     }
 
     /// A pause of this many milliseconds on average.
     fn pause(&mut self, about: About, millis: u32) -> Duration {
-        Duration::from_millis(1 + u64::from(self.world.choices().below(about, 2 * millis)))
+        let most = millis.saturating_mul(2);
+        Duration::from_millis(1 + u64::from(self.world.choices().below(about, most)))
     }
 
     fn tell_place(&self, host: HostId, addrs: Addrs) {
         if let Some((watched, places)) = &self.places
             && *watched == host
         {
-            places.lock().unwrap_or_else(PoisonError::into_inner).push(addrs);
+            let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+            if places.last() != Some(&addrs) {
+                places.push(addrs);
+            }
         }
     }
 

@@ -458,24 +458,25 @@ impl World {
 
     // What users do.
 
-    /// Calls an operation of a node, at the time of its own clock, then lets it act.
+    /// Calls an operation of a node, at the time of its own clock, then lets it act. `None` if no node
+    /// is there, or it is frozen.
     pub fn with<T>(
         &mut self,
         host: HostId,
         call: impl FnOnce(&mut Dht, Instant) -> T,
     ) -> Option<T> {
         let local = self.local_time(host);
-        let entry = self.hosts.get_mut(host)?;
+        let entry = self.hosts.get_mut(host).filter(|entry| !entry.suspended)?;
         let Body::Node(dht) = &mut entry.body else { return None };
         let result = call(dht, local);
         self.drive(host);
         Some(result)
     }
 
-    /// Starts a lookup. `None` if no node is there.
+    /// Starts a lookup. `None` if no node is there, or it is frozen.
     pub fn start(&mut self, host: HostId, lookup: &Lookup) -> Option<Result<LookupId, StartError>> {
         let local = self.local_time(host);
-        let entry = self.hosts.get_mut(host)?;
+        let entry = self.hosts.get_mut(host).filter(|entry| !entry.suspended)?;
         let Body::Node(dht) = &mut entry.body else { return None };
         let started = dht.start(local, lookup);
         if let Ok(id) = started {

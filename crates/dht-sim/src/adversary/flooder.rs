@@ -1,11 +1,12 @@
-//! Somebody who fills stores by the rules: it asks for a token for everything that it stores.
+//! Somebody who fills stores: it asks for a token for everything that it stores, and at times stores
+//! what must not be: items whose signature matches nothing.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dht_proto::id::{InfoHash, ItemId, NodeId};
 use dht_proto::item::bencode_bytes;
-use dht_proto::wire::{Method, Put};
+use dht_proto::wire::{Method, Put, PutMutable};
 
 use super::{Pace, craft};
 use crate::choices::About;
@@ -33,7 +34,12 @@ const MEMORY: usize = 256;
 enum Want {
     Announce(InfoHash),
     Put(Vec<u8>),
+    /// An item of somebody with this key, who never signed it.
+    Forge([u8; 32]),
 }
+
+/// The salt of what it forges.
+const SALT: &[u8] = b"forged";
 
 impl Flooder {
     /// One that stores values of `value_len` bytes (at most 990) and `ports` peers for each
@@ -82,6 +88,14 @@ impl Actor for Flooder {
                 let put = Put { token, v: &v, mutable: None };
                 stage.send(to, from, craft::query(self.id, Method::Put(put)));
             }
+            Want::Forge(public_key) => {
+                let (signature, v) = ([7; 64], self.next_value());
+                let (public_key, signature) = (&public_key, &signature);
+                let mutable =
+                    Some(PutMutable { public_key, salt: SALT, seq: 1, signature, cas: None });
+                let put = Put { token, v: &v, mutable };
+                stage.send(to, from, craft::query(self.id, Method::Put(put)));
+            }
         }
     }
 
@@ -96,16 +110,19 @@ impl Actor for Flooder {
                 self.asked.retain(|(asked, _)| *asked != to);
                 continue;
             }
-            let want = if stage.choices.below(About::Adversary, 2) == 0 {
-                Want::Announce(InfoHash::from_bytes(craft::random(stage.choices)))
-            } else {
-                Want::Put(self.next_value())
+            let want = match stage.choices.below(About::Adversary, 8) {
+                0..=3 => Want::Announce(InfoHash::from_bytes(craft::random(stage.choices))),
+                4..=6 => Want::Put(self.next_value()),
+                _ => Want::Forge(craft::random(stage.choices)),
             };
             let method = match &want {
                 Want::Announce(info_hash) => {
                     Method::GetPeers { info_hash: *info_hash, noseed: false, scrape: false }
                 }
                 Want::Put(v) => Method::Get { target: ItemId::of_immutable(v), seq: None },
+                Want::Forge(key) => {
+                    Method::Get { target: ItemId::of_mutable(key, SALT), seq: None }
+                }
             };
             stage.send(me, to, craft::query(self.id, method));
             if self.asked.len() >= MEMORY {

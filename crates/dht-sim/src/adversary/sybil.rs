@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dht_proto::Networks;
-use dht_proto::addr::Family;
 use dht_proto::id::{NodeId, Target, bep42};
 use dht_proto::request::NodeInfo;
 use dht_proto::seed::Domain;
 
-use super::{Pace, craft};
+use super::{Pace, contact, craft};
 use crate::choices::{About, Choices};
 use crate::host::{Actor, Addrs, Stage};
+use crate::population::FAMILIES;
 use crate::world::{HostId, World};
 
 /// Honest nodes nearest to itself that a member remembers and courts.
@@ -124,7 +124,7 @@ pub fn found(world: &mut World, founding: &Founding, known: &Arc<[SocketAddr]>) 
     places.into_iter().map(join).collect()
 }
 
-/// Turns IPv4 nodes that everybody knows into a ring, under the ids that they have.
+/// Turns nodes that everybody knows into a ring, under the ids that they have.
 pub fn turn(world: &mut World, hosts: &[HostId]) -> Ring {
     let members = hosts.iter().filter_map(|host| member(world, *host)).collect();
     let ring = Ring::new(members);
@@ -137,8 +137,7 @@ pub fn turn(world: &mut World, hosts: &[HostId]) -> Ring {
 }
 
 fn member(world: &World, host: HostId) -> Option<NodeInfo> {
-    let id = world.node(host)?.node_id(Family::V4)?;
-    Some(NodeInfo { id, addr: world.addrs(host).v4?.into() })
+    FAMILIES.iter().find_map(|family| contact(world, host, *family))
 }
 
 /// An address and an id for one member.

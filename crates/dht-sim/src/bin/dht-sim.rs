@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use dht_sim::HostId;
 use dht_sim::check::{Violation, order, replay};
-use dht_sim::options::Options;
+use dht_sim::options::{MAX_NODES, Options, ParseOptionsError};
 use dht_sim::shrink::shrink;
 use dht_sim::swarm::{self, Report, Watch};
 use dht_sim::trace::{Only, Pcap, Recorder, Text};
@@ -44,9 +44,8 @@ enum Command {
         /// The first one.
         #[arg(long, default_value_t = 0)]
         first: u64,
-        /// Nodes of every run, instead of what each seed draws.
-        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-        nodes: Option<u32>,
+        #[command(flatten)]
+        fixed: Fixed,
         /// Seeds that run at a time; by default as many as the machine has processors.
         #[arg(long)]
         jobs: Option<NonZeroUsize>,
@@ -69,9 +68,33 @@ struct Which {
     /// Options as a run prints them, instead of a seed.
     #[arg(long, conflicts_with = "seed")]
     options: Option<Options>,
-    /// Nodes, instead of what the seed draws.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[command(flatten)]
+    fixed: Fixed,
+}
+
+/// Options that have one value, whatever a seed draws.
+#[derive(clap::Args, Debug)]
+struct Fixed {
+    /// Nodes.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_NODES)))]
     nodes: Option<u32>,
+    /// Any option as a run prints it, for example --with loss=0 --with adversaries=liar:2,slow:1
+    #[arg(long = "with", value_name = "NAME=VALUE", value_parser = change)]
+    with: Vec<String>,
+}
+
+/// An option that can be changed so.
+fn change(word: &str) -> Result<String, ParseOptionsError> {
+    Options::of_seed(0).change(word)?;
+    Ok(word.to_owned())
+}
+
+impl Fixed {
+    fn apply(&self, options: &mut Options) {
+        options.nodes = self.nodes.unwrap_or(options.nodes);
+        // Each was tried when the command line was read.
+        self.with.iter().for_each(|word| drop(options.change(word)));
+    }
 }
 
 #[derive(clap::Args, Debug)]
@@ -105,9 +128,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Run(run) => run_one(&cli.commit, run),
-        Command::Swarm { seeds, first, nodes, jobs } => {
+        Command::Swarm { seeds, first, fixed, jobs } => {
             let jobs = jobs.or_else(|| available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
-            run_many(&cli.commit, (*first, *seeds), *nodes, jobs)
+            run_many(&cli.commit, (*first, *seeds), fixed, jobs)
         }
         Command::Shrink { which, keep } => run_smaller(&cli.commit, which, keep),
     };
@@ -124,7 +147,7 @@ fn main() -> ExitCode {
 fn options_of(which: &Which) -> Options {
     let drawn = || Options::of_seed(which.seed.unwrap_or_default());
     let mut options = which.options.clone().unwrap_or_else(drawn);
-    options.nodes = which.nodes.unwrap_or(options.nodes);
+    which.fixed.apply(&mut options);
     options
 }
 
@@ -188,7 +211,7 @@ fn twice(commit: &str, options: &Options) -> Result<bool, Failure> {
 fn run_many(
     commit: &str,
     (first, seeds): (u64, u64),
-    nodes: Option<u32>,
+    fixed: &Fixed,
     jobs: NonZeroUsize,
 ) -> Result<bool, Failure> {
     let sum = Mutex::new(Sum::default());
@@ -198,7 +221,7 @@ fn run_many(
             scope.spawn(|| {
                 while let Some(seed) = next_seed(&sum, first, end) {
                     let mut options = Options::of_seed(seed);
-                    options.nodes = nodes.unwrap_or(options.nodes);
+                    fixed.apply(&mut options);
                     let report = swarm::run(&options, Watch::default());
                     lock(&sum).add(options, report);
                 }

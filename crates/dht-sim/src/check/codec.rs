@@ -56,10 +56,7 @@ impl Codec {
         if written == bytes {
             return Ok(());
         }
-        let again = wire::decode(written)
-            .map_err(|e| format!("a message that was written cannot be read: {e}"))?;
-        let sorted = Message { unsorted: false, ..message };
-        demand(again == sorted, || format!("{sorted:?} turns into {again:?}"))
+        check_same(&message, written)
     }
 
     /// Sent by a shipped node.
@@ -79,10 +76,18 @@ impl Codec {
     }
 }
 
+/// What was written for a message is read as that message.
+fn check_same(message: &Message<'_>, written: &[u8]) -> Result<(), String> {
+    let again = wire::decode(written)
+        .map_err(|e| format!("a message that was written cannot be read: {e}"))?;
+    let sorted = Message { unsorted: false, ..*message };
+    demand(again == sorted, || format!("{sorted:?} turns into {again:?}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::testing::ping;
+    use crate::check::testing::{ping, pong};
     use crate::world::HostId;
 
     #[test]
@@ -100,5 +105,15 @@ mod tests {
         let (from, to) = ("1.2.3.4:5".parse().unwrap(), "1.2.3.4:6".parse().unwrap());
         let carried = Happening::Carried { from, to, bytes: &unknown_key };
         assert_eq!(Codec::default().happened(Instant::ZERO, &carried), Ok(()), "others may");
+    }
+
+    #[test]
+    fn a_message_that_turns_into_another_is_caught() {
+        let (query, reply) = (ping(b"abcd"), pong(b"abcd"));
+        let message = wire::decode(&query).unwrap();
+        assert_eq!(check_same(&message, &query), Ok(()));
+        assert!(check_same(&message, &reply).is_err());
+        assert!(check_same(&message, &ping(b"abce")).is_err());
+        assert!(check_same(&message, &query[1..]).is_err());
     }
 }

@@ -22,16 +22,16 @@ impl Checker for Drain {
     }
 
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
+        let Some(latest) = self.latest.at(what) else { return Ok(()) };
         match what {
-            Happening::Born { host, .. } => self.latest.reset(*host),
-            Happening::Polled { host, local, promised, yielded } => {
-                let latest = self.latest.of(*host);
+            Happening::Polled { local, promised, yielded, .. } => {
                 *latest = (*latest).max(*local);
                 let slept = *yielded && promised.is_none_or(|due| due > *latest);
-                demand(!slept, || format!("output waited, and the timeout was {promised:?}"))?;
+                demand(!slept, || {
+                    format!("output waited at {latest:?}, and the timeout was {promised:?}")
+                })?;
             }
-            Happening::Drained { local, dht, .. } => {
-                let due = dht.poll_timeout();
+            Happening::Drained { local, due, .. } => {
                 // Whoever's clock was set back is driven when it has caught up.
                 let spins = due.is_some_and(|due| due <= *local);
                 demand(!spins, || format!("drained at {local:?}, and due at {due:?} again"))?;
@@ -69,7 +69,8 @@ mod tests {
         let (config, now) = (std::sync::Arc::new(config), Instant::from_secs(1));
         // Nobody has polled it: its first lookup is due.
         let dht = dht_proto::Dht::new(config, dht_proto::Networks::V4, &seed, now);
-        let what = Happening::Drained { host: HostId(0), local: now, dht: &dht };
+        let due = dht.poll_timeout();
+        let what = Happening::Drained { host: HostId(0), local: now, due, dht: &dht };
         assert!(Drain::default().happened(now, &what).is_err());
     }
 }

@@ -1,12 +1,14 @@
 //! I10: liveness. Once faults have ended, a network mends itself in bounded time: lookups return the
-//! k closest nodes that there truly are, what was put is got, who announced is found, and everybody
-//! can be reached from everybody over contacts.
+//! k closest nodes that there truly are, what was put is got, who announced is found, everybody can
+//! be reached from everybody over contacts, and nobody takes itself for a server whom no stranger
+//! reaches.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dht_proto::Dht;
 use dht_proto::addr::Family;
+use dht_proto::config::Mode;
 use dht_proto::id::{InfoHash, NodeId};
 use dht_proto::item::{Item, bencode_bytes};
 use dht_proto::request::{AnnouncePort, Event, Lookup, Outcome};
@@ -14,6 +16,8 @@ use dht_proto::request::{AnnouncePort, Event, Lookup, Outcome};
 use super::{Violation, demand};
 use crate::choices::About;
 use crate::oracle::Oracle;
+use crate::population::FAMILIES;
+use crate::profile::Filtering;
 use crate::world::{HostId, World};
 
 /// The name of the invariant.
@@ -24,19 +28,27 @@ const LOOKS: [u64; 8] = [60, 120, 240, 480, 960, 1_920, 3_840, 7_680];
 /// Nodes of each network that a reply has room for if both are asked for (BEP 32): of a greater k
 /// the last ones need not be heard of.
 const NAMED_ON_BOTH: usize = 12;
+/// What a host's access link may add to a round trip, compared with the best one, to be demanded
+/// anything of: lookups pass over those that answer much later than others.
+const ACCESS: Duration = Duration::from_millis(250);
 /// Lookups made at each look.
 const SAMPLE: usize = 6;
 
-/// Lets a healed world run until it has mended itself.
+/// Lets a healed world run until it has mended itself. Nodes of which `is_hurt` forgot whom they had
+/// sent to when their clock leapt or they began anew: for an hour they may mistake for strangers those
+/// who come through holes that they made before.
 ///
 /// # Errors
 /// What is still wrong after two hours.
-pub fn demand_convergence(world: &mut World) -> Result<(), Box<Violation>> {
+pub fn demand_convergence(
+    world: &mut World,
+    is_hurt: impl Fn(HostId) -> bool,
+) -> Result<(), Box<Violation>> {
     let healed = world.now();
     let mut last = String::new();
     for secs in LOOKS {
         world.run_until(healed + Duration::from_secs(secs));
-        match check(world) {
+        match check_roles(world, &is_hurt).and_then(|()| check(world)) {
             Ok(()) => return Ok(()),
             Err(words) => last = words,
         }
@@ -55,9 +67,9 @@ pub fn demand_convergence(world: &mut World) -> Result<(), Box<Violation>> {
 /// What does not.
 pub fn check(world: &mut World) -> Result<(), String> {
     let mut anybody = false;
-    for family in [Family::V4, Family::V6] {
+    for family in FAMILIES {
         let census = Census::of(world, family);
-        if census.all.is_empty() {
+        if census.users.is_empty() {
             continue;
         }
         demand(!census.servers.nodes().is_empty(), || format!("nobody answers on {family}"))?;
@@ -75,45 +87,73 @@ pub fn check(world: &mut World) -> Result<(), String> {
 struct Census {
     /// Every node, with its id.
     all: BTreeMap<HostId, NodeId>,
-    /// Those that answer for good.
+    /// Those that are attached well enough to be demanded anything of.
+    users: Vec<(HostId, NodeId)>,
+    /// Those that answer for good, whoever asks.
     servers: Oracle,
+    /// There are others that answer some and not all: tables name them, and not those behind them.
+    is_crowded: bool,
 }
 
 impl Census {
     fn of(world: &World, family: Family) -> Self {
-        let (mut all, mut servers) = (BTreeMap::new(), Vec::new());
-        for host in (0..world.len() as u32).map(HostId) {
-            let Some(dht) = world.node(host) else { continue };
-            let Some(id) = dht.node_id(family) else { continue };
+        let (mut all, mut users, mut servers) = (BTreeMap::new(), Vec::new(), Vec::new());
+        let mut is_crowded = false;
+        let hosts = (0..world.len() as u32).map(HostId).filter(|host| world.node(*host).is_some());
+        let own = |host: HostId| world.net().round_trip(host, host);
+        let best = hosts.clone().map(own).min().unwrap_or_default();
+        for host in hosts {
+            let Some(id) = world.node(host).and_then(|dht| dht.node_id(family)) else { continue };
             all.insert(host, id);
-            if is_server(world, dht, family) {
+            is_crowded |= !world.net().is_reachable(host) && is_server(world, host, family);
+            if own(host) > best + 2 * ACCESS {
+                continue;
+            }
+            users.push((host, id));
+            if world.net().is_reachable(host) && is_server(world, host, family) {
                 servers.push((id, host));
             }
         }
-        Self { all, servers: Oracle::new(servers) }
+        Self { all, users, servers: Oracle::new(servers), is_crowded }
     }
 
     /// Some node, by chance.
     fn pick(&self, world: &mut World) -> Option<(HostId, NodeId)> {
-        let at = world.choices().below(About::Workload, self.all.len() as u32) as usize;
-        self.all.iter().nth(at).map(|(host, id)| (*host, *id))
+        world.choices().pick(About::Workload, &self.users).copied()
     }
 }
 
-fn is_server(world: &World, dht: &Dht, family: Family) -> bool {
-    let health = dht.health(world.now());
-    let health = match family {
+fn is_server(world: &World, host: HostId, family: Family) -> bool {
+    let health = world.node(host).map(|dht| dht.health(world.local_time(host)));
+    let health = health.and_then(|health| match family {
         Family::V4 => health.v4,
         Family::V6 => health.v6,
-    };
+    });
     health.is_some_and(|health| health.server)
+}
+
+/// Whoever looked whether strangers reach it, and is behind something that keeps them out, found
+/// that out.
+fn check_roles(world: &World, is_hurt: impl Fn(HostId) -> bool) -> Result<(), String> {
+    for host in (0..world.len() as u32).map(HostId).filter(|host| !is_hurt(*host)) {
+        let config = world.node(host).and_then(Dht::config);
+        let is_adaptive = config.is_some_and(|config| config.mode == Mode::Adaptive);
+        let Some(nat) = world.net().nat(host) else { continue };
+        let keeps_out = nat.filtering != Filtering::Open;
+        for family in FAMILIES {
+            demand(!(is_adaptive && keeps_out && is_server(world, host, family)), || {
+                format!("node {host} takes itself for a server on {family}, behind a {nat}")
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Everybody knows a server, and every server is reached from every other.
 fn check_connected(world: &World, family: Family, census: &Census) -> Result<(), String> {
     let servers: BTreeSet<HostId> = census.servers.nodes().iter().map(|(_, host)| *host).collect();
     let (mut to, mut from) = (BTreeMap::new(), BTreeMap::new());
-    for &host in census.all.keys() {
+    for &(host, _) in &census.users {
         let contacts = world.node(host).map(|dht| dht.contacts(family)).unwrap_or_default();
         let known: Vec<HostId> = contacts
             .iter()
@@ -167,9 +207,15 @@ fn check_found(
     let found: Vec<_> =
         found.closest.iter().filter(|node| Family::of(&node.addr) == family).collect();
     for node in &found {
-        let host = world.host_at(node.addr);
-        let real = host.and_then(|host| census.all.get(&host)) == Some(&node.id);
+        // Its port may be one that a NAT chose.
+        let real = census.all.iter().any(|(host, id)| {
+            *id == node.id && world.external(*host, family) == Some(node.addr.ip())
+        });
         demand(real, || format!("node {asker} finds {:?}, who is not there", node.addr))?;
+    }
+    if census.is_crowded {
+        let alone = census.servers.iter().all(|(_, host)| *host == asker);
+        return demand(alone || !found.is_empty(), || format!("node {asker} finds nobody"));
     }
     // Somebody who answers only on probation may take a place, and need not.
     let farthest = k.checked_sub(1).and_then(|last| found.get(last)).map(|node| node.id);
@@ -179,54 +225,55 @@ fn check_found(
     let truth = census.servers.closest(target.target(), k, |host| host != asker);
     let missing = truth.iter().find(|(id, _)| within(*id) && found.iter().all(|n| n.id != *id));
     missing.map_or(Ok(()), |(_, host)| {
-        let n = found.len();
-        Err(format!("node {asker} finds {n} nodes on {family}, but not node {host}, for {target}"))
+        let (n, away) = (found.len(), world.net().round_trip(asker, *host));
+        Err(format!(
+            "node {asker} finds {n} nodes on {family}, but not node {host}, {away:?} away, for \
+             {target}"
+        ))
     })
 }
 
-/// A put is got and an announce is found, each by another node.
+/// A put is got and an announce is found, each by another node of a network in which there is
+/// somebody else to store them.
 fn check_values(world: &mut World) -> Result<(), String> {
-    let nodes: Vec<HostId> = {
-        let hosts = (0..world.len() as u32).map(HostId);
-        hosts.filter(|host| world.node(*host).is_some()).collect()
+    let family = *world.choices().pick(About::Workload, &FAMILIES).unwrap_or(&Family::V4);
+    let mut census = Census::of(world, family);
+    if census.users.is_empty() {
+        census = Census::of(world, other(family));
+    }
+    let (Some((writer, _)), Some((reader, _))) = (census.pick(world), census.pick(world)) else {
+        return Err("no node is left".to_owned());
     };
-    let pick = |world: &mut World| {
-        let node = world.choices().pick(About::Workload, &nodes).copied();
-        node.ok_or_else(|| "no node is left".to_owned())
-    };
-    let (writer, reader) = (pick(world)?, pick(world)?);
+    if census.servers.iter().all(|(_, host)| *host == writer) {
+        return Ok(());
+    }
     let serial = world.choices().below(About::Workload, u32::MAX);
     let value = bencode_bytes(&serial.to_be_bytes());
     let item = Item::immutable(&value).map_err(|e| format!("{e:?}"))?;
     let target = item.id();
     let put = look_up(world, writer, &Lookup::PutItem { item: Box::new(item), cas: None })?;
-    if served_elsewhere(world, writer) {
-        demand(put.stored > 0, || format!("nobody stores what node {writer} puts: {put:?}"))?;
-        let get = Lookup::GetItem { target, salt: Vec::new(), newer_than: None };
-        let got = look_up(world, reader, &get)?;
-        let same = got.item.as_ref().is_some_and(|item| item.value() == value);
-        // Whoever stores it alone does not ask itself.
-        let alone = put.closest.iter().all(|node| world.host_at(node.addr) == Some(reader));
-        demand(same || alone, || format!("node {reader} does not get what node {writer} put"))?;
-    }
+    demand(put.stored > 0, || format!("nobody stores what node {writer} puts: {put:?}"))?;
+    let get = Lookup::GetItem { target, salt: Vec::new(), newer_than: None };
+    let got = look_up(world, reader, &get)?;
+    let same = got.item.as_ref().is_some_and(|item| item.value() == value);
+    // Whoever stores it alone does not ask itself.
+    let alone = put.closest.iter().all(|node| world.host_at(node.addr) == Some(reader));
+    demand(same || alone, || format!("node {reader} does not get what node {writer} put"))?;
     let info_hash = InfoHash::from_bytes(*target.as_bytes());
     let (port, seed) = (AnnouncePort::Explicit(7_777), false);
     let told = look_up(world, writer, &Lookup::Announce { info_hash, port, seed })?;
-    if served_elsewhere(world, writer) {
-        demand(told.stored > 0, || format!("nobody stores what node {writer} announces"))?;
-        let get = Lookup::GetPeers { info_hash, scrape: false, noseed: false };
-        let got = look_up(world, reader, &get)?;
-        let alone = told.closest.iter().all(|node| world.host_at(node.addr) == Some(reader));
-        demand(got.peers > 0 || alone, || format!("node {reader} does not find node {writer}"))?;
-    }
-    Ok(())
+    demand(told.stored > 0, || format!("nobody stores what node {writer} announces"))?;
+    let get = Lookup::GetPeers { info_hash, scrape: false, noseed: false };
+    let got = look_up(world, reader, &get)?;
+    let alone = told.closest.iter().all(|node| world.host_at(node.addr) == Some(reader));
+    demand(got.peers > 0 || alone, || format!("node {reader} does not find node {writer}"))
 }
 
-/// Whether anybody but this node answers.
-fn served_elsewhere(world: &World, writer: HostId) -> bool {
-    let family = if world.addrs(writer).v4.is_some() { Family::V4 } else { Family::V6 };
-    let census = Census::of(world, family);
-    census.servers.nodes().iter().any(|(_, host)| *host != writer)
+const fn other(family: Family) -> Family {
+    match family {
+        Family::V4 => Family::V6,
+        Family::V6 => Family::V4,
+    }
 }
 
 fn look_up(world: &mut World, host: HostId, lookup: &Lookup) -> Result<Outcome, String> {
@@ -255,8 +302,12 @@ mod tests {
     use std::sync::Arc;
 
     fn settled(nodes: u32) -> World {
+        settled_with(nodes, |config| config.mode = Mode::Server)
+    }
+
+    fn settled_with(nodes: u32, tune: impl FnOnce(&mut Config)) -> World {
         let mut config = Config::default();
-        config.mode = Mode::Server;
+        tune(&mut config);
         let mut world = World::new(Setup::default(), Choices::seeded(9));
         let config = Arc::new(config);
         population::settle(&mut world, &People { nodes, dead: Ratio::ZERO, config });
@@ -294,5 +345,33 @@ mod tests {
         let mut invented = outcome;
         invented.closest[0].addr = "9.9.9.9:9".parse().unwrap();
         assert!(check(&invented).is_err());
+    }
+
+    #[test]
+    fn a_network_that_stores_nothing_is_caught() {
+        let tune = |config: &mut Config| (config.mode, config.max_items) = (Mode::Server, 0);
+        let words = check(&mut settled_with(30, tune)).unwrap_err();
+        assert!(words.contains("nobody stores what") && words.contains("puts"), "{words}");
+        let tune = |config: &mut Config| (config.mode, config.max_torrents) = (Mode::Server, 0);
+        let words = check(&mut settled_with(30, tune)).unwrap_err();
+        assert!(words.contains("nobody stores what") && words.contains("announces"), "{words}");
+    }
+
+    #[test]
+    fn a_network_in_which_nobody_answers_is_caught() {
+        let words = check(&mut settled_with(5, |config| config.mode = Mode::Client)).unwrap_err();
+        assert!(words.contains("nobody answers"), "{words}");
+        assert!(check(&mut World::new(Setup::default(), Choices::seeded(9))).is_err());
+    }
+
+    #[test]
+    fn a_server_whom_no_stranger_reaches_is_caught() {
+        let mut world = settled_with(40, |_| ());
+        world.run_for(Duration::from_secs(2 * 60 * 60));
+        let proven = (0..40).map(HostId).find(|host| is_server(&world, *host, Family::V4));
+        let host = proven.expect("somebody was reached by strangers");
+        assert_eq!(check_roles(&world, |_| false), Ok(()));
+        world.put_behind(host, &crate::profile::Nat::home());
+        assert!(check_roles(&world, |_| false).unwrap_err().contains("takes itself for a server"));
     }
 }

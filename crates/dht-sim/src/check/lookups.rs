@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dht_proto::Dht;
 use dht_proto::addr::Family;
 use dht_proto::id::Target;
 use dht_proto::request::{Event, Lookup, LookupId, Outcome};
@@ -54,34 +53,28 @@ impl Checker for Lookups {
     }
 
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
+        let Some(node) = self.nodes.at(what) else { return Ok(()) };
         match what {
-            Happening::Born { host, dht } => {
-                self.nodes.reset(*host);
-                self.nodes.of(*host).born(dht);
+            Happening::Born { dht, .. } => {
+                if let Some(config) = dht.config() {
+                    (node.timeout, node.k) = (config.lookup_timeout, config.k);
+                }
                 Ok(())
             }
-            Happening::Started { host, local, id, lookup } => {
-                self.nodes.of(*host).started(*local, *id, lookup)
-            }
-            Happening::Cancelled { host, id } => {
-                let was = self.nodes.of(*host).end(*id).is_some();
+            Happening::Started { local, id, lookup, .. } => node.started(*local, *id, lookup),
+            Happening::Cancelled { id, .. } => {
+                let was = node.end(*id).is_some();
                 demand(was, || format!("{id:?} was cancelled and did not run"))
             }
-            Happening::Asked { host, to, bytes, .. } => self.nodes.of(*host).asked(*to, bytes),
-            Happening::Told { host, event } => self.nodes.of(*host).told(event),
-            Happening::Drained { host, local, .. } => self.nodes.of(*host).drained(*local),
+            Happening::Asked { to, bytes, .. } => node.asked(*to, bytes),
+            Happening::Told { event, .. } => node.told(event),
+            Happening::Drained { local, .. } => node.drained(*local),
             _ => Ok(()),
         }
     }
 }
 
 impl Node {
-    fn born(&mut self, dht: &Dht) {
-        if let Some(config) = dht.config() {
-            (self.timeout, self.k) = (config.lookup_timeout, config.k);
-        }
-    }
-
     fn started(&mut self, local: Instant, id: LookupId, lookup: &Lookup) -> Result<(), String> {
         self.latest = self.latest.max(local);
         let target = target_of(lookup);
@@ -233,7 +226,7 @@ mod tests {
         let dht = server();
         let mut drained = |at| {
             let local = NOW + Duration::from_secs(at);
-            checker.happened(NOW, &Happening::Drained { host: HOST, local, dht: &dht })
+            checker.happened(NOW, &Happening::Drained { host: HOST, local, due: None, dht: &dht })
         };
         assert_eq!(drained(120), Ok(()));
         assert!(drained(121).is_err());
@@ -249,6 +242,26 @@ mod tests {
             checker.happened(NOW, &what)
         };
         assert!((0..4).all(|_| asked().is_ok()) && asked().is_err());
+    }
+
+    #[test]
+    fn a_lookup_that_starts_twice_or_was_cancelled_twice_is_caught() {
+        let (mut checker, id) = started();
+        let lookup = Lookup::FindNode { target: target() };
+        let what = Happening::Started { host: HOST, local: NOW, id, lookup: &lookup };
+        assert!(checker.happened(NOW, &what).is_err());
+        let (mut checker, id) = started();
+        let what = Happening::Cancelled { host: HOST, id };
+        assert_eq!(checker.happened(NOW, &what), Ok(()));
+        assert!(checker.happened(NOW, &what).is_err());
+    }
+
+    #[test]
+    fn more_replies_than_queries_are_caught() {
+        let (mut checker, id) = started();
+        let mut outcome = Outcome::default();
+        (outcome.queries, outcome.replies) = (3, 4);
+        assert!(done(&mut checker, id, outcome).is_err());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub const NAME: &str = "I8 order";
 /// # Errors
 /// The first event that differs.
 pub fn check(options: &Options) -> Result<(), Box<Violation>> {
-    compare(options, NAME, false, true)
+    compare((options, false), (options, true), NAME)
 }
 
 #[cfg(test)]
@@ -23,5 +23,13 @@ mod tests {
     #[test]
     fn polling_at_random_changes_nothing() {
         check(&Options::tiny(3)).unwrap();
+    }
+
+    #[test]
+    fn what_does_change_something_is_caught() {
+        let (one, other) = (Options::tiny(3), Options { alpha: 1, ..Options::tiny(3) });
+        assert_ne!(one, other);
+        let violation = compare((&one, false), (&other, true), NAME).unwrap_err();
+        assert_eq!(violation.invariant, NAME);
     }
 }

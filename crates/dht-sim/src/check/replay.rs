@@ -18,7 +18,7 @@ pub const NAME: &str = "I9 replay";
 /// # Errors
 /// The first event that differs.
 pub fn check(options: &Options) -> Result<(), Box<Violation>> {
-    compare(options, NAME, false, false)
+    compare((options, false), (options, false), NAME)
 }
 
 /// One event, as far as it is compared.
@@ -64,15 +64,14 @@ impl Recorder for Compared {
     }
 }
 
-/// Runs a world twice, each time polled in order or at random, and compares event by event.
+/// Runs two worlds, each polled in order or at random (`true`), and compares event by event.
 pub(super) fn compare(
-    options: &Options,
+    first: (&Options, bool),
+    second: (&Options, bool),
     invariant: &'static str,
-    first: bool,
-    second: bool,
 ) -> Result<(), Box<Violation>> {
     let comparison = Arc::new(Mutex::new(Comparison::default()));
-    let run = |shuffled| {
+    let run = |(options, shuffled)| {
         let recorder = Some(Box::new(Compared(comparison.clone())) as Box<dyn Recorder>);
         swarm::run(options, Watch { recorder, shuffled, ..Watch::default() })
     };
@@ -109,6 +108,16 @@ mod tests {
     #[test]
     fn a_seed_gives_one_run() {
         check(&Options::tiny(5)).unwrap();
+    }
+
+    #[test]
+    fn another_run_is_caught() {
+        let (one, other) = (Options::tiny(5), Options { loss: 500, ..Options::tiny(5) });
+        let violation = compare((&one, false), (&other, false), NAME).unwrap_err();
+        assert_eq!(violation.invariant, NAME);
+        assert!(violation.what.contains("event"), "{violation}");
+        let shorter = Options { secs: 30, ..one.clone() };
+        assert!(compare((&one, false), (&shorter, false), NAME).is_err());
     }
 
     #[test]

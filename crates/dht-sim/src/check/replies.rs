@@ -1,11 +1,13 @@
 //! I1: at most one reply per datagram, to its source, under its transaction id, no longer than a
-//! datagram may be, and within the byte budget of the requester's network.
+//! datagram may be, and within the byte budget of the requester's network. A client replies to nobody,
+//! and its queries say so; those of a server do not (BEP 43).
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use dht_proto::Dht;
 use dht_proto::addr::{Addr, Family};
+use dht_proto::config::Mode;
 use dht_proto::time::Instant;
 use dht_proto::wire::{self, Body, DecodeError};
 
@@ -22,6 +24,7 @@ struct Node {
     /// When what each network was sent will have been earned back, in nanoseconds.
     owed: BTreeMap<Network, u64>,
     latest: u64,
+    mode: Option<Mode>,
 }
 
 /// See the module.
@@ -36,15 +39,20 @@ impl Checker for Replies {
     }
 
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
+        let Some(node) = self.nodes.at(what) else { return Ok(()) };
         match what {
-            Happening::Born { host, .. } => self.nodes.reset(*host),
-            Happening::Handled { host, local, from, bytes, reply: Some((to, reply)), dht } => {
-                check_form(*from, bytes, *to, reply)?;
-                self.nodes.of(*host).charge(*local, *from, reply.len(), dht)?;
+            Happening::Born { dht, .. } => {
+                node.mode = dht.config().map(|config| config.mode);
+                Ok(())
             }
-            _ => {}
+            Happening::Asked { to, bytes, .. } => node.check_mark(*to, bytes),
+            Happening::Handled { local, from, bytes, reply: Some((to, reply)), dht, .. } => {
+                check_form(*from, bytes, *to, reply)?;
+                demand(node.mode != Some(Mode::Client), || format!("a client answers {from}"))?;
+                node.charge(*local, *from, reply.len(), dht)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -66,6 +74,20 @@ fn check_form(from: SocketAddr, query: &[u8], to: SocketAddr, reply: &[u8]) -> R
 }
 
 impl Node {
+    /// Who does not answer says so.
+    fn check_mark(&self, to: SocketAddr, bytes: &[u8]) -> Result<(), String> {
+        let is_client = match self.mode {
+            Some(Mode::Client) => true,
+            Some(Mode::Server) => false,
+            Some(_) | None => return Ok(()),
+        };
+        let Ok(message) = wire::decode(bytes) else { return Ok(()) };
+        let (is, not) = if is_client { ("client", "not ") } else { ("server", "") };
+        demand(message.read_only == is_client, || {
+            format!("a {is}'s query to {to} is {not}marked as read-only")
+        })
+    }
+
     /// Whoever forges sources must not be able to send a victim more than the budget.
     fn charge(
         &mut self,
@@ -103,18 +125,29 @@ fn network(addr: SocketAddr) -> Network {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::testing::{ping, pong, server};
+    use crate::check::testing::{node, ping, pong, read_only as mark, server};
     use crate::world::HostId;
 
     fn handled(from: &str, to: &str, query: &[u8], reply: &[u8]) -> Result<(), String> {
-        let (mut checker, dht) = (Replies::default(), server());
+        handled_by(&server(), from, to, query, reply)
+    }
+
+    fn handled_by(
+        dht: &Dht,
+        from: &str,
+        to: &str,
+        query: &[u8],
+        reply: &[u8],
+    ) -> Result<(), String> {
+        let mut checker = Replies::default();
+        checker.happened(Instant::ZERO, &Happening::Born { host: HostId(0), dht }).unwrap();
         let what = Happening::Handled {
             host: HostId(0),
             local: Instant::from_secs(1),
             from: from.parse().unwrap(),
             bytes: query,
             reply: Some((to.parse().unwrap(), reply)),
-            dht: &dht,
+            dht,
         };
         (0..2).try_for_each(|_| checker.happened(Instant::ZERO, &what))
     }
@@ -130,7 +163,32 @@ mod tests {
         assert!(handled("1.2.3.4:5", "1.2.3.4:6", &ping(b"aa"), &pong(b"aa")).is_err());
         assert!(handled("1.2.3.4:5", "1.2.3.4:5", &ping(b"aa"), &pong(b"ab")).is_err());
         assert!(handled("1.2.3.4:5", "1.2.3.4:5", &pong(b"aa"), &pong(b"aa")).is_err());
-        assert!(handled("1.2.3.4:5", "1.2.3.4:5", &ping(b"aa"), &[0; 1_401]).is_err());
+        assert!(handled("1.2.3.4:5", "1.2.3.4:5", &ping(b"aa"), &ping(b"aa")).is_err());
+        let words = handled("1.2.3.4:5", "1.2.3.4:5", &ping(b"aa"), &[0; 1_401]).unwrap_err();
+        assert!(words.contains("1401 bytes"), "{words}");
+    }
+
+    #[test]
+    fn a_client_that_answers_is_caught() {
+        let client = node(Mode::Client);
+        let words = handled_by(&client, "1.2.3.4:5", "1.2.3.4:5", &ping(b"aa"), &pong(b"aa"));
+        assert!(words.unwrap_err().contains("client"));
+    }
+
+    #[test]
+    fn a_client_that_does_not_say_so_and_a_server_that_does_are_caught() {
+        for (mode, marked) in [(Mode::Client, true), (Mode::Server, false)] {
+            let (mut checker, dht) = (Replies::default(), node(mode));
+            let (host, local) = (HostId(0), Instant::from_secs(1));
+            checker.happened(local, &Happening::Born { host, dht: &dht }).unwrap();
+            let mut asked = |is_marked| {
+                let (query, to) = (ping(b"abcd"), "1.2.3.4:5".parse().unwrap());
+                let bytes = if is_marked { &mark(&query) } else { &query };
+                checker.happened(local, &Happening::Asked { host, local, to, bytes })
+            };
+            assert_eq!(asked(marked), Ok(()));
+            assert!(asked(!marked).is_err());
+        }
     }
 
     #[test]

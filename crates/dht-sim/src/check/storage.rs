@@ -9,11 +9,12 @@ use std::time::Duration;
 use dht_proto::Dht;
 use dht_proto::addr::Family;
 use dht_proto::id::{InfoHash, ItemId, Target};
-use dht_proto::item::{Item, Signed, verify_strict};
+use dht_proto::item::{Item, Signed};
 use dht_proto::time::Instant;
 use dht_proto::wire::{self, Body, Method, Put, Query, Reply};
 
 use super::{Checker, Happening, PerHost, demand};
+use crate::verify::verify_once;
 
 /// Tokens remembered for each node. Past that the checker says nothing about tokens any more.
 const MAX_TOKENS: usize = 1 << 16;
@@ -61,14 +62,13 @@ impl Checker for Storage {
     }
 
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
+        let Some(node) = self.nodes.at(what) else { return Ok(()) };
         match what {
-            Happening::Born { host, dht } => {
-                self.nodes.reset(*host);
-                self.nodes.of(*host).born(dht);
+            Happening::Born { dht, .. } => {
+                node.born(dht);
                 Ok(())
             }
-            Happening::Handled { host, local, from, bytes, reply: Some((_, reply)), dht } => {
-                let node = self.nodes.of(*host);
+            Happening::Handled { local, from, bytes, reply: Some((_, reply)), dht, .. } => {
                 node.latest = node.latest.max(*local);
                 let (Ok(asked), Ok(answer)) = (wire::decode(bytes), wire::decode(reply)) else {
                     return Ok(());
@@ -161,7 +161,7 @@ impl Node {
             None => Item::immutable(put.v),
             Some(m) => {
                 let signed = Signed::new(*m.public_key, m.salt.to_vec(), m.seq, *m.signature);
-                Item::verified(put.v, signed, verify_strict)
+                Item::verified(put.v, signed, verify_once)
             }
         };
         demand(item.is_ok(), || format!("an item of {from} is stored, and is none: {item:?}"))?;
@@ -339,6 +339,34 @@ mod tests {
         assert!(put(&mut test, 4, 5, b"1:a", false).is_err());
         assert!(put(&mut test, 4, 7, b"1:a", true).is_err());
         assert_eq!(put(&mut test, 7_300, 1, b"1:a", false), Ok(()), "it had expired");
+    }
+
+    #[test]
+    fn a_put_that_compares_with_another_version_is_caught() {
+        for (cas, fine) in [(None, true), (Some(5), true), (Some(4), false)] {
+            let mut test = Test::new();
+            put(&mut test, 1, 5, b"1:a", false).unwrap();
+            let item = Item::sign(&SigningKey::from_bytes(&[5; 32]), b"", 6, b"1:b").unwrap();
+            let Signed { public_key, signature, seq, .. } = item.signed().unwrap();
+            let mutable = PutMutable { public_key, salt: b"", seq: *seq, signature, cas };
+            let method = Method::Put(Put { token: TOKEN, v: b"1:b", mutable: Some(mutable) });
+            assert_eq!(test.at(2, "1.2.3.4:5", method, |_| ()).is_ok(), fine, "{cas:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_told_with_another_value_or_version_is_caught() {
+        let mut test = Test::new();
+        put(&mut test, 1, 5, b"1:a", false).unwrap();
+        let key = SigningKey::from_bytes(&[5; 32]).verifying_key().to_bytes();
+        let target = ItemId::of_mutable(&key, b"");
+        for (v, seq, fine) in
+            [(b"1:a", Some(5), true), (b"1:b", Some(5), false), (b"1:a", Some(4), false)]
+        {
+            let told = |reply: &mut Reply<'_>| (reply.v, reply.seq) = (Some(&v[..]), seq);
+            let get = Method::Get { target, seq: None };
+            assert_eq!(test.at(2, "1.2.3.4:5", get, told).is_ok(), fine, "{v:?} {seq:?}");
+        }
     }
 
     #[test]

@@ -1,21 +1,24 @@
 //! I4: the routing table. Our own id is absent, every contact is in its bucket and there once,
-//! buckets and networks stay within their limits, and nobody is at an address that cannot be.
+//! buckets and networks stay within their limits, nobody is at an address that cannot be, and nobody
+//! is listed who never answered a query of ours from that address under that id.
 //!
 //! Told from outside, from ids and addresses alone, and then by the node's own
 //! [`check_invariants`](Dht::check_invariants), which also looks at candidates, lookups and stores.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dht_proto::Dht;
-use dht_proto::addr::{Addr, Family, Scope};
+use dht_proto::addr::{Addr, Scope};
 use dht_proto::id::NodeId;
 use dht_proto::request::NodeInfo;
 use dht_proto::table::bucket_capacity;
 use dht_proto::time::Instant;
+use dht_proto::wire::{self, Body};
 
 use super::{Checker, Happening, PerHost, demand};
+use crate::population::FAMILIES;
 
 /// A node is looked at after this much work, sooner if the number of its contacts changed: looking
 /// takes time that grows with the square of a table. What is wrong with a table stays wrong long
@@ -23,10 +26,25 @@ use super::{Checker, Happening, PerHost, demand};
 const EVERY: u32 = 512;
 const EVERY_CHANGE: u32 = 64;
 
+/// Of more nodes than this it is not remembered that they answered; then nothing is said of it.
+const MAX_ANSWERED: usize = 1 << 16;
+
+#[derive(Debug, Default)]
+struct Node {
+    /// What it had when it was looked at last, and how often it worked since.
+    contacts: u64,
+    worked: u32,
+    /// Replies that counted so far.
+    replies: u64,
+    /// Who answered, or was there when the node began.
+    answered: BTreeSet<(SocketAddr, NodeId)>,
+    forgot: bool,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Tables {
-    seen: PerHost<(u64, u32)>,
+    nodes: PerHost<Node>,
 }
 
 impl Checker for Tables {
@@ -35,19 +53,66 @@ impl Checker for Tables {
     }
 
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
-        let Happening::Drained { host, dht, .. } = what else { return Ok(()) };
-        let (contacts, since) = self.seen.of(*host);
-        *since += 1;
-        if !since.is_multiple_of(EVERY_CHANGE) {
-            return Ok(());
+        let Some(node) = self.nodes.at(what) else { return Ok(()) };
+        match what {
+            Happening::Born { dht, .. } => {
+                let first = FAMILIES.into_iter().flat_map(|family| dht.contacts(family));
+                node.answered = first.map(|contact| (contact.addr, contact.id)).collect();
+                Ok(())
+            }
+            Happening::Handled { from, bytes, reply: None, dht, .. } => {
+                node.handled(*from, bytes, dht);
+                Ok(())
+            }
+            Happening::Drained { dht, .. } if node.is_due(dht) => {
+                check(dht)?;
+                node.check_answered(dht)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Node {
+    fn handled(&mut self, from: SocketAddr, bytes: &[u8], dht: &Dht) {
+        let replies = dht.stats().replies_in;
+        if core::mem::replace(&mut self.replies, replies) == replies {
+            return;
+        }
+        if let Ok(message) = wire::decode(bytes)
+            && let Body::Reply(reply) = message.body
+        {
+            if self.answered.len() >= MAX_ANSWERED {
+                self.answered.clear();
+                self.forgot = true;
+            }
+            self.answered.insert((from, reply.id));
+        }
+    }
+
+    fn is_due(&mut self, dht: &Dht) -> bool {
+        self.worked += 1;
+        if !self.worked.is_multiple_of(EVERY_CHANGE) {
+            return false;
         }
         let now = dht.stats().contacts;
-        let pause = if now == *contacts { EVERY } else { EVERY_CHANGE };
-        if *since < pause {
+        let pause = if now == self.contacts { EVERY } else { EVERY_CHANGE };
+        if self.worked < pause {
+            return false;
+        }
+        (self.contacts, self.worked) = (now, 0);
+        true
+    }
+
+    fn check_answered(&self, dht: &Dht) -> Result<(), String> {
+        if self.forgot {
             return Ok(());
         }
-        (*contacts, *since) = (now, 0);
-        check(dht)
+        let all = FAMILIES.into_iter().flat_map(|family| dht.contacts(family));
+        let unheard = all.into_iter().find(|c| !self.answered.contains(&(c.addr, c.id)));
+        unheard.map_or(Ok(()), |contact| {
+            Err(format!("{} is listed as {} and never answered", contact.addr, contact.id))
+        })
     }
 }
 
@@ -56,7 +121,7 @@ impl Checker for Tables {
 /// # Errors
 /// What is wrong with its table.
 pub fn check(dht: &Dht) -> Result<(), String> {
-    for family in [Family::V4, Family::V6] {
+    for family in FAMILIES {
         if let Some(own) = dht.node_id(family) {
             check_contacts(dht, own, &dht.contacts(family))?;
         }
@@ -118,7 +183,8 @@ fn all_differ<T: Ord>(list: &mut [T]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::testing::server;
+    use crate::check::testing::{pong, server};
+    use crate::world::HostId;
 
     fn contact(first: u8, addr: &str) -> NodeInfo {
         let mut id = [0; 20];
@@ -148,6 +214,31 @@ mod tests {
         };
         let words = check(&crowd).unwrap_err();
         assert!(words.contains("bucket 4"), "{words}");
+    }
+
+    /// Somebody whom the node asks and who answers, and somebody whom only the node heard.
+    #[test]
+    fn a_contact_that_never_answered_is_caught() {
+        for shown in [true, false] {
+            let (mut checker, mut dht) = (Tables::default(), server());
+            let (host, local) = (HostId(0), Instant::from_secs(2));
+            checker.happened(local, &Happening::Born { host, dht: &dht }).unwrap();
+            let from = "1.2.3.4:5".parse().unwrap();
+            let mut buf = [0; dht_proto::MAX_DATAGRAM];
+            dht.start(local, &dht_proto::request::Lookup::Ping { addr: from }).unwrap();
+            let sent = dht.poll_transmit(local, &mut buf).unwrap();
+            let reply = pong(wire::decode(&buf[..sent.len]).unwrap().tid);
+            let _ = dht.handle_datagram(local, from, &reply, &mut buf);
+            assert_eq!(dht.contacts(dht_proto::addr::Family::V4).len(), 1);
+            if shown {
+                let bytes = &reply;
+                let what = Happening::Handled { host, local, from, bytes, reply: None, dht: &dht };
+                checker.happened(local, &what).unwrap();
+            }
+            let drained = Happening::Drained { host, local, due: None, dht: &dht };
+            let is_fine = (0..EVERY_CHANGE).all(|_| checker.happened(local, &drained).is_ok());
+            assert_eq!(is_fine, shown);
+        }
     }
 
     #[test]

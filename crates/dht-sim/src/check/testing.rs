@@ -6,13 +6,18 @@ use dht_proto::config::{Config, Mode};
 use dht_proto::id::NodeId;
 use dht_proto::seed::Seed;
 use dht_proto::time::Instant;
-use dht_proto::wire::{Body, Message, Method, Query, Reply, Want};
+use dht_proto::wire::{self, Body, Message, Method, Query, Reply, Want};
 use dht_proto::{Dht, Networks};
 
 /// A node that answers, and has nothing to do at once.
 pub(crate) fn server() -> Dht {
+    node(Mode::Server)
+}
+
+/// A node that has nothing to do at once.
+pub(crate) fn node(mode: Mode) -> Dht {
     let mut config = Config::default();
-    config.mode = Mode::Server;
+    config.mode = mode;
     let (seed, now) = (Seed::from_bytes([7; 32]), Instant::from_secs(1));
     let mut dht = Dht::new(Arc::new(config), Networks::V4, &seed, now);
     // Nobody is known, so nothing is sent.
@@ -33,6 +38,14 @@ pub(crate) fn encode(tid: &[u8], body: Body<'_>) -> Vec<u8> {
 pub(crate) fn query(tid: &[u8], method: Method<'_>) -> Vec<u8> {
     let (id, want) = (NodeId::from_bytes([1; 20]), Want::default());
     encode(tid, Body::Query(Query { id, want, method }))
+}
+
+/// The same message of somebody who is read-only.
+pub(crate) fn read_only(bytes: &[u8]) -> Vec<u8> {
+    let message = Message { read_only: true, ..wire::decode(bytes).unwrap() };
+    let mut out = [0; 1_400];
+    let len = message.encode(&mut out).unwrap();
+    out[..len].to_vec()
 }
 
 /// A ping.

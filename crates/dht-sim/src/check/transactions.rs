@@ -1,6 +1,7 @@
 //! I3: a reply counts only if its transaction id and address match exactly one live query; any
 //! other is counted as unsolicited and changes nothing else. A live query's reply does count.
-//! Queries in flight are bounded, end in time, and their ids cannot be guessed from each other.
+//! Queries in flight are bounded, end in time, and their ids cannot be guessed from each other. A query
+//! of somebody who is read-only makes no candidate of them (BEP 43).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -44,22 +45,18 @@ impl Checker for Transactions {
     }
 
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
+        let Some(node) = self.nodes.at(what) else { return Ok(()) };
         match what {
-            Happening::Born { host, dht } => {
-                self.nodes.reset(*host);
-                let node = self.nodes.of(*host);
-                node.stats = dht.stats();
-                node.due = dht.poll_timeout();
+            Happening::Born { dht, .. } => {
+                (node.stats, node.due) = (dht.stats(), dht.poll_timeout());
                 node.timeout = dht.config().map_or(Duration::MAX, |config| config.query_timeout);
                 Ok(())
             }
-            Happening::Asked { host, local, to, bytes } => {
-                self.nodes.of(*host).asked(*local, *to, bytes)
+            Happening::Asked { local, to, bytes, .. } => node.asked(*local, *to, bytes),
+            Happening::Handled { local, from, bytes, dht, .. } => {
+                node.handled(*local, *from, bytes, dht)
             }
-            Happening::Handled { host, local, from, bytes, dht, .. } => {
-                self.nodes.of(*host).handled(*local, *from, bytes, dht)
-            }
-            Happening::Drained { host, local, dht } => self.nodes.of(*host).drained(*local, dht),
+            Happening::Drained { local, due, dht, .. } => node.drained(*local, *due, dht),
             _ => Ok(()),
         }
     }
@@ -94,8 +91,12 @@ impl Node {
     ) -> Result<(), String> {
         self.latest = self.latest.max(local);
         let Ok(message) = wire::decode(bytes) else { return Ok(()) };
-        if matches!(message.body, Body::Query(_)) {
-            return Ok(());
+        if let Body::Query(_) = message.body {
+            // BEP 43: who cannot be reached is listed by nobody.
+            let now = if message.read_only { dht.stats().candidates } else { 0 };
+            return demand(now <= self.stats.candidates, || {
+                format!("{from} is read-only, and becomes a candidate")
+            });
         }
         let before = core::mem::replace(&mut self.stats, dht.stats());
         let taken =
@@ -128,9 +129,9 @@ impl Node {
         })
     }
 
-    fn drained(&mut self, local: Instant, dht: &Dht) -> Result<(), String> {
+    fn drained(&mut self, local: Instant, due: Option<Instant>, dht: &Dht) -> Result<(), String> {
         self.latest = self.latest.max(local);
-        (self.stats, self.due) = (dht.stats(), dht.poll_timeout());
+        (self.stats, self.due) = (dht.stats(), due);
         while let Some((sent, key)) = self.sent.front() {
             if *sent + self.timeout > self.latest && self.live.contains_key(key) {
                 break;
@@ -150,7 +151,7 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::testing::{ping, pong, server};
+    use crate::check::testing::{ping, pong, read_only as mark, server};
     use crate::world::HostId;
 
     const NOW: Instant = Instant::from_secs(2);
@@ -205,6 +206,57 @@ mod tests {
     }
 
     #[test]
+    fn ids_used_twice_or_of_another_length_are_caught() {
+        let mut checker = Transactions::default();
+        assert_eq!(asked(&mut checker, 0x0123_4567), Ok(()));
+        assert!(asked(&mut checker, 0x0123_4567).is_err());
+        let (to, bytes) = ("1.2.3.4:5".parse().unwrap(), ping(b"abc"));
+        let what = Happening::Asked { host: HostId(0), local: NOW, to, bytes: &bytes };
+        assert!(checker.happened(NOW, &what).is_err());
+    }
+
+    #[test]
+    fn a_second_copy_of_a_reply_that_counts_is_caught() {
+        let (mut checker, mut dht) = (Transactions::default(), server());
+        born(&mut checker, &dht);
+        // Two queries, and only the first is told of: the second reply answers nothing known.
+        let from = "1.2.3.4:5".parse().unwrap();
+        let mut buf = [0; dht_proto::MAX_DATAGRAM];
+        for told in [true, false] {
+            dht.start(NOW, &dht_proto::request::Lookup::Ping { addr: from }).unwrap();
+            let sent = dht.poll_transmit(NOW, &mut buf).unwrap();
+            let query = buf[..sent.len].to_vec();
+            let (host, local) = (HostId(0), NOW);
+            if told {
+                let what = Happening::Asked { host, local, to: from, bytes: &query };
+                checker.happened(NOW, &what).unwrap();
+            }
+            let reply = pong(wire::decode(&query).unwrap().tid);
+            let _ = dht.handle_datagram(NOW, from, &reply, &mut buf);
+            let what =
+                Happening::Handled { host, local, from, bytes: &reply, reply: None, dht: &dht };
+            assert_eq!(checker.happened(NOW, &what).is_ok(), told);
+        }
+    }
+
+    #[test]
+    fn a_candidate_that_is_read_only_is_caught() {
+        for read_only in [false, true] {
+            let (mut checker, mut dht) = (Transactions::default(), server());
+            born(&mut checker, &dht);
+            let from = "1.2.3.4:5".parse().unwrap();
+            let query = ping(b"abcd");
+            let _ = dht.handle_datagram(NOW, from, &query, &mut [0; dht_proto::MAX_DATAGRAM]);
+            assert_eq!(dht.stats().candidates, 1);
+            // What the node took in was not read-only; what the checker is shown may be.
+            let shown = if read_only { mark(&query) } else { query };
+            let (host, local, bytes) = (HostId(0), NOW, &shown[..]);
+            let what = Happening::Handled { host, local, from, bytes, reply: None, dht: &dht };
+            assert_eq!(checker.happened(NOW, &what).is_err(), read_only);
+        }
+    }
+
+    #[test]
     fn a_query_that_never_ends_is_caught() {
         let (mut checker, mut dht) = (Transactions::default(), server());
         born(&mut checker, &dht);
@@ -214,8 +266,10 @@ mod tests {
         let sent = dht.poll_transmit(NOW, &mut buf).unwrap();
         let (host, bytes) = (HostId(0), &buf[..sent.len]);
         checker.happened(NOW, &Happening::Asked { host, local: NOW, to: sent.to, bytes }).unwrap();
-        let drained =
-            |at: u64| Happening::Drained { host, local: NOW + Duration::from_secs(at), dht: &dht };
+        let drained = |at: u64| {
+            let (local, due) = (NOW + Duration::from_secs(at), dht.poll_timeout());
+            Happening::Drained { host, local, due, dht: &dht }
+        };
         assert_eq!(checker.happened(NOW, &drained(9)), Ok(()));
         assert!(checker.happened(NOW, &drained(10)).is_err());
     }

@@ -18,7 +18,7 @@ fn settled(seed: u64) -> (World, Arc<Config>, crate::oracle::Oracle) {
 /// Every kind, alone and long enough to hurt, then mended: afterwards everybody is found again.
 #[test]
 fn every_fault_can_be_lived_through() {
-    for (seed, kind) in Kind::ALL.into_iter().enumerate() {
+    for (seed, (kind, _)) in Kind::ALL.into_iter().enumerate() {
         let (mut world, config, oracle) = settled(seed as u64);
         let hosts: Vec<_> = (10..60).map(HostId).collect();
         let mut wounds = Vec::new();

@@ -5,13 +5,13 @@ use dht_proto::item::{Item, bencode_bytes};
 use dht_proto::request::{AnnouncePort, Event, Lookup, LookupId};
 use ed25519_dalek::SigningKey;
 
-use super::faults::weighted;
+use super::trouble::weighted;
 use crate::choices::About;
 use crate::options::{Operation, Options};
 use crate::world::{HostId, World};
 
 /// Different infohashes, keys and values in use.
-const THINGS: u32 = 6;
+pub(super) const THINGS: u8 = 6;
 /// Lookups remembered for cancelling.
 const MAX_RUNNING: usize = 64;
 
@@ -54,9 +54,9 @@ impl Workload {
     }
 
     fn lookup(&mut self, world: &mut World, nodes: &[HostId], op: Operation) -> Option<Lookup> {
-        let thing = world.choices().below(About::Workload, THINGS) as u8;
+        let thing = world.choices().below(About::Workload, u32::from(THINGS)) as u8;
         let coin = world.choices().below(About::Workload, 2) == 1;
-        let info_hash = InfoHash::from_bytes([thing.wrapping_mul(41); 20]);
+        let info_hash = info_hash(thing);
         Some(match op {
             Operation::FindNode => {
                 let first = world.choices().below(About::Workload, 1 << 16).to_be_bytes();
@@ -104,6 +104,10 @@ impl Workload {
             Operation::Cancel => return None,
         })
     }
+}
+
+pub(super) const fn info_hash(thing: u8) -> InfoHash {
+    InfoHash::from_bytes([thing.wrapping_mul(41); 20])
 }
 
 fn key(thing: u8) -> SigningKey {

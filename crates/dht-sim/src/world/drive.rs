@@ -227,7 +227,7 @@ impl World {
                 Some(due) if due <= local => dht.handle_timeout(local),
                 due => {
                     self.arm(host, due);
-                    self.check_node(host, |dht| Happening::Drained { host, local, dht });
+                    self.check_node(host, |dht| Happening::Drained { host, local, due, dht });
                     return;
                 }
             }
