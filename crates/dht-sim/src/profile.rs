@@ -281,6 +281,12 @@ impl Profile {
         }
     }
 
+    /// Whether every datagram that nothing stands in the way of arrives.
+    #[must_use]
+    pub const fn is_lossless(&self) -> bool {
+        self.loss.num == 0 && self.bursts.share.num == 0
+    }
+
     /// A profile by its name.
     ///
     /// # Errors
