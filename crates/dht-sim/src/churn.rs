@@ -73,7 +73,7 @@ impl Sessions {
 
     /// What is left of a session that is under way.
     pub fn rest(&self, choices: &mut Choices) -> Duration {
-        let draw = choices.below(About::Churn, 1 << 16) as u16;
+        let draw = u16::MAX - choices.below(About::Churn, 1 << 16) as u16;
         let power = f64::from(self.residual.at(draw)) / f64::from(1_u32 << 20);
         Duration::from_micros(round(self.scale * pow(power, self.power)))
     }
@@ -83,10 +83,11 @@ fn ratio(ratio: Ratio) -> f64 {
     f64::from(ratio.num) / f64::from(ratio.den.max(1))
 }
 
-/// From the exponential distribution with mean 1.
+/// From the exponential distribution with mean 1. A source that has run dry, which gives zeros, makes
+/// times long: else nothing would ever happen but comings and goings.
 fn exponential(choices: &mut Choices) -> f64 {
     let draw = choices.below(About::Churn, u32::MAX);
-    -ln((f64::from(u32::MAX - draw) + 0.5) / (f64::from(u32::MAX) + 1.0))
+    -ln((f64::from(draw) + 0.5) / (f64::from(u32::MAX) + 1.0))
 }
 
 /// What is to be done with a host.
