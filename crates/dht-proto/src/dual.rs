@@ -526,8 +526,8 @@ impl Dht {
         }
         // An immutable value is its own proof: the other network cannot know better.
         match family {
-            Family::V4 => self.v6.as_mut().map(|node| (node.cancel(other), node.forget_events(id))),
-            Family::V6 => self.v4.as_mut().map(|node| (node.cancel(other), node.forget_events(id))),
+            Family::V4 => self.v6.as_mut().map(|node| node.overtaken(other, id)),
+            Family::V6 => self.v4.as_mut().map(|node| node.overtaken(other, id)),
         };
         let outcome = self.slot(id)?.outcome.take();
         self.free_slot(id);

@@ -267,10 +267,15 @@ impl<A: Addr> Node<A> {
     }
 
     pub(crate) fn cancel(&mut self, walk: WalkRef) -> bool {
-        let was_running = self.lookups.cancel(walk);
-        // A refresh may have waited for its place, and this may be the last that is heard of it.
+        self.lookups.cancel(walk)
+    }
+
+    /// Ends a walk that the other network has made needless, while events are read. A refresh may
+    /// have waited for its place, and it begins at once: whoever reads the last event may sleep then.
+    pub(crate) fn overtaken(&mut self, walk: WalkRef, lookup: LookupId) {
+        self.cancel(walk);
+        self.forget_events(lookup);
         self.maintain(self.last_now);
-        was_running
     }
 
     /// Removes the waiting events of a lookup.
