@@ -69,8 +69,8 @@ pub struct Config {
     pub ping_after: Duration,
     /// The table pings at most one contact per this period. Default: 5 s. Range: 1 ms to a year.
     pub ping_interval: Duration,
-    /// A bucket without news for this long is refreshed by a lookup. Default: 15 min (BEP 5).
-    /// Range: 100 ms to a year.
+    /// A bucket without news for this long, give or take a quarter, is refreshed by a lookup.
+    /// Default: 15 min (BEP 5). Range: 100 ms to a year.
     pub refresh_after: Duration,
     /// A lookup for our own id keeps the neighbourhood known. Default: 30 min.
     /// Range: 100 ms to a year.

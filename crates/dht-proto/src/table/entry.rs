@@ -330,8 +330,9 @@ impl<A: Addr> Table<A> {
         }
         let dropped = self.contacts.remove(i);
         self.shrink();
-        let news = self.news.get(self.bucket_of(&dropped)).copied().unwrap_or_default();
-        let stale = instant(news.saturating_add(period(config.refresh_after)));
+        let bucket = self.bucket_of(&dropped);
+        let news = self.news.get(bucket).copied().unwrap_or_default();
+        let stale = instant(self.refresh_of(bucket, news, config));
         self.refresh_at = self.refresh_at.min(stale);
         Some(dropped)
     }

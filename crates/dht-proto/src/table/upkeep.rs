@@ -146,12 +146,24 @@ impl<A: Addr> Table<A> {
         let full = sizes.iter().rposition(|&size| size >= config.k);
         // In a network of a few nodes no bucket ever gets that far.
         let last = full.or_else(|| sizes.iter().rposition(|&size| size > 0));
-        let after = period(config.refresh_after);
         let buckets = sizes.into_iter().zip(self.news).enumerate();
         buckets
             .take(last.map_or(0, |last| last + 1))
             .filter(|&(i, (size, _))| size < bucket::capacity(i, config))
-            .map(move |(i, (_, news))| (news.saturating_add(after), i))
+            .map(|(i, (_, news))| (self.refresh_of(i, news, config), i))
+    }
+
+    /// When a bucket that had its news then is to be refreshed: after [`Config::refresh_after`], give or
+    /// take a quarter. How much differs from node to node, bucket to bucket and time to time, or nodes
+    /// that began together would go on in step for ever.
+    pub(super) fn refresh_of(&self, bucket: usize, news: Ticks, config: &Config) -> Ticks {
+        let after = period(config.refresh_after);
+        let tail = self.own.as_bytes().last_chunk().map_or(0, |tail| u64::from_be_bytes(*tail));
+        let which = (u64::from(news) << 5 | bucket as u64) ^ tail;
+        // Fibonacci hashing: the upper bits depend on all of them.
+        let share = which.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let jitter = (u64::from(after / 2) * share) >> 32;
+        news.saturating_add(after - after / 4).saturating_add(jitter as u32)
     }
 
     fn ping_candidate(
