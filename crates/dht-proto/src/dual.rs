@@ -141,6 +141,18 @@ impl Dht {
         dht
     }
 
+    /// Reads what handling a datagram reads first, and returns something that depends on all of it.
+    ///
+    /// For programs with so many nodes that none of them is in the processor's caches when its next
+    /// datagram comes, and that know some datagrams ahead which nodes are next: a simulator. Reads of
+    /// many nodes, one after the other, take little longer than those of one, because they do not wait
+    /// for each other. Changes nothing.
+    #[must_use]
+    pub fn read_ahead(&self) -> u64 {
+        let v4 = self.v4.as_ref().map_or(0, |node| node.read_ahead());
+        v4 ^ self.v6.as_ref().map_or(0, |node| node.read_ahead())
+    }
+
     // Input.
 
     /// Takes a datagram that came from `from`. The reply, if there is one, goes back there, and its

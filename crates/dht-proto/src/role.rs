@@ -86,6 +86,11 @@ impl Role {
         role
     }
 
+    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    pub(crate) fn read_ahead(&self) -> u64 {
+        self.reach.seen.as_micros() ^ u64::from(self.answers())
+    }
+
     /// Whether queries are answered; if not, ours carry `ro`.
     pub(crate) const fn answers(&self) -> bool {
         match self.state {

@@ -91,6 +91,12 @@ impl<A: Addr> Frontier<A> {
         Self { target, k, candidates: Vec::new(), addrs: Addresses::new(), survey: Survey::new() }
     }
 
+    /// See [`Dht::read_ahead`](crate::Dht::read_ahead): what a walk hears of belongs to the nearest.
+    pub(crate) fn read_ahead(&self) -> u64 {
+        let nearest = self.candidates.iter().rev().take(2 * self.k);
+        nearest.fold(0, |read, candidate| read ^ candidate.network)
+    }
+
     /// Makes room for the first candidates, and for whom they lead to.
     pub(crate) fn reserve(&mut self, candidates: usize) {
         self.candidates.reserve(candidates);
