@@ -131,12 +131,17 @@ fn build(world: &mut World, args: &Args, config: &Arc<Config>) -> Oracles {
         each(asked),
         heap.count_current as f64 / f64::from(args.nodes)
     );
-    println!("of that the simulator {} bytes a node", each(world.memory() as u64));
-    let contacts: usize = (0..100)
-        .filter_map(|i| world.node(HostId(i * (args.nodes / 100).max(1))))
-        .map(|dht| dht.stats().contacts as usize)
-        .sum();
-    println!("contacts              {:.1} a node", contacts as f64 / 100.0);
+    let simulator = world.memory() as u64 + oracles.as_ref().map_or(0, Oracles::memory) as u64;
+    println!("of that the simulator {} bytes a node", each(simulator));
+    let nodes = || (0..args.nodes).filter_map(|i| world.node(HostId(i)));
+    let told: u64 = nodes().map(|dht| dht.memory() as u64).sum();
+    println!(
+        "the nodes say         {} bytes each, {:.3} of what was allocated for them",
+        each(told),
+        told as f64 / (asked - simulator) as f64
+    );
+    let contacts: u64 = nodes().map(|dht| dht.stats().contacts).sum();
+    println!("contacts              {:.1} a node", contacts as f64 / f64::from(args.nodes));
     oracles.expect("it was measured")
 }
 

@@ -431,6 +431,26 @@ impl Dht {
         }
     }
 
+    /// The bytes that the node takes up now, itself included, without the configuration, which many
+    /// may share, and without what the allocator adds. B-trees are estimated, so that busy nodes are
+    /// off by some per cent. Takes time linear in what is stored and running.
+    ///
+    /// Never more than [`Config::memory_ceiling`].
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let running = |all: &Running| {
+            let outcomes = all.slots.iter().filter_map(|slot| slot.outcome.as_ref());
+            size_of::<Running>()
+                + footprint::room::<Slot>(all.slots.capacity())
+                + footprint::room::<u32>(all.free.capacity())
+                + outcomes.map(|o| size_of::<Outcome>() + o.heap_bytes()).sum::<usize>()
+        };
+        size_of::<Self>()
+            + self.running.as_deref().map_or(0, running)
+            + self.v4.as_ref().map_or(0, |node| node.memory())
+            + self.v6.as_ref().map_or(0, |node| node.memory())
+    }
+
     /// See [`Config::memory_ceiling`].
     pub(crate) fn memory_ceiling(config: &Config) -> usize {
         let ips = config.public_ips.len() * size_of::<IpAddr>();

@@ -103,6 +103,7 @@ pub mod request;
 mod role;
 mod rtt;
 pub mod seed;
+mod seen;
 pub mod server;
 pub mod snapshot;
 pub mod stats;

@@ -264,6 +264,18 @@ impl<A: Addr> Lookups<A> {
         self.running.as_ref().map_or(0, |running| running.deadlines.len())
     }
 
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let Some(running) = &self.running else { return 0 };
+        let walks = running.slots.iter().filter_map(|slot| slot.walk.as_ref());
+        size_of::<Running<A>>()
+            + footprint::room::<Slot<A>>(running.slots.capacity())
+            + footprint::room::<u32>(running.free.capacity())
+            + footprint::tree::<(Instant, u32), ()>(running.deadlines.len())
+            + footprint::room::<Ended>(running.ended.capacity())
+            + walks.map(|walk| walk.memory()).sum::<usize>()
+    }
+
     /// The most heap bytes that lookups can take up.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
         let max = config.max_lookups;

@@ -380,6 +380,21 @@ impl<A: Addr> Node<A> {
         }
     }
 
+    /// The bytes that the node takes up now, itself included.
+    pub(crate) fn memory(&self) -> usize {
+        footprint::sum(&[
+            size_of::<Self>() - size_of::<Table<A>>() + self.table.memory(),
+            self.transactions.heap_bytes(),
+            self.lookups.heap_bytes(),
+            self.server.heap_bytes(),
+            self.role.heap_bytes(),
+            self.voter.heap_bytes(),
+            self.outbox.heap_bytes(),
+            footprint::room::<A>(self.bootstrap.capacity()),
+            footprint::room::<(NodeId, A)>(self.restored.capacity()),
+        ])
+    }
+
     /// The most bytes that a node can take up, itself included.
     pub(crate) fn memory_ceiling(config: &Config) -> usize {
         footprint::sum(&[

@@ -229,6 +229,14 @@ impl<A: Addr> Server<A> {
         stats.items += self.items.as_ref().map_or(0, |items| items.len() as u64);
     }
 
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.throttle.heap_bytes()
+            + self.peers.as_ref().map_or(0, |peers| peers.memory())
+            + self.items.as_ref().map_or(0, |items| items.memory())
+            + self.samples.as_ref().map_or(0, |samples| samples.memory())
+    }
+
     /// The most bytes that a server can take up, itself included.
     #[must_use]
     pub const fn memory_ceiling(config: &Config) -> usize {

@@ -153,6 +153,16 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
             .map(|(transaction, _)| transaction)
     }
 
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let heap = |awaited: &Awaited<A, P>| {
+            size_of::<Awaited<A, P>>()
+                + footprint::tree::<Key<A>, (Transaction<A, P>, u64)>(awaited.in_flight.len())
+                + footprint::room::<Sent<A>>(awaited.sent.capacity())
+        };
+        self.awaited.as_deref().map_or(0, heap)
+    }
+
     /// The most heap bytes that queries in flight can take up.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
         // As many answered ones may stand in the queue too.

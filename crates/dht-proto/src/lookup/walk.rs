@@ -322,6 +322,28 @@ impl<A: Addr> Walk<A> {
         outcome
     }
 
+    /// The bytes that the lookup takes up now, itself included.
+    pub(crate) fn memory(&self) -> usize {
+        let item = match &self.goal {
+            Goal::PutItem { item, .. } => item.memory(),
+            Goal::GetItem { salt, .. } => salt.capacity(),
+            Goal::Ping
+            | Goal::FindNode
+            | Goal::GetPeers { .. }
+            | Goal::Announce { .. }
+            | Goal::Sample
+            | Goal::Maintenance(_) => 0,
+        };
+        size_of::<Self>()
+            + item
+            + self.frontier.heap_bytes()
+            + self.harvest.heap_bytes()
+            + self.outcome.heap_bytes()
+            + footprint::room::<Seed<A>>(self.seeds.capacity())
+            + footprint::room::<A>(self.fallback.capacity() + self.stores.capacity())
+            + footprint::room::<Asked<A>>(self.asked.capacity())
+    }
+
     /// The most bytes that one lookup can take up.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
         footprint::sum(&[

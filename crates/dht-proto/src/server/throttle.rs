@@ -173,6 +173,11 @@ impl Throttle {
 }
 
 impl Throttle {
+    /// The bytes of the heap that it takes up now.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Bucket>()
+    }
+
     /// The most heap bytes that the budgets can take up.
     pub(super) const fn memory_ceiling(config: &Config) -> usize {
         config.throttle_slots.saturating_mul(size_of::<Bucket>())

@@ -8,6 +8,7 @@ use super::bucket::{self, BUCKETS};
 use super::contact::{Contact, NEVER, Pauses, Ticks, same_ip};
 use crate::addr::Addr;
 use crate::id::{Distance, NodeId};
+use crate::seen::{Seen, ip_number};
 
 /// Capacity is added in steps of this: no byte more than it takes.
 pub(super) const GROWTH: usize = 2;
@@ -26,7 +27,8 @@ const USUAL: usize = 8;
 pub(super) struct Contacts<A: Addr> {
     /// Sorted by distance, nearest first.
     list: Vec<Contact<A>>,
-    hosts: HostFilter,
+    /// The IP addresses of all contacts, and of some who left: most who answer a lookup are strangers.
+    hosts: Seen,
     /// Contacts that the filter knows and that are no more.
     removed: u8,
     /// Nobody in these buckets is to be pinged before this. It may be too early, for whoever is heard
@@ -53,12 +55,7 @@ impl<A: Addr> Deref for Contacts<A> {
 
 impl<A: Addr> Contacts<A> {
     pub(super) const fn new() -> Self {
-        Self {
-            list: Vec::new(),
-            hosts: HostFilter::EMPTY,
-            removed: 0,
-            due: [NEVER; BUCKETS / PLANNED],
-        }
+        Self { list: Vec::new(), hosts: Seen::NOTHING, removed: 0, due: [NEVER; BUCKETS / PLANNED] }
     }
 
     /// Contacts that are sorted by distance from `own`.
@@ -89,9 +86,7 @@ impl<A: Addr> Contacts<A> {
         let contacts = self.list.get(farthest..).unwrap_or_default();
         let per_line = (64 / size_of::<Contact<A>>()).max(1);
         let read = contacts.iter().step_by(per_line).map(|c| u64::from(c.fails()));
-        read.fold(u64::from(self.due[0]) ^ self.hosts.0[0] ^ self.hosts.0[8], |all, read| {
-            all ^ read
-        })
+        read.fold(u64::from(self.due[0]) ^ self.hosts.read_ahead(), |all, read| all ^ read)
     }
 
     /// The same, at most, with so many contacts.
@@ -107,7 +102,7 @@ impl<A: Addr> Contacts<A> {
         if self.list.len() == self.list.capacity() {
             self.list.reserve_exact(GROWTH);
         }
-        self.hosts.add::<A>(contact.compact());
+        self.hosts.add(ip_number(contact.addr()));
         self.list.insert(place, contact);
         self.due_again(place, own, pauses);
     }
@@ -132,9 +127,9 @@ impl<A: Addr> Contacts<A> {
     }
 
     fn filter_again(&mut self) {
-        (self.hosts, self.removed) = (HostFilter::EMPTY, 0);
+        (self.hosts, self.removed) = (Seen::NOTHING, 0);
         for contact in &self.list {
-            self.hosts.add::<A>(contact.compact());
+            self.hosts.add(ip_number(contact.addr()));
         }
     }
 
@@ -219,7 +214,7 @@ impl<A: Addr> Contacts<A> {
 
     /// The first contact at an IP address.
     pub(super) fn same_ip(&self, compact: &A::Compact) -> Option<usize> {
-        if !self.hosts.may_have::<A>(compact) {
+        if !self.hosts.may_have(ip_number(A::from_compact(*compact))) {
             return None;
         }
         self.list.iter().position(|contact| same_ip::<A>(contact.compact(), compact))
@@ -304,39 +299,6 @@ impl<A: Addr> Contacts<A> {
     }
 }
 
-/// A Bloom filter of IP addresses: most who answer a lookup are strangers, and seen to be at a glance.
-#[derive(Debug)]
-struct HostFilter([u64; 16]);
-
-impl HostFilter {
-    const EMPTY: Self = Self([0; 16]);
-
-    fn add<A: Addr>(&mut self, compact: &A::Compact) {
-        for bit in Self::bits::<A>(compact) {
-            if let Some(word) = self.0.get_mut(bit / 64) {
-                *word |= 1 << (bit % 64);
-            }
-        }
-    }
-
-    fn may_have<A: Addr>(&self, compact: &A::Compact) -> bool {
-        let is_set =
-            |bit: usize| self.0.get(bit / 64).is_some_and(|word| word >> (bit % 64) & 1 != 0);
-        Self::bits::<A>(compact).into_iter().all(is_set)
-    }
-
-    /// Two of the 1,024 bits. Whoever collides on purpose makes us look, as if there were no filter.
-    fn bits<A: Addr>(compact: &A::Compact) -> [usize; 2] {
-        let ip = compact.as_ref().get(..A::COMPACT_LEN - 2).unwrap_or_default();
-        let mut hash = 0_u64;
-        for word in ip.chunks_exact(4) {
-            let word = word.first_chunk().map_or(0, |word| u32::from_be_bytes(*word));
-            hash = (hash ^ u64::from(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-        }
-        [hash as usize % 1024, (hash >> 10) as usize % 1024]
-    }
-}
-
 impl<A: Addr> Contacts<A> {
     /// Checks bounds and orderings, for tests.
     pub(super) fn check_invariants(&self, own: NodeId, pauses: Pauses) {
@@ -345,7 +307,7 @@ impl<A: Addr> Contacts<A> {
         assert!(self.list.capacity() <= self.list.len() + 2 * GROWTH);
         for (i, contact) in self.list.iter().enumerate() {
             assert_eq!(self.search(contact.id(), own), Ok(i));
-            assert!(self.hosts.may_have::<A>(contact.compact()), "the filter forgets nobody");
+            assert!(self.hosts.may_have(ip_number(contact.addr())), "the filter forgets nobody");
             let group = bucket::index(own, contact.id()) / PLANNED;
             assert!(self.due.get(group).is_some_and(|due| *due <= contact.due_after(pauses)));
         }
