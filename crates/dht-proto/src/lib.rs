@@ -106,6 +106,7 @@ pub mod seed;
 mod seen;
 pub mod server;
 pub mod snapshot;
+mod sorted;
 pub mod stats;
 pub mod table;
 pub mod time;

@@ -9,6 +9,7 @@ use super::contact::{Contact, NEVER, Pauses, Ticks, same_ip};
 use crate::addr::Addr;
 use crate::id::{Distance, NodeId};
 use crate::seen::{Seen, ip_number};
+use crate::sorted::partition_point_near;
 
 /// Capacity is added in steps of this: no byte more than it takes.
 pub(super) const GROWTH: usize = 2;
@@ -185,31 +186,10 @@ impl<A: Addr> Contacts<A> {
     /// The first place that is not nearer than `high`, looked for from where it would be if all
     /// buckets beyond were full.
     fn place(&self, high: u64, own: NodeId) -> usize {
-        let list = &*self.list;
         let nearer = |contact: &Contact<A>| contact.distance(own.target()).high() < high;
         let beyond = USUAL * high.leading_zeros() as usize;
-        let guess = list.len().saturating_sub(beyond + USUAL / 2);
-        let mut step = USUAL / 2;
-        // All before `low` are nearer, none from `top` on.
-        let (mut low, mut top);
-        if guess > 0 && list.get(guess - 1).is_some_and(|contact| !nearer(contact)) {
-            top = guess - 1;
-            low = top.saturating_sub(step);
-            while low > 0 && list.get(low - 1).is_some_and(|contact| !nearer(contact)) {
-                top = low - 1;
-                step *= 2;
-                low = top.saturating_sub(step);
-            }
-        } else {
-            low = guess;
-            top = list.len().min(low + step);
-            while list.get(top).is_some_and(nearer) {
-                low = top + 1;
-                step *= 2;
-                top = list.len().min(low + step);
-            }
-        }
-        low + list.get(low..top).unwrap_or_default().partition_point(nearer)
+        let guess = self.list.len().saturating_sub(beyond + USUAL / 2);
+        partition_point_near(&self.list, guess, nearer)
     }
 
     /// The first contact at an IP address.
