@@ -253,7 +253,7 @@ impl<A: Addr> Lookups<A> {
         self.running.as_ref().is_some_and(|running| !running.ended.is_empty())
     }
 
-    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    /// See `Dht::read_ahead`.
     pub(crate) fn read_ahead(&self) -> u64 {
         let walks = self.running.iter().flat_map(|running| running.slots.iter().take(2));
         let walks = walks.filter_map(|slot| slot.walk.as_ref());

@@ -133,7 +133,7 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    /// See [`Dht::read_ahead`](crate::Dht::read_ahead). Fields that stand far from each other.
+    /// See `Dht::read_ahead`. Fields that stand far from each other.
     pub(crate) fn read_ahead(&self) -> u64 {
         let stats = &self.stats;
         self.table.read_ahead()

@@ -95,7 +95,7 @@ impl Role {
         role
     }
 
-    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    /// See `Dht::read_ahead`.
     pub(crate) fn read_ahead(&self) -> u64 {
         self.reach.seen.as_micros() ^ u64::from(self.answers())
     }

@@ -121,7 +121,7 @@ impl<A: Addr> Server<A> {
         }
     }
 
-    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    /// See `Dht::read_ahead`.
     pub(crate) fn read_ahead(&self) -> u64 {
         self.throttle.read_ahead() ^ u64::from(self.peers.is_some() ^ self.samples.is_some())
     }

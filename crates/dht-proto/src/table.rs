@@ -84,7 +84,7 @@ impl<A: Addr> Table<A> {
         }
     }
 
-    /// Reads what most calls read first, see [`Dht::read_ahead`](crate::Dht::read_ahead).
+    /// Reads what most calls read first, see `Dht::read_ahead`.
     pub(crate) fn read_ahead(&self) -> u64 {
         self.contacts.read_ahead() ^ self.ping_at.as_micros() ^ u64::from(self.news[0])
     }

@@ -78,7 +78,7 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         Self { awaited: None, tids, rtts: RttHistogram::new() }
     }
 
-    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    /// See `Dht::read_ahead`.
     pub(crate) fn read_ahead(&self) -> u64 {
         let first = |awaited: &Awaited<A, P>| {
             awaited.first ^ awaited.sent.front().map_or(0, |sent| sent.at.as_micros())

@@ -92,7 +92,7 @@ impl<A: Addr> Frontier<A> {
         Self { target, k, candidates: Vec::new(), addrs: Seen::NOTHING, survey: Survey::new() }
     }
 
-    /// See [`Dht::read_ahead`](crate::Dht::read_ahead): what a walk hears of belongs to the nearest.
+    /// See `Dht::read_ahead`: what a walk hears of belongs to the nearest.
     pub(crate) fn read_ahead(&self) -> u64 {
         let nearest = self.candidates.iter().rev().take(2 * self.k);
         nearest.fold(0, |read, candidate| read ^ candidate.network)

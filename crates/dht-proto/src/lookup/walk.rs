@@ -105,7 +105,7 @@ pub(crate) struct Walk<A> {
 }
 
 impl<A: Addr> Walk<A> {
-    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    /// See `Dht::read_ahead`.
     pub(crate) fn read_ahead(&self) -> u64 {
         self.hard_deadline.as_micros() ^ self.frontier.read_ahead() ^ self.asked.len() as u64
     }

@@ -62,7 +62,7 @@ impl Throttle {
         }
     }
 
-    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    /// See `Dht::read_ahead`.
     pub(super) fn read_ahead(&self) -> u64 {
         self.slots.first().map_or(0, |slot| slot.0) ^ self.settled
     }
