@@ -114,6 +114,7 @@ fn modules_of_the_core_keep_their_layers() {
         "request",
         "rtt",
         "seed",
+        "seen",
         "stats",
         "time",
         "MAX_DATAGRAM",
