@@ -10,6 +10,7 @@
 )]
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dht_proto::addr::Family;
@@ -22,7 +23,7 @@ use dht_proto::seed::Seed;
 use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Method, decode};
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
-use dht_tests::hand::{drain, feed, node, tid};
+use dht_tests::hand::{deliver, drain, node, tid};
 use dht_tests::script::{Answer, Log, Stored, id, query, refusal, signed};
 use dht_tests::world::World;
 
@@ -67,7 +68,7 @@ fn a_bootstrap_node_that_reflects_is_asked_again() {
     dht.handle_timeout(now);
     let (sent, _) = drain(&mut dht, now);
     let own = dht.node_id(Family::V4).unwrap();
-    feed(&mut dht, now, World::v4(0), &Answer::new(own).encode(&tid(&sent[0].1)));
+    deliver(&mut dht, now, World::v4(0), &Answer::new(own).encode(&tid(&sent[0].1)));
     drain(&mut dht, now);
     assert!(dht.poll_timeout().is_some(), "sleeps for ever");
 }
@@ -178,7 +179,7 @@ fn a_jump_is_noticed_when_a_datagram_comes_first() {
         let now = Instant::from_secs(1);
         dht.handle_timeout(now);
         let (sent, _) = drain(&mut dht, now);
-        feed(
+        deliver(
             &mut dht,
             now,
             World::v4(0),
@@ -189,7 +190,7 @@ fn a_jump_is_noticed_when_a_datagram_comes_first() {
         drain(&mut dht, now);
         let later = now + Duration::from_secs(3600);
         if first_datagram {
-            feed(
+            deliver(
                 &mut dht,
                 later,
                 World::v4(9),
@@ -232,16 +233,16 @@ fn a_late_get_reply_is_no_acknowledgement() {
         if gets.len() == 2 && !answered {
             answered = true;
             let t = gets[0].clone();
-            feed(&mut dht, now, node, &Answer::new(World::scripted_id(1)).encode(&t));
+            deliver(&mut dht, now, node, &Answer::new(World::scripted_id(1)).encode(&t));
             continue;
         }
         if puts.len() == 1 && !late {
             late = true;
             let t = gets[1].clone();
-            feed(&mut dht, now, node, &Answer::new(World::scripted_id(1)).encode(&t));
+            deliver(&mut dht, now, node, &Answer::new(World::scripted_id(1)).encode(&t));
             // The put itself is refused.
             let t = puts[0].clone();
-            feed(&mut dht, now, node, &refusal(&t, 302));
+            deliver(&mut dht, now, node, &refusal(&t, 302));
             continue;
         }
         for event in events {
@@ -277,7 +278,7 @@ fn a_query_timeout_below_the_stall_timeout_does_no_harm() {
     let mut world = World::of_servers(1, 10);
     let mut config = World::server_config(&[World::v4(0)]);
     config.query_timeout = Duration::from_millis(90);
-    world.delay = (Duration::from_millis(1), Duration::from_millis(2));
+    world.delay(Duration::from_millis(1), Duration::from_millis(2));
     world.add(&[World::v4(99)], config);
     world.run_for(Duration::from_secs(60));
 }
@@ -386,14 +387,14 @@ fn an_immutable_put_stores_on_both_networks() {
         }
         Some(answer.encode(heard.message.tid))
     });
-    let puts = std::rc::Rc::new(std::cell::Cell::new(0));
+    let puts = Arc::new(AtomicUsize::new(0));
     for i in 0..20 {
         let p = puts.clone();
         world.script(
             World::v6(i),
             Box::new(move |heard| {
                 if matches!(heard.query.method, Method::Put(_)) {
-                    p.set(p.get() + 1);
+                    p.fetch_add(1, Ordering::Relaxed);
                 }
                 let mut a = Answer::new(World::scripted_id(100 + i));
                 // A chain: each knows only the next one, so that the walk takes longer than on v4.
@@ -407,7 +408,7 @@ fn an_immutable_put_stores_on_both_networks() {
     let ours = world.add(&[World::v4(OURS), World::v6(OURS)], config);
     world.look_up(ours, &put(&item));
     world.run_for(Duration::from_secs(60));
-    assert!(puts.get() >= 8);
+    assert!(puts.load(Ordering::Relaxed) >= 8);
 }
 
 /// One seed that answers twice, under two ids, the second time after another node has taken that id.
@@ -448,17 +449,17 @@ fn answer_twice() -> usize {
             answers = 1;
             let mut answer = Answer::new(id(&[9; 20]));
             answer.nodes = vec![near, nearer];
-            feed(&mut dht, later, seed, &answer.encode(&to_seed[0]));
+            deliver(&mut dht, later, seed, &answer.encode(&to_seed[0]));
         }
         if let Some((_, bytes)) = queries(near.1).next()
             && !near_answered
         {
             near_answered = true;
-            feed(&mut dht, later, near.1, &Answer::new(near.0).encode(&tid(bytes)));
+            deliver(&mut dht, later, near.1, &Answer::new(near.0).encode(&tid(bytes)));
         }
         if near_answered && answers == 1 && queries(silent).count() == 2 {
             answers = 2;
-            feed(&mut dht, later, seed, &Answer::new(near.0).encode(&to_seed[1]));
+            deliver(&mut dht, later, seed, &Answer::new(near.0).encode(&to_seed[1]));
         }
     }
     answers
@@ -552,14 +553,14 @@ fn traffic_on_v4_does_not_hurry_joins_on_a_dead_v6() {
             Some(answer.encode(heard.message.tid))
         });
         // Joins on v6 walk with get_peers; pings are not counted.
-        let joins = std::rc::Rc::new(std::cell::Cell::new(0_usize));
+        let joins = Arc::new(AtomicUsize::new(0));
         for n in 999..1320 {
             let c = joins.clone();
             world.script(
                 World::v6(n),
                 Box::new(move |heard| {
                     if matches!(heard.query.method, Method::GetPeers { .. }) {
-                        c.set(c.get() + 1);
+                        c.fetch_add(1, Ordering::Relaxed);
                     }
                     Vec::new()
                 }),
@@ -578,7 +579,7 @@ fn traffic_on_v4_does_not_hurry_joins_on_a_dead_v6() {
             }
             world.run_for(Duration::from_secs(10));
         }
-        joins.get()
+        joins.load(Ordering::Relaxed)
     };
     let (quiet, busy) = (run(false), run(true));
     assert!(busy < 2 * quiet);
@@ -602,7 +603,7 @@ fn an_item_of_one_network_is_not_followed_by_an_older_one_of_the_other() {
                 let Method::Get { .. } = query.method else { continue };
                 let mut answer = Answer::new(World::scripted_id(usize::from(from.is_ipv4())));
                 answer.item = Some(Stored::of(&version(seq)));
-                feed(&mut dht, now, from, &answer.encode(&tid(bytes)));
+                deliver(&mut dht, now, from, &answer.encode(&tid(bytes)));
             }
             for event in drain(&mut dht, now).1 {
                 if let Event::Item { item, .. } = event {

@@ -9,6 +9,8 @@
 )]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dht_proto::bloom::Filter;
@@ -27,7 +29,7 @@ const OURS: usize = 200;
 
 /// A read-only client among scripted nodes that answer honestly but for what `answer` changes.
 fn among(
-    answer: impl Fn(usize, &Heard<'_>, Answer) -> Option<Vec<u8>> + 'static,
+    answer: impl Fn(usize, &Heard<'_>, Answer) -> Option<Vec<u8>> + Send + Sync + 'static,
 ) -> (World, usize, Log) {
     let mut world = World::new(1);
     let log = world.scripted(NODES, answer);
@@ -90,8 +92,8 @@ fn ids(done: &Outcome) -> Vec<NodeId> {
 /// An item as some nodes return it, for `get` of the right target.
 fn holding(
     target: ItemId,
-    stored: impl Fn(usize) -> Option<Stored> + 'static,
-) -> impl Fn(usize, &Heard<'_>, Answer) -> Option<Vec<u8>> {
+    stored: impl Fn(usize) -> Option<Stored> + Send + Sync + 'static,
+) -> impl Fn(usize, &Heard<'_>, Answer) -> Option<Vec<u8>> + Send + Sync {
     move |i, heard, mut answer| {
         if matches!(heard.query.method, Method::Get { target: asked, .. } if asked == target) {
             answer.item = stored(i);
@@ -319,10 +321,11 @@ fn widening_is_bounded() {
 /// not succeeded.
 #[test]
 fn a_walk_that_meets_only_errors_falls_back_and_does_not_claim_success() {
-    let refuse = std::rc::Rc::new(std::cell::Cell::new(0));
+    let refuse = Arc::new(AtomicUsize::new(0));
     let mode = refuse.clone();
     let (mut world, ours, log) = among(move |i, heard, answer| {
-        let willing = mode.get() == 0 || (mode.get() == 1 && i == 0);
+        let mode = mode.load(Ordering::Relaxed);
+        let willing = mode == 0 || (mode == 1 && i == 0);
         let tid = heard.message.tid;
         Some(if willing { answer.encode(tid) } else { refusal(tid, 202) })
     });
@@ -330,7 +333,7 @@ fn a_walk_that_meets_only_errors_falls_back_and_does_not_claim_success() {
     assert!(world.node(ours).stats().contacts >= 3);
     let target = NodeId::from_bytes([!World::scripted_id(0).as_bytes()[0]; 20]);
     for (mode, ended) in [(1, Ended::Completed), (2, Ended::OnlyErrors)] {
-        refuse.set(mode);
+        refuse.store(mode, Ordering::Relaxed);
         let before = log.entries().len();
         let (_, done) = world.look_up(ours, &Lookup::FindNode { target });
         assert_eq!(done.ended, ended, "{done:?}");

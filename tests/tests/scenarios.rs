@@ -211,7 +211,7 @@ fn lookups_end_although_a_third_of_the_nodes_is_dead() {
 #[test]
 fn lookups_survive_loss() {
     let mut world = joined(40);
-    world.loss_per_mille = 200;
+    world.lose(200);
     let (_, done) = world.look_up(3, &announce(1, AnnouncePort::Implied, false));
     assert!(done.stored >= 5, "{done:?}");
     let (events, _) = world.look_up(17, &get_peers(1));
@@ -356,12 +356,12 @@ fn restart_from_a_snapshot() {
 fn contacts_survive_while_we_are_offline() {
     let mut world = joined(30);
     let before = world.node(7).stats().contacts;
-    world.loss_per_mille = 1000;
+    world.lose(1000);
     world.run_for(Duration::from_secs(2 * 60 * 60));
     let health = world.node(7).health(world.now()).v4.unwrap();
     assert!(matches!(health.problem, Some(Problem::Offline { .. })), "{health}");
     assert_eq!(world.node(7).stats().contacts, before);
-    world.loss_per_mille = 0;
+    world.lose(0);
     world.run_for(Duration::from_secs(15 * 60));
     let health = world.node(7).health(world.now()).v4.unwrap();
     assert!(health.problem.is_none() && health.contacts as u64 >= before, "{health}");
@@ -418,7 +418,7 @@ fn a_network_that_starts_cold_comes_together_in_three_seconds() {
         let mut world = World::new(1);
         let addr = |i| if is_local { local(i) } else { World::v4(i) };
         if is_local {
-            world.delay = (Duration::from_micros(50), Duration::from_micros(200));
+            world.delay(Duration::from_micros(50), Duration::from_micros(200));
         }
         for i in 0..NODES {
             let introducers: Vec<_> = (0..3.min(i)).map(addr).collect();
