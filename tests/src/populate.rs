@@ -131,15 +131,23 @@ pub fn query_from(id: NodeId, read_only: bool, method: Method<'_>) -> Vec<u8> {
 /// # Panics
 /// If the node refuses.
 pub fn announce_peers(dht: &mut Dht, now: Instant, info_hash: InfoHash, n: usize) {
-    let get_peers = Method::GetPeers { info_hash, noseed: false, scrape: false };
     for i in 0..n {
         // No network holds more than its share, whatever else is announced.
         let from = World::v4(10_000 + 256 * i + usize::from(info_hash.as_bytes()[0]));
-        let token = &token(dht, now, from, get_peers);
-        let (port, implied_port, seed) = (6881, false, false);
-        let announce = Method::AnnouncePeer { info_hash, port, implied_port, seed, token };
-        write(dht, now, from, announce);
+        announce_peer(dht, now, from, info_hash);
     }
+}
+
+/// Announces the peer at `from`.
+///
+/// # Panics
+/// If the node refuses.
+pub fn announce_peer(dht: &mut Dht, now: Instant, from: SocketAddr, info_hash: InfoHash) {
+    let get_peers = Method::GetPeers { info_hash, noseed: false, scrape: false };
+    let token = &token(dht, now, from, get_peers);
+    let (port, implied_port, seed) = (6881, false, false);
+    let announce = Method::AnnouncePeer { info_hash, port, implied_port, seed, token };
+    write(dht, now, from, announce);
 }
 
 /// Puts `n` immutable items of the greatest length from as many networks.
@@ -148,15 +156,21 @@ pub fn announce_peers(dht: &mut Dht, now: Instant, info_hash: InfoHash, n: usize
 /// If the node refuses.
 pub fn put_items(dht: &mut Dht, now: Instant, n: usize) {
     for i in 0..n {
-        let mut bytes = [0; 996];
-        bytes[..8].copy_from_slice(&(i as u64).to_be_bytes());
-        let item = Item::immutable(&bencode_bytes(&bytes)).expect("it is short enough");
-        let get = Method::Get { target: item.id(), seq: None };
         // Each /16 has its quota.
-        let from = World::v4(10_000 + 256 * i);
-        let token = &token(dht, now, from, get);
-        write(dht, now, from, Method::Put(Put { token, v: item.value(), mutable: None }));
+        put_item(dht, now, World::v4(10_000 + 256 * i), i as u64);
     }
+}
+
+/// Puts an immutable item of the greatest length, another one for each number.
+///
+/// # Panics
+/// If the node refuses.
+pub fn put_item(dht: &mut Dht, now: Instant, from: SocketAddr, number: u64) {
+    let mut bytes = [0; 996];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    let item = Item::immutable(&bencode_bytes(&bytes)).expect("it is short enough");
+    let token = &token(dht, now, from, Method::Get { target: item.id(), seq: None });
+    write(dht, now, from, Method::Put(Put { token, v: item.value(), mutable: None }));
 }
 
 /// The token in the answer to a read.
