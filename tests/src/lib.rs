@@ -10,6 +10,7 @@
     reason = "the harness says what went wrong by panicking, and tests build what they need"
 )]
 
+pub mod ask;
 pub mod hand;
 pub mod interop;
 pub mod populate;

@@ -97,6 +97,16 @@ impl World {
         config
     }
 
+    /// A configuration for servers that do not limit what they send.
+    #[must_use]
+    pub fn generous_config(bootstrap: &[SocketAddr]) -> Config {
+        let mut config = Self::server_config(bootstrap);
+        config.total_bytes_per_sec = u32::MAX;
+        config.subnet_bytes_per_sec = u32::MAX;
+        config.subnet_burst_bytes = u32::MAX;
+        config
+    }
+
     /// Datagrams get lost from now on, so many per thousand.
     pub fn lose(&mut self, per_mille: u32) {
         self.0.net_mut().adjust(|profile| profile.loss = Ratio::per_mille(per_mille));

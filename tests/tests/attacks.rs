@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dht_proto::addr::Family;
-use dht_proto::config::{Config, Mode};
+use dht_proto::config::Config;
 use dht_proto::id::{InfoHash, NodeId, Target};
 use dht_proto::item::{Item, bencode_bytes};
 use dht_proto::request::{Ended, Lookup};
@@ -42,12 +42,7 @@ fn random_id(dice: &mut Stream) -> NodeId {
 
 /// A server without limits to what it sends, so that an attack meets the other defences.
 fn generous() -> Config {
-    let mut config = Config::default();
-    config.mode = Mode::Server;
-    config.total_bytes_per_sec = u32::MAX;
-    config.subnet_bytes_per_sec = u32::MAX;
-    config.subnet_burst_bytes = u32::MAX;
-    config
+    World::generous_config(&[])
 }
 
 fn token(answer: &[u8]) -> Option<Vec<u8>> {

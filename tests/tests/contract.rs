@@ -22,6 +22,7 @@ use dht_proto::seed::{Domain, Seed, Stream};
 use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Message, Method, Query, Reply, decode, write_node};
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+use dht_tests::ask::find_node;
 use dht_tests::hand::{drain, node};
 use dht_tests::script::{self, encode};
 use dht_tests::world::World;
@@ -30,10 +31,6 @@ use proptest::prelude::*;
 fn server(bootstrap: &[SocketAddr]) -> Dht {
     let config = World::server_config(bootstrap);
     node(config, Networks::V4)
-}
-
-fn find_node(target: u8) -> Lookup {
-    Lookup::FindNode { target: NodeId::from_bytes([target; 20]) }
 }
 
 fn query(method: Method<'_>) -> Vec<u8> {

@@ -16,13 +16,14 @@ use std::time::Duration;
 use dht_proto::addr::Family;
 use dht_proto::config::Config;
 use dht_proto::health::Problem;
-use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
+use dht_proto::id::{InfoHash, NodeId, Target};
 use dht_proto::item::Item;
 use dht_proto::request::{Event, Lookup};
 use dht_proto::seed::Seed;
 use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Method, decode};
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+use dht_tests::ask::{find_node, get, put};
 use dht_tests::hand::{deliver, drain, node, tid};
 use dht_tests::script::{Answer, Stored, id, query, refusal, signed};
 use dht_tests::world::World;
@@ -32,18 +33,6 @@ const OURS: usize = 200;
 
 fn client() -> Config {
     World::client_config(&[World::v4(0)])
-}
-
-fn find_node(byte: u8) -> Lookup {
-    Lookup::FindNode { target: NodeId::from_bytes([byte; 20]) }
-}
-
-fn put(item: &Item) -> Lookup {
-    Lookup::PutItem { item: Box::new(item.clone()), cas: None }
-}
-
-fn get(target: ItemId) -> Lookup {
-    Lookup::GetItem { target, salt: Vec::new(), newer_than: None }
 }
 
 // Hangs: a node that is lost goes on looking for the network.
@@ -118,7 +107,7 @@ fn lied_to(lie: Lie, liar: usize, bootstrap: &[usize]) -> Option<Item> {
     let bootstrap: Vec<_> = bootstrap.iter().map(|i| World::v4(*i)).collect();
     let ours = world.add(&[World::v4(OURS)], World::client_config(&bootstrap));
     // No time to join: the lookup starts at the liar.
-    let (_, done) = world.look_up(ours, &get(target));
+    let (_, done) = world.look_up(ours, &get(target, b""));
     done.item.map(|item| *item)
 }
 
@@ -211,7 +200,7 @@ fn a_late_get_reply_is_no_acknowledgement() {
     let mut dht = node(client(), Networks::V4);
     let mut now = Instant::from_secs(1);
     let item = signed(1, b"", 1, b"1:x");
-    let id = dht.start(now, &put(&item)).unwrap();
+    let id = dht.start(now, &put(&item, None)).unwrap();
     let node = World::v4(0);
     let mut gets: Vec<Vec<u8>> = Vec::new();
     let mut puts: Vec<Vec<u8>> = Vec::new();
@@ -295,11 +284,11 @@ fn a_tie_between_the_networks_goes_to_the_larger_value() {
         }
         world.run_for(Duration::from_secs(60));
         let (on4, on6) = if v4_large { (&large, &small) } else { (&small, &large) };
-        assert!(world.look_up(0, &put(on4)).1.stored > 0);
-        assert!(world.look_up(1, &put(on6)).1.stored > 0);
+        assert!(world.look_up(0, &put(on4, None)).1.stored > 0);
+        assert!(world.look_up(1, &put(on6, None)).1.stored > 0);
         let dual = world.add(&[World::v4(51), World::v6(51)], World::server_config(&b));
         world.run_for(Duration::from_secs(60));
-        let (_, done) = world.look_up(dual, &get(small.id()));
+        let (_, done) = world.look_up(dual, &get(small.id(), b""));
         assert_eq!(done.item.as_deref(), Some(&large), "v4 has the larger: {v4_large}");
     }
 }
@@ -406,7 +395,7 @@ fn an_immutable_put_stores_on_both_networks() {
     let mut config = client();
     config.bootstrap.push(World::v6(0));
     let ours = world.add(&[World::v4(OURS), World::v6(OURS)], config);
-    world.look_up(ours, &put(&item));
+    world.look_up(ours, &put(&item, None));
     world.run_for(Duration::from_secs(60));
     assert!(puts.load(Ordering::Relaxed) >= 8);
 }
@@ -489,7 +478,7 @@ fn put_among_liars(liars: usize) -> u32 {
     });
     let ours = world.add(&[World::v4(OURS)], client());
     world.run_for(Duration::from_secs(600));
-    world.look_up(ours, &put(&item)).1.stored
+    world.look_up(ours, &put(&item, None)).1.stored
 }
 
 #[test]

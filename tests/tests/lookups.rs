@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use dht_proto::bloom::Filter;
 use dht_proto::config::Config;
-use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
+use dht_proto::id::{ItemId, NodeId, Target};
 use dht_proto::item::Item;
 use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, Outcome};
 use dht_proto::wire::Method;
+use dht_tests::ask::{find_node, get, info_hash, peers, put};
 use dht_tests::script::{Answer, Heard, Log, Stored, refusal, signed};
 use dht_tests::world::World;
 
@@ -50,34 +51,8 @@ fn honest(_: usize, heard: &Heard<'_>, answer: Answer) -> Option<Vec<u8>> {
     Some(answer.encode(heard.message.tid))
 }
 
-fn info_hash(byte: u8) -> InfoHash {
-    InfoHash::from_bytes([byte; 20])
-}
-
 fn get_peers(scrape: bool) -> Lookup {
     Lookup::GetPeers { info_hash: info_hash(9), scrape, noseed: false }
-}
-
-fn find_node(byte: u8) -> Lookup {
-    Lookup::FindNode { target: NodeId::from_bytes([byte; 20]) }
-}
-
-fn get(target: ItemId, salt: &[u8]) -> Lookup {
-    Lookup::GetItem { target, salt: salt.to_vec(), newer_than: None }
-}
-
-fn put(item: &Item, cas: Option<i64>) -> Lookup {
-    Lookup::PutItem { item: Box::new(item.clone()), cas }
-}
-
-fn peers(events: &[Event]) -> Vec<SocketAddr> {
-    let lists = events.iter().map(|event| match event {
-        Event::Peers { peers, .. } => peers.clone(),
-        other => panic!("unexpected {other:?}"),
-    });
-    let mut peers: Vec<_> = lists.flatten().collect();
-    peers.sort_unstable();
-    peers
 }
 
 /// The nodes of the scripted network nearest to a target, nearest first.

@@ -150,10 +150,7 @@ fn feed(dht: &mut Dht, liar: &mut Liar, now: Instant, replies: usize, read: bool
 /// Stores, lookups, finds, tokens, events and queries in flight, on both networks at once.
 #[test]
 fn everything_at_its_maximum_stays_below_the_ceiling() {
-    let mut config = World::server_config(&[World::v4(0), World::v6(0)]);
-    config.total_bytes_per_sec = u32::MAX;
-    config.subnet_bytes_per_sec = u32::MAX;
-    config.subnet_burst_bytes = u32::MAX;
+    let mut config = World::generous_config(&[World::v4(0), World::v6(0)]);
     config.max_torrents = 60;
     config.max_peers_per_torrent = 60;
     config.max_items = 200;
@@ -371,10 +368,7 @@ fn start(dht: &mut Dht, lookups: usize) {
 /// What a node takes up that has reached a limit, and the ceiling. All other limits are low.
 fn reached(limit: &Limit, value: usize) -> (usize, usize) {
     let bootstrap: Vec<_> = PLACES.iter().flat_map(|place| (0..30).map(place)).collect();
-    let mut config = World::server_config(&bootstrap);
-    config.total_bytes_per_sec = u32::MAX;
-    config.subnet_bytes_per_sec = u32::MAX;
-    config.subnet_burst_bytes = u32::MAX;
+    let mut config = World::generous_config(&bootstrap);
     config.extended_buckets = false;
     (config.max_frontier, config.max_lookups, config.max_transactions) = (100, 1, 64);
     (config.max_candidates, config.max_events, config.throttle_slots) = (0, 8, 8);

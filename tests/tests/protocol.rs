@@ -13,13 +13,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dht_proto::config::{Config, Mode};
-use dht_proto::id::{InfoHash, NodeId, Target, bep42};
+use dht_proto::id::{NodeId, Target, bep42};
 use dht_proto::item::Item;
 use dht_proto::request::Lookup;
 use dht_proto::stats::Stats;
 use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Message, Method, Put, Reply, decode};
 use dht_proto::{Dht, Networks};
+use dht_tests::ask::info_hash;
 use dht_tests::hand::{deliver, drain, node, tid};
 use dht_tests::script::{Answer, query};
 use dht_tests::world::World;
@@ -75,10 +76,6 @@ fn error_of(datagram: &[u8]) -> (i64, Vec<u8>) {
         Body::Error(error) => (error.code, error.message.to_vec()),
         other => panic!("{other:?}"),
     }
-}
-
-fn info_hash(byte: u8) -> InfoHash {
-    InfoHash::from_bytes([byte; 20])
 }
 
 // Tolerance, table 3a.

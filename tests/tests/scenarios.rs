@@ -15,13 +15,14 @@ use std::time::Duration;
 use dht_proto::addr::Family;
 use dht_proto::config::{Config, Mode};
 use dht_proto::health::Problem;
-use dht_proto::id::{InfoHash, ItemId, NodeId, bep42};
+use dht_proto::id::{InfoHash, NodeId, bep42};
 use dht_proto::item::{Item, verify_strict};
 use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, Outcome};
 use dht_proto::seed::Seed;
 use dht_proto::snapshot::Snapshot;
 use dht_proto::wire::{Method, code};
 use dht_proto::{Dht, Networks};
+use dht_tests::ask::{get, info_hash, peers, put};
 use dht_tests::world::World;
 use ed25519_dalek::SigningKey;
 
@@ -31,34 +32,12 @@ fn joined(n: usize) -> World {
     world
 }
 
-fn info_hash(byte: u8) -> InfoHash {
-    InfoHash::from_bytes([byte; 20])
-}
-
 fn get_peers(byte: u8) -> Lookup {
     Lookup::GetPeers { info_hash: info_hash(byte), scrape: false, noseed: false }
 }
 
 fn announce(byte: u8, port: AnnouncePort, seed: bool) -> Lookup {
     Lookup::Announce { info_hash: info_hash(byte), port, seed }
-}
-
-fn get(target: ItemId, salt: &[u8]) -> Lookup {
-    Lookup::GetItem { target, salt: salt.to_vec(), newer_than: None }
-}
-
-fn put(item: &Item, cas: Option<i64>) -> Lookup {
-    Lookup::PutItem { item: Box::new(item.clone()), cas }
-}
-
-fn peers(events: &[Event]) -> Vec<SocketAddr> {
-    let lists = events.iter().map(|event| match event {
-        Event::Peers { peers, .. } => peers.clone(),
-        other => panic!("unexpected {other:?}"),
-    });
-    let mut peers: Vec<_> = lists.flatten().collect();
-    peers.sort_unstable();
-    peers
 }
 
 fn signed(seq: i64, value: &[u8]) -> Item {
