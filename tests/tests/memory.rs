@@ -381,7 +381,7 @@ fn reached(limit: &Limit, value: usize) -> (usize, usize) {
         dht.check_invariants();
         kept = Some(dht);
     });
-    (counted.bytes_current as usize, config.memory_ceiling())
+    (usize::try_from(counted.bytes_current).unwrap(), config.memory_ceiling())
 }
 
 /// What a higher limit lets a node take up more, the ceiling counts, and not much beyond that: so
