@@ -1,24 +1,18 @@
 //! One node moved by hand: what a test must say itself when no network does it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dht_proto::config::Config;
 use dht_proto::seed::Seed;
 use dht_proto::time::Instant;
 use dht_proto::wire::decode;
-use dht_proto::{Dht, MAX_DATAGRAM, Networks};
-pub use dht_sim::hand::drain;
+use dht_proto::{Dht, Networks};
+pub use dht_sim::hand::{deliver, drain};
 
 /// A node that exists since the first second.
 #[must_use]
 pub fn node(config: Config, networks: Networks) -> Dht {
     Dht::new(Arc::new(config), networks, &Seed::from_bytes([1; 32]), Instant::from_secs(1))
-}
-
-/// Delivers a datagram, whatever it is answered with.
-pub fn feed(dht: &mut Dht, now: Instant, from: SocketAddr, bytes: &[u8]) {
-    let _ = dht.handle_datagram(now, from, bytes, &mut [0; MAX_DATAGRAM]);
 }
 
 /// The transaction id of a message.

@@ -1,4 +1,4 @@
-//! The shared test harness: an in-memory network of real nodes, and the drivers of other
+//! The shared test harness: the simulated world as tests use it, and the drivers of other
 //! implementations.
 
 #![allow(
@@ -10,6 +10,7 @@
     reason = "the harness says what went wrong by panicking, and tests build what they need"
 )]
 
+pub mod ask;
 pub mod hand;
 pub mod interop;
 pub mod populate;

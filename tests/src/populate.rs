@@ -1,6 +1,5 @@
 //! Fills a node by talking to it: a full table, stored peers, stored items.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +12,10 @@ use dht_proto::request::Lookup;
 use dht_proto::seed::Seed;
 use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Message, Method, Put, Query, Reply, Want, decode};
-use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+use dht_proto::{Dht, Networks};
 
+use crate::hand::deliver;
+use crate::script::{Answer, encode};
 use crate::world::World;
 
 /// An IPv4 node whose table holds `per_bucket[i]` contacts in bucket i, one /24 each, and the time at
@@ -24,61 +25,71 @@ use crate::world::World;
 /// If the node does not take them.
 #[must_use]
 pub fn full_table(config: &Arc<Config>, per_bucket: &[usize]) -> (Dht, Instant) {
-    let (dht, now, _) = filled(config, per_bucket);
-    (dht, now)
+    let (world, ours) = filled(config, per_bucket);
+    at_rest(world, ours)
 }
 
 /// Like [`full_table`], after a busy phase: many lookups at a time, queries from many networks, one of
-/// which asks more than it is given; and then half an hour in which nothing happens.
+/// which asks more than it is given; and then nearly half an hour in which nothing happens. After that
+/// an adaptive node would look out for strangers again.
 ///
 /// # Panics
 /// If the node does not take part.
 #[must_use]
 pub fn full_table_after_work(config: &Arc<Config>, per_bucket: &[usize]) -> (Dht, Instant) {
-    let (mut dht, mut now, ids) = filled(config, per_bucket);
+    let (mut world, ours) = filled(config, per_bucket);
     for i in 0..200 {
         let target = NodeId::from_bytes([i; 20]);
-        dht.start(now, &Lookup::FindNode { target }).expect("room for a lookup");
+        world.start(ours, &Lookup::FindNode { target });
     }
     let ask = query(Method::FindNode { target: NodeId::from_bytes([7; 20]).target() });
-    for i in 0..20_000 {
-        let from = World::v4(30_000 + if i % 2 == 0 { i } else { 0 });
-        let _ = dht.handle_datagram(now, from, &ask, &mut [0; MAX_DATAGRAM]);
-    }
-    assert!(dht.stats().throttled > 0, "the loud one has used up its budget");
-    for _ in 0..30 * 60 {
-        answer_all(&mut dht, now, &ids);
-        now = now + Duration::from_secs(1);
-    }
-    assert!(dht.stats().lookups == 200 && dht.stats().lookups_running == 0);
-    (dht, now)
+    world.with(ours, |dht, now| {
+        for i in 0..20_000 {
+            deliver(dht, now, World::v4(30_000 + if i % 2 == 0 { i } else { 0 }), &ask);
+        }
+    });
+    assert!(world.node(ours).stats().throttled > 0, "the loud one has used up its budget");
+    world.run_for(Duration::from_secs(29 * 60));
+    let stats = world.node(ours).stats();
+    assert!(stats.lookups == 200 && stats.lookups_running == 0);
+    at_rest(world, ours)
 }
 
-fn filled(
-    config: &Arc<Config>,
-    per_bucket: &[usize],
-) -> (Dht, Instant, BTreeMap<SocketAddr, NodeId>) {
-    let mut now = Instant::from_secs(1);
-    let mut dht = Dht::new(config.clone(), Networks::V4, &Seed::from_bytes([1; 32]), now);
+/// A node as soon as it waits for no answer: with many contacts it pings one of them every few
+/// seconds. It gives memory back in `handle_timeout`, which the world calls only where taking its
+/// output was not enough.
+fn at_rest(mut world: World, ours: usize) -> (Dht, Instant) {
+    for _ in 0..100 {
+        if world.node(ours).stats().in_flight == 0 {
+            world.with(ours, Dht::handle_timeout);
+            return world.into_node(ours);
+        }
+        world.run_for(Duration::from_millis(100));
+    }
+    panic!("it always waits for somebody");
+}
+
+/// A world in which a node has met contacts that know nobody else.
+fn filled(config: &Arc<Config>, per_bucket: &[usize]) -> (World, usize) {
+    let mut world = World::new(1);
+    let dht = Dht::new(config.clone(), Networks::V4, &Seed::from_bytes([1; 32]), world.now());
     let own = dht.node_id(Family::V4).expect("an IPv4 node");
-    let mut ids = BTreeMap::new();
+    let ours = world.add_dht(&[World::v4(29_999)], dht);
+    let mut hosts = 0..;
     for (bucket, contacts) in per_bucket.iter().enumerate() {
-        for i in 0..*contacts {
-            let host = World::v4(ids.len());
-            let id = id_in_bucket(own, bucket, i as u8, ids.len() as u16);
-            ids.insert(host, id);
-            dht.add_contact(now, host, Some(id));
-            for _ in 0..8 {
-                answer_all(&mut dht, now, &ids);
-                now = now + Duration::from_secs(1);
-            }
+        for (i, number) in (0..*contacts).zip(&mut hosts) {
+            let host = World::v4(number.into());
+            let id = id_in_bucket(own, bucket, i as u8, number);
+            world.script(
+                host,
+                Box::new(move |heard| vec![Answer::new(id).encode(heard.message.tid)]),
+            );
+            world.with(ours, |dht, now| dht.add_contact(now, host, Some(id)));
+            world.run_for(Duration::from_secs(8));
         }
     }
-    for _ in 0..200 {
-        now = now + Duration::from_secs(1);
-        answer_all(&mut dht, now, &ids);
-    }
-    (dht, now, ids)
+    world.run_for(Duration::from_secs(200));
+    (world, ours)
 }
 
 /// An id with exactly `bucket` leading bits in common with `own`, the next bits spread by `i`.
@@ -93,22 +104,6 @@ fn id_in_bucket(own: NodeId, bucket: usize, i: u8, tail: u16) -> NodeId {
     }
     [id[18], id[19]] = tail.to_be_bytes();
     NodeId::from_bytes(id)
-}
-
-/// Lets the node do what is due, and answers its queries to the nodes that exist.
-fn answer_all(dht: &mut Dht, now: Instant, ids: &BTreeMap<SocketAddr, NodeId>) {
-    dht.handle_timeout(now);
-    let mut buf = [0; MAX_DATAGRAM];
-    while let Some(sent) = dht.poll_transmit(now, &mut buf) {
-        if let Some(&id) = ids.get(&sent.to) {
-            let query = decode(&buf[..sent.len]).expect("our own query");
-            let answer = Message { version: None, body: Body::Reply(Reply::new(id)), ..query };
-            let mut out = [0; MAX_DATAGRAM];
-            let len = answer.encode(&mut out).expect("it fits");
-            let _ = dht.handle_datagram(now, sent.to, &out[..len], &mut [0; MAX_DATAGRAM]);
-        }
-    }
-    while dht.poll_event().is_some() {}
 }
 
 /// A query as bytes, from a node that asks not to be contacted.
@@ -128,11 +123,7 @@ pub fn query(method: Method<'_>) -> Vec<u8> {
 pub fn query_from(id: NodeId, read_only: bool, method: Method<'_>) -> Vec<u8> {
     let body = Body::Query(Query { id, want: Want::default(), method });
     let (tid, version, ip) = (&b"abcd"[..], Some(&b"LT21"[..]), None);
-    let message = Message { tid, version, ip, read_only, unsorted: false, body };
-    let mut out = vec![0; MAX_DATAGRAM];
-    let len = message.encode(&mut out).expect("it fits");
-    out.truncate(len);
-    out
+    encode(&Message { tid, version, ip, read_only, unsorted: false, body })
 }
 
 /// Announces `n` peers from as many networks.
@@ -140,15 +131,23 @@ pub fn query_from(id: NodeId, read_only: bool, method: Method<'_>) -> Vec<u8> {
 /// # Panics
 /// If the node refuses.
 pub fn announce_peers(dht: &mut Dht, now: Instant, info_hash: InfoHash, n: usize) {
-    let get_peers = Method::GetPeers { info_hash, noseed: false, scrape: false };
     for i in 0..n {
         // No network holds more than its share, whatever else is announced.
         let from = World::v4(10_000 + 256 * i + usize::from(info_hash.as_bytes()[0]));
-        let token = &token(dht, now, from, get_peers);
-        let (port, implied_port, seed) = (6881, false, false);
-        let announce = Method::AnnouncePeer { info_hash, port, implied_port, seed, token };
-        write(dht, now, from, announce);
+        announce_peer(dht, now, from, info_hash);
     }
+}
+
+/// Announces the peer at `from`.
+///
+/// # Panics
+/// If the node refuses.
+pub fn announce_peer(dht: &mut Dht, now: Instant, from: SocketAddr, info_hash: InfoHash) {
+    let get_peers = Method::GetPeers { info_hash, noseed: false, scrape: false };
+    let token = &token(dht, now, from, get_peers);
+    let (port, implied_port, seed) = (6881, false, false);
+    let announce = Method::AnnouncePeer { info_hash, port, implied_port, seed, token };
+    write(dht, now, from, announce);
 }
 
 /// Puts `n` immutable items of the greatest length from as many networks.
@@ -157,22 +156,27 @@ pub fn announce_peers(dht: &mut Dht, now: Instant, info_hash: InfoHash, n: usize
 /// If the node refuses.
 pub fn put_items(dht: &mut Dht, now: Instant, n: usize) {
     for i in 0..n {
-        let mut bytes = [0; 996];
-        bytes[..8].copy_from_slice(&(i as u64).to_be_bytes());
-        let item = Item::immutable(&bencode_bytes(&bytes)).expect("it is short enough");
-        let get = Method::Get { target: item.id(), seq: None };
         // Each /16 has its quota.
-        let from = World::v4(10_000 + 256 * i);
-        let token = &token(dht, now, from, get);
-        write(dht, now, from, Method::Put(Put { token, v: item.value(), mutable: None }));
+        put_item(dht, now, World::v4(10_000 + 256 * i), i as u64);
     }
+}
+
+/// Puts an immutable item of the greatest length, another one for each number.
+///
+/// # Panics
+/// If the node refuses.
+pub fn put_item(dht: &mut Dht, now: Instant, from: SocketAddr, number: u64) {
+    let mut bytes = [0; 996];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    let item = Item::immutable(&bencode_bytes(&bytes)).expect("it is short enough");
+    let token = &token(dht, now, from, Method::Get { target: item.id(), seq: None });
+    write(dht, now, from, Method::Put(Put { token, v: item.value(), mutable: None }));
 }
 
 /// The token in the answer to a read.
 fn token(dht: &mut Dht, now: Instant, from: SocketAddr, read: Method<'_>) -> Vec<u8> {
-    let mut reply = [0; MAX_DATAGRAM];
-    let sent = dht.handle_datagram(now, from, &query(read), &mut reply).expect("an answer");
-    match decode(&reply[..sent.len]).expect("a message").body {
+    let answer = deliver(dht, now, from, &query(read)).expect("an answer");
+    match decode(&answer).expect("a message").body {
         Body::Reply(Reply { token: Some(token), .. }) => token.to_vec(),
         other => panic!("no token: {other:?}"),
     }
@@ -180,8 +184,7 @@ fn token(dht: &mut Dht, now: Instant, from: SocketAddr, read: Method<'_>) -> Vec
 
 /// Sends a write, which must be acknowledged.
 fn write(dht: &mut Dht, now: Instant, from: SocketAddr, write: Method<'_>) {
-    let mut reply = [0; MAX_DATAGRAM];
-    let sent = dht.handle_datagram(now, from, &query(write), &mut reply).expect("an answer");
-    let body = decode(&reply[..sent.len]).expect("a message").body;
+    let answer = deliver(dht, now, from, &query(write)).expect("an answer");
+    let body = decode(&answer).expect("a message").body;
     assert!(matches!(body, Body::Reply(_)), "{body:?}");
 }

@@ -3,14 +3,14 @@
 //! Their messages are written byte by byte, not with the encoder under test, so that they may break
 //! every rule.
 
-use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 
+use dht_proto::MAX_DATAGRAM;
 use dht_proto::id::{NodeId, Target};
 use dht_proto::item::Item;
 use dht_proto::time::Instant;
-use dht_proto::wire::{Body, Message, Method, Query, decode};
+use dht_proto::wire::{Body, Message, Method, Query, Want, decode};
 use ed25519_dalek::SigningKey;
 
 use crate::world::World;
@@ -31,7 +31,7 @@ pub struct Heard<'h> {
 }
 
 /// What a scripted node sends back, whole datagrams; none for silence.
-pub type Script = Box<dyn FnMut(&Heard<'_>) -> Vec<Vec<u8>>>;
+pub type Script = Box<dyn FnMut(&Heard<'_>) -> Vec<Vec<u8>> + Send>;
 
 /// The parts of a reply. What is empty or `None` is left out.
 #[derive(Clone, Debug)]
@@ -159,9 +159,17 @@ pub fn refusal(tid: &[u8], code: i64) -> Vec<u8> {
 /// If it does not fit a datagram.
 #[must_use]
 pub fn query(id: NodeId, tid: &[u8], read_only: bool, method: Method<'_>) -> Vec<u8> {
-    let body = Body::Query(Query { id, want: dht_proto::wire::Want::default(), method });
-    let message = Message { tid, version: None, ip: None, read_only, unsorted: false, body };
-    let mut out = vec![0; 2048];
+    let body = Body::Query(Query { id, want: Want::default(), method });
+    encode(&Message { tid, version: None, ip: None, read_only, unsorted: false, body })
+}
+
+/// A message as bytes.
+///
+/// # Panics
+/// If it does not fit a datagram.
+#[must_use]
+pub fn encode(message: &Message<'_>) -> Vec<u8> {
+    let mut out = vec![0; MAX_DATAGRAM];
     let len = message.encode(&mut out).expect("it fits");
     out.truncate(len);
     out
@@ -200,7 +208,7 @@ pub fn id(prefix: &[u8]) -> NodeId {
 
 /// A record of what scripted nodes heard, shared with their scripts.
 #[derive(Clone, Debug, Default)]
-pub struct Log(Rc<RefCell<Vec<Entry>>>);
+pub struct Log(Arc<Mutex<Vec<Entry>>>);
 
 /// One query of a [`Log`].
 #[derive(Clone, Debug)]
@@ -219,15 +227,14 @@ impl Log {
     /// All entries so far.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        self.0.borrow().clone()
+        self.0.lock().expect("no script panicked").clone()
     }
 
     fn push(&self, heard: &Heard<'_>) {
-        let mut bytes = vec![0; 2048];
-        let len = heard.message.encode(&mut bytes).expect("it fitted a datagram");
-        bytes.truncate(len);
+        let bytes = encode(&heard.message);
         let Heard { now, from, to, .. } = *heard;
-        self.0.borrow_mut().push(Entry { now, from, to, bytes });
+        let entry = Entry { now, from, to, bytes };
+        self.0.lock().expect("no script panicked").push(entry);
     }
 }
 
@@ -259,10 +266,10 @@ impl World {
     pub fn scripted(
         &mut self,
         n: usize,
-        answer: impl Fn(usize, &Heard<'_>, Answer) -> Option<Vec<u8>> + 'static,
+        answer: impl Fn(usize, &Heard<'_>, Answer) -> Option<Vec<u8>> + Send + Sync + 'static,
     ) -> Log {
         let nodes: Vec<_> = (0..n).map(|i| (Self::scripted_id(i), Self::v4(i))).collect();
-        let (log, answer) = (Log::default(), Rc::new(answer));
+        let (log, answer) = (Log::default(), Arc::new(answer));
         for i in 0..n {
             let (nodes, log, answer) = (nodes.clone(), log.clone(), answer.clone());
             self.script(

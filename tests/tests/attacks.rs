@@ -14,17 +14,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dht_proto::addr::Family;
-use dht_proto::config::{Config, Mode};
+use dht_proto::config::Config;
 use dht_proto::id::{InfoHash, NodeId, Target};
 use dht_proto::item::{Item, bencode_bytes};
 use dht_proto::request::{Ended, Lookup};
 use dht_proto::seed::{Domain, Seed, Stream};
 use dht_proto::snapshot::Snapshot;
 use dht_proto::time::Instant;
-use dht_proto::wire::{Body, Message, Method, Put, Query, Reply, Want, decode};
-use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+use dht_proto::wire::{Body, Method, Put, Reply, decode};
+use dht_proto::{Dht, Networks};
+use dht_tests::hand::{deliver, drain, node};
 use dht_tests::populate::full_table;
-use dht_tests::script::{Answer, query};
+use dht_tests::script::{Answer, encode, query};
 use dht_tests::world::World;
 
 fn dice(seed: u8) -> Stream {
@@ -41,18 +42,7 @@ fn random_id(dice: &mut Stream) -> NodeId {
 
 /// A server without limits to what it sends, so that an attack meets the other defences.
 fn generous() -> Config {
-    let mut config = Config::default();
-    config.mode = Mode::Server;
-    config.total_bytes_per_sec = u32::MAX;
-    config.subnet_bytes_per_sec = u32::MAX;
-    config.subnet_burst_bytes = u32::MAX;
-    config
-}
-
-fn ask(dht: &mut Dht, now: Instant, from: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut reply = [0; MAX_DATAGRAM];
-    let sent = dht.handle_datagram(now, from, bytes, &mut reply)?;
-    Some(reply[..sent.len].to_vec())
+    World::generous_config(&[])
 }
 
 fn token(answer: &[u8]) -> Option<Vec<u8>> {
@@ -63,12 +53,7 @@ fn token(answer: &[u8]) -> Option<Vec<u8>> {
 /// What a node does by itself, as far as it leaves; nobody answers.
 fn idle(dht: &mut Dht, now: Instant) -> usize {
     dht.handle_timeout(now);
-    let (mut sent, mut buf) = (0, [0; MAX_DATAGRAM]);
-    while dht.poll_transmit(now, &mut buf).is_some() {
-        sent += 1;
-    }
-    while dht.poll_event().is_some() {}
-    sent
+    drain(dht, now).0.len()
 }
 
 /// Table insertion: 10^6 spoofed queries from 10^5 addresses change nobody among the verified
@@ -100,19 +85,7 @@ fn a_million_spoofed_queries_change_no_contact() {
                 1 => Method::FindNode { target: info_hash.target() },
                 _ => Method::GetPeers { info_hash, noseed: false, scrape: false },
             };
-            let mut reply = [0; MAX_DATAGRAM];
-            let mut bytes = [0; 256];
-            let body = Body::Query(Query { id, want: Want::default(), method });
-            let message = Message {
-                tid: b"aa",
-                version: None,
-                ip: None,
-                read_only: false,
-                unsorted: false,
-                body,
-            };
-            let len = message.encode(&mut bytes).unwrap();
-            let _ = dht.handle_datagram(now, from, &bytes[..len], &mut reply);
+            let _ = deliver(&mut dht, now, from, &query(id, b"aa", false, method));
         }
     });
     dht.check_invariants();
@@ -172,11 +145,11 @@ fn a_flood_of_stores_stays_within_the_memory_ceiling() {
 fn announce(dht: &mut Dht, now: Instant, from: SocketAddr, info_hash: InfoHash) {
     let get_peers = Method::GetPeers { info_hash, noseed: false, scrape: false };
     let id = NodeId::from_bytes([9; 20]);
-    let answer = ask(dht, now, from, &query(id, b"aa", true, get_peers)).unwrap();
+    let answer = deliver(dht, now, from, &query(id, b"aa", true, get_peers)).unwrap();
     let Some(token) = token(&answer) else { return };
     let (port, implied_port, seed) = (6881, false, false);
     let announce = Method::AnnouncePeer { info_hash, port, implied_port, seed, token: &token };
-    ask(dht, now, from, &query(id, b"aa", true, announce)).unwrap();
+    deliver(dht, now, from, &query(id, b"aa", true, announce)).unwrap();
 }
 
 fn put(dht: &mut Dht, now: Instant, from: SocketAddr, n: u64) {
@@ -185,10 +158,10 @@ fn put(dht: &mut Dht, now: Instant, from: SocketAddr, n: u64) {
     let item = Item::immutable(&bencode_bytes(&bytes)).unwrap();
     let id = NodeId::from_bytes([9; 20]);
     let get = Method::Get { target: item.id(), seq: None };
-    let answer = ask(dht, now, from, &query(id, b"aa", true, get)).unwrap();
+    let answer = deliver(dht, now, from, &query(id, b"aa", true, get)).unwrap();
     let token = token(&answer).unwrap();
     let put = Method::Put(Put { token: &token, v: item.value(), mutable: None });
-    ask(dht, now, from, &query(id, b"aa", true, put)).unwrap();
+    deliver(dht, now, from, &query(id, b"aa", true, put)).unwrap();
 }
 
 /// Off-path response spoofing: the attacker knows whom a lookup asks and answers first, a hundred
@@ -199,15 +172,11 @@ fn spoofed_replies_do_not_enter_a_lookup() {
     let mut config = generous();
     config.bootstrap = (0..4).map(World::v4).collect();
     let now = Instant::from_secs(1);
-    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut dht = node(config, Networks::V4);
     let info_hash = InfoHash::from_bytes([7; 20]);
     let lookup =
         dht.start(now, &Lookup::GetPeers { info_hash, scrape: false, noseed: false }).unwrap();
-    let mut queries = Vec::new();
-    let mut buf = [0; MAX_DATAGRAM];
-    while let Some(sent) = dht.poll_transmit(now, &mut buf) {
-        queries.push((sent.to, buf[..sent.len].to_vec()));
-    }
+    let (queries, _) = drain(&mut dht, now);
     assert!(queries.len() >= 4);
     let mut dice = dice(3);
     let mut lie = Answer::new(NodeId::from_bytes([7; 20]));
@@ -215,11 +184,11 @@ fn spoofed_replies_do_not_enter_a_lookup() {
     for (to, _) in &queries {
         for _ in 0..100_000 {
             let tid = (dice.next() as u32).to_be_bytes();
-            assert!(ask(&mut dht, now, *to, &lie.encode(&tid)).is_none());
+            assert!(deliver(&mut dht, now, *to, &lie.encode(&tid)).is_none());
         }
         // What works against the two-byte or sequential ids of others: all of the former.
         for tid in 0..=u16::MAX {
-            assert!(ask(&mut dht, now, *to, &lie.encode(&tid.to_be_bytes())).is_none());
+            assert!(deliver(&mut dht, now, *to, &lie.encode(&tid.to_be_bytes())).is_none());
         }
     }
     assert_eq!((dht.stats().replies_in, dht.stats().contacts), (0, 0));
@@ -228,7 +197,7 @@ fn spoofed_replies_do_not_enter_a_lookup() {
     }
     for (i, (to, bytes)) in queries.iter().enumerate() {
         let tid = decode(bytes).unwrap().tid;
-        ask(&mut dht, now, *to, &Answer::new(World::scripted_id(i)).encode(tid));
+        deliver(&mut dht, now, *to, &Answer::new(World::scripted_id(i)).encode(tid));
     }
     assert_eq!(dht.stats().replies_in, queries.len() as u64);
 }
@@ -242,10 +211,7 @@ fn reflectors_never_become_contacts() {
     let lying = |i: usize| i % 4 == 3;
     let log = world.scripted(40, move |i, heard, mut answer| {
         if echoing(i) {
-            let mut bytes = vec![0; 1400];
-            let len = heard.message.encode(&mut bytes).unwrap();
-            bytes.truncate(len);
-            return Some(bytes);
+            return Some(encode(&heard.message));
         }
         if lying(i) {
             answer.id = heard.query.id;
@@ -358,7 +324,7 @@ fn plain_replies_multiply_bytes_no_more_than_they_must() {
     let id = NodeId::from_bytes([9; 20]);
     let info_hash = target.info_hash();
     let mut factor = |bytes: &[u8]| {
-        let answer = ask(&mut dht, now, World::v4(5000), bytes).unwrap();
+        let answer = deliver(&mut dht, now, World::v4(5000), bytes).unwrap();
         f64::from(answer.len() as u32) / f64::from(bytes.len() as u32)
     };
     let plain = |method| query(id, b"abcd", false, method);
@@ -380,19 +346,18 @@ fn plain_replies_multiply_bytes_no_more_than_they_must() {
 /// Index poisoning through a whole node: tokens of one target, address or hour open no other.
 #[test]
 fn a_token_opens_one_door_for_ten_minutes() {
-    let config = Arc::new(generous());
     let mut now = Instant::from_secs(1);
-    let mut dht = Dht::new(config, Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut dht = node(generous(), Networks::V4);
     let id = |byte| NodeId::from_bytes([byte; 20]);
     let info_hash = InfoHash::from_bytes([1; 20]);
     let get_peers = Method::GetPeers { info_hash, noseed: false, scrape: false };
     let home = World::v4(1);
-    let answer = ask(&mut dht, now, home, &query(id(9), b"aa", true, get_peers)).unwrap();
+    let answer = deliver(&mut dht, now, home, &query(id(9), b"aa", true, get_peers)).unwrap();
     let token = token(&answer).unwrap();
     let mut code = |now, from, id, info_hash| {
         let (port, implied_port, seed) = (5, false, false);
         let method = Method::AnnouncePeer { info_hash, port, implied_port, seed, token: &token };
-        let answer = ask(&mut dht, now, from, &query(id, b"aa", true, method)).unwrap();
+        let answer = deliver(&mut dht, now, from, &query(id, b"aa", true, method)).unwrap();
         match decode(&answer).unwrap().body {
             Body::Error(error) => error.code,
             _ => 0,

@@ -12,7 +12,6 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dht_proto::addr::Family;
@@ -21,39 +20,21 @@ use dht_proto::id::{InfoHash, NodeId, Target};
 use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, LookupId, StartError};
 use dht_proto::seed::{Domain, Seed, Stream};
 use dht_proto::time::Instant;
-use dht_proto::wire::{Body, Message, Method, Query, Reply, Want, decode, write_node};
+use dht_proto::wire::{Body, Message, Method, Query, Reply, decode, write_node};
 use dht_proto::{Dht, MAX_DATAGRAM, Networks};
-use dht_tests::hand::drain;
+use dht_tests::ask::find_node;
+use dht_tests::hand::{drain, node};
+use dht_tests::script::{self, encode};
 use dht_tests::world::World;
 use proptest::prelude::*;
 
 fn server(bootstrap: &[SocketAddr]) -> Dht {
     let config = World::server_config(bootstrap);
-    Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), Instant::from_secs(1))
-}
-
-fn find_node(target: u8) -> Lookup {
-    Lookup::FindNode { target: NodeId::from_bytes([target; 20]) }
+    node(config, Networks::V4)
 }
 
 fn query(method: Method<'_>) -> Vec<u8> {
-    let body =
-        Body::Query(Query { id: NodeId::from_bytes([9; 20]), want: Want::default(), method });
-    encode(&Message {
-        tid: b"tid!",
-        version: None,
-        ip: None,
-        read_only: false,
-        unsorted: false,
-        body,
-    })
-}
-
-fn encode(message: &Message<'_>) -> Vec<u8> {
-    let mut out = vec![0; 2048];
-    let len = message.encode(&mut out).expect("fits");
-    out.truncate(len);
-    out
+    script::query(NodeId::from_bytes([9; 20]), b"tid!", false, method)
 }
 
 /// The answer of an imaginary node to one of our queries.
@@ -138,8 +119,7 @@ struct Subject {
 
 impl Subject {
     fn new(config: Config) -> Self {
-        let (seed, now) = (Seed::from_bytes([1; 32]), Instant::from_secs(1));
-        let dht = Dht::new(Arc::new(config), Networks::V4, &seed, now);
+        let dht = node(config, Networks::V4);
         let (now, queries) = (Instant::from_secs(1), Vec::new());
         Self { dht, now, queries, running: Vec::new(), over: Vec::new() }
     }
@@ -296,7 +276,7 @@ fn rule_2_values_that_make_no_sense_are_taken_as_the_nearest_that_do() {
     config.bootstrap_backoff_max = Duration::ZERO;
     config.k = usize::MAX;
     let mut now = Instant::from_secs(1);
-    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut dht = node(config, Networks::V4);
     let mut asked = 0;
     for _ in 0..100 {
         dht.handle_timeout(now);
@@ -315,7 +295,7 @@ fn rule_2_maintenance_that_finds_no_room_comes_back_later() {
     let mut config = World::server_config(&[World::v4(0)]);
     config.max_lookups = 4;
     let mut now = Instant::from_secs(1);
-    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut dht = node(config, Networks::V4);
     for i in 0..4 {
         dht.start(now, &find_node(i)).unwrap();
     }
@@ -373,8 +353,7 @@ fn rule_4_a_querys_clock_starts_when_it_leaves() {
 fn rule_4_one_full_socket_is_left_out() {
     let now = Instant::from_secs(1);
     let config = World::server_config(&[World::v4(0), World::v6(0)]);
-    let seed = Seed::from_bytes([1; 32]);
-    let mut dht = Dht::new(Arc::new(config), Networks::Both, &seed, now);
+    let mut dht = node(config, Networks::Both);
     dht.start(now, &find_node(1)).unwrap();
     dht.handle_timeout(now);
     let mut buf = [0; MAX_DATAGRAM];
@@ -424,7 +403,7 @@ fn rule_5_bootstrap_addresses_take_turns() {
         let mut config = World::server_config(&(0..6).map(World::v4).collect::<Vec<_>>());
         config.alpha = alpha;
         let mut now = Instant::from_secs(1);
-        let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+        let mut dht = node(config, Networks::V4);
         let mut asked = Vec::new();
         while asked.len() < 12 {
             dht.handle_timeout(now);
@@ -443,7 +422,7 @@ fn rule_6_lookups_are_bounded() {
     let mut config = World::server_config(&[World::v4(0)]);
     config.max_lookups = 4;
     let now = Instant::from_secs(1);
-    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut dht = node(config, Networks::V4);
     let started: Vec<_> = (0..10).map(|i| dht.start(now, &find_node(i))).collect();
     assert_eq!(started.iter().filter(|result| result.is_ok()).count(), 4);
     assert_eq!(started[9], Err(StartError::AtCapacity));
@@ -458,7 +437,7 @@ fn rule_6_queries_in_flight_are_bounded() {
     let mut config = World::server_config(&bootstrap);
     config.max_transactions = 10;
     let now = Instant::from_secs(1);
-    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut dht = node(config, Networks::V4);
     for i in 0..50 {
         dht.start(now, &find_node(i)).unwrap();
     }
@@ -475,7 +454,7 @@ fn rule_6_changes_of_role_and_address_do_not_pile_up() {
     let mut config = World::server_config(&[World::v4(0)]);
     config.mode = Mode::Adaptive;
     let mut now = Instant::from_secs(1);
-    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut dht = node(config, Networks::V4);
     let mut buf = [0; MAX_DATAGRAM];
     let mut changes = 0;
     for step in 0..3_000_usize {
@@ -518,7 +497,7 @@ fn rule_6_bootstrap_addresses_are_bounded_and_possible() {
     let mut config = World::server_config(&bootstrap);
     config.alpha = 64;
     let now = Instant::from_secs(1);
-    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut dht = node(config, Networks::V4);
     dht.handle_timeout(now);
     let (sent, _) = drain(&mut dht, now);
     let asked: Vec<_> = sent.into_iter().map(|(to, _)| to).collect();
@@ -558,10 +537,10 @@ fn rule_7_a_lookup_without_anybody_to_ask_ends_at_once() {
 fn rule_8_same_seed_same_run() {
     let run = |seed| {
         let mut world = World::of_servers(seed, 12);
-        world.loss_per_mille = 50;
+        world.lose(50);
         world.run_for(Duration::from_secs(60));
         world.look_up(3, &find_node(200));
-        world.trace
+        world.trace()
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
@@ -704,7 +683,7 @@ fn read_only_nodes_answer_nothing_and_say_so() {
     let mut config = World::server_config(&[World::v4(0)]);
     config.mode = Mode::Client;
     let now = Instant::from_secs(1);
-    let mut dht = Dht::new(Arc::new(config), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    let mut dht = node(config, Networks::V4);
     let mut reply = [0; MAX_DATAGRAM];
     let ping = query(Method::Ping);
     assert!(dht.handle_datagram(now, World::v4(1), &ping, &mut reply).is_none());

@@ -9,14 +9,17 @@
 )]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dht_proto::bloom::Filter;
 use dht_proto::config::Config;
-use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
+use dht_proto::id::{ItemId, NodeId, Target};
 use dht_proto::item::Item;
 use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, Outcome};
 use dht_proto::wire::Method;
+use dht_tests::ask::{find_node, get, info_hash, peers, put};
 use dht_tests::script::{Answer, Heard, Log, Stored, refusal, signed};
 use dht_tests::world::World;
 
@@ -27,7 +30,7 @@ const OURS: usize = 200;
 
 /// A read-only client among scripted nodes that answer honestly but for what `answer` changes.
 fn among(
-    answer: impl Fn(usize, &Heard<'_>, Answer) -> Option<Vec<u8>> + 'static,
+    answer: impl Fn(usize, &Heard<'_>, Answer) -> Option<Vec<u8>> + Send + Sync + 'static,
 ) -> (World, usize, Log) {
     let mut world = World::new(1);
     let log = world.scripted(NODES, answer);
@@ -48,34 +51,8 @@ fn honest(_: usize, heard: &Heard<'_>, answer: Answer) -> Option<Vec<u8>> {
     Some(answer.encode(heard.message.tid))
 }
 
-fn info_hash(byte: u8) -> InfoHash {
-    InfoHash::from_bytes([byte; 20])
-}
-
 fn get_peers(scrape: bool) -> Lookup {
     Lookup::GetPeers { info_hash: info_hash(9), scrape, noseed: false }
-}
-
-fn find_node(byte: u8) -> Lookup {
-    Lookup::FindNode { target: NodeId::from_bytes([byte; 20]) }
-}
-
-fn get(target: ItemId, salt: &[u8]) -> Lookup {
-    Lookup::GetItem { target, salt: salt.to_vec(), newer_than: None }
-}
-
-fn put(item: &Item, cas: Option<i64>) -> Lookup {
-    Lookup::PutItem { item: Box::new(item.clone()), cas }
-}
-
-fn peers(events: &[Event]) -> Vec<SocketAddr> {
-    let lists = events.iter().map(|event| match event {
-        Event::Peers { peers, .. } => peers.clone(),
-        other => panic!("unexpected {other:?}"),
-    });
-    let mut peers: Vec<_> = lists.flatten().collect();
-    peers.sort_unstable();
-    peers
 }
 
 /// The nodes of the scripted network nearest to a target, nearest first.
@@ -90,8 +67,8 @@ fn ids(done: &Outcome) -> Vec<NodeId> {
 /// An item as some nodes return it, for `get` of the right target.
 fn holding(
     target: ItemId,
-    stored: impl Fn(usize) -> Option<Stored> + 'static,
-) -> impl Fn(usize, &Heard<'_>, Answer) -> Option<Vec<u8>> {
+    stored: impl Fn(usize) -> Option<Stored> + Send + Sync + 'static,
+) -> impl Fn(usize, &Heard<'_>, Answer) -> Option<Vec<u8>> + Send + Sync {
     move |i, heard, mut answer| {
         if matches!(heard.query.method, Method::Get { target: asked, .. } if asked == target) {
             answer.item = stored(i);
@@ -319,10 +296,11 @@ fn widening_is_bounded() {
 /// not succeeded.
 #[test]
 fn a_walk_that_meets_only_errors_falls_back_and_does_not_claim_success() {
-    let refuse = std::rc::Rc::new(std::cell::Cell::new(0));
+    let refuse = Arc::new(AtomicUsize::new(0));
     let mode = refuse.clone();
     let (mut world, ours, log) = among(move |i, heard, answer| {
-        let willing = mode.get() == 0 || (mode.get() == 1 && i == 0);
+        let mode = mode.load(Ordering::Relaxed);
+        let willing = mode == 0 || (mode == 1 && i == 0);
         let tid = heard.message.tid;
         Some(if willing { answer.encode(tid) } else { refusal(tid, 202) })
     });
@@ -330,7 +308,7 @@ fn a_walk_that_meets_only_errors_falls_back_and_does_not_claim_success() {
     assert!(world.node(ours).stats().contacts >= 3);
     let target = NodeId::from_bytes([!World::scripted_id(0).as_bytes()[0]; 20]);
     for (mode, ended) in [(1, Ended::Completed), (2, Ended::OnlyErrors)] {
-        refuse.set(mode);
+        refuse.store(mode, Ordering::Relaxed);
         let before = log.entries().len();
         let (_, done) = world.look_up(ours, &Lookup::FindNode { target });
         assert_eq!(done.ended, ended, "{done:?}");

@@ -10,18 +10,18 @@
 )]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dht_proto::config::{Config, Mode};
-use dht_proto::id::{InfoHash, NodeId, Target, bep42};
+use dht_proto::id::{NodeId, Target, bep42};
 use dht_proto::item::Item;
-use dht_proto::request::{Event, Lookup};
-use dht_proto::seed::Seed;
+use dht_proto::request::Lookup;
 use dht_proto::stats::Stats;
 use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Message, Method, Put, Reply, decode};
-use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+use dht_proto::{Dht, Networks};
+use dht_tests::ask::info_hash;
+use dht_tests::hand::{deliver, drain, node, tid};
 use dht_tests::script::{Answer, query};
 use dht_tests::world::World;
 
@@ -35,9 +35,7 @@ struct Lone {
 
 impl Lone {
     fn new(config: Config) -> Self {
-        let now = Instant::from_secs(1);
-        let seed = Seed::from_bytes([1; 32]);
-        Self { dht: Dht::new(Arc::new(config), Networks::Both, &seed, now), now }
+        Self { dht: node(config, Networks::Both), now: Instant::from_secs(1) }
     }
 
     fn server(bootstrap: &[SocketAddr]) -> Self {
@@ -46,27 +44,15 @@ impl Lone {
 
     /// The answer to a datagram.
     fn ask(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
-        let mut reply = [0; MAX_DATAGRAM];
-        let sent = self.dht.handle_datagram(self.now, from, bytes, &mut reply)?;
-        assert_eq!(sent.to, from);
+        let answer = deliver(&mut self.dht, self.now, from, bytes);
         self.dht.check_invariants();
-        Some(reply[..sent.len].to_vec())
+        answer
     }
 
-    /// The queries and events that wait.
-    fn drain(&mut self) -> (Vec<(SocketAddr, Vec<u8>)>, Vec<Event>) {
+    /// The queries that wait, after what is due.
+    fn drain(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
         self.dht.handle_timeout(self.now);
-        let (mut sent, mut events) = (Vec::new(), Vec::new());
-        loop {
-            let mut buf = [0; MAX_DATAGRAM];
-            if let Some(transmit) = self.dht.poll_transmit(self.now, &mut buf) {
-                sent.push((transmit.to, buf[..transmit.len].to_vec()));
-            } else if let Some(event) = self.dht.poll_event() {
-                events.push(event);
-            } else {
-                return (sent, events);
-            }
-        }
+        drain(&mut self.dht, self.now).0
     }
 
     fn stats(&self) -> Stats {
@@ -90,14 +76,6 @@ fn error_of(datagram: &[u8]) -> (i64, Vec<u8>) {
         Body::Error(error) => (error.code, error.message.to_vec()),
         other => panic!("{other:?}"),
     }
-}
-
-fn tid(datagram: &[u8]) -> Vec<u8> {
-    decode(datagram).unwrap().tid.to_vec()
-}
-
-fn info_hash(byte: u8) -> InfoHash {
-    InfoHash::from_bytes([byte; 20])
 }
 
 // Tolerance, table 3a.
@@ -126,7 +104,7 @@ fn a_put_with_unsorted_keys_is_stored() {
 fn what_is_no_query_is_never_answered() {
     let mut node = Lone::server(&[World::v4(0)]);
     let from = World::v4(1);
-    let (sent, _) = node.drain();
+    let sent = node.drain();
     let real = tid(&sent[0].1);
     let answer = Answer::new(STRANGER);
     for tid in [&b""[..], b"a", b"abcd", b"abcdef", &[real.as_slice(), b"x"].concat(), &real[..3]] {
@@ -150,7 +128,7 @@ fn what_is_no_query_is_never_answered() {
 #[test]
 fn a_reply_from_another_port_or_address_is_dropped() {
     let mut node = Lone::server(&[World::v4(0)]);
-    let (sent, _) = node.drain();
+    let sent = node.drain();
     let answer = Answer::new(STRANGER).encode(&tid(&sent[0].1));
     let port = SocketAddr::new(World::v4(0).ip(), 6882);
     for other in [port, World::v4(1), World::v6(1)] {
@@ -165,7 +143,7 @@ fn a_reply_from_another_port_or_address_is_dropped() {
 fn our_own_id_is_a_reflector() {
     let mut node = Lone::server(&[World::v4(0)]);
     let own = node.dht.node_id(dht_proto::addr::Family::V4).unwrap();
-    let (sent, _) = node.drain();
+    let sent = node.drain();
     assert_eq!(node.ask(World::v4(0), &sent[0].1), None, "an echo");
     assert_eq!(node.ask(World::v4(0), &Answer::new(own).encode(&tid(&sent[0].1))), None);
     assert_eq!(node.stats().id_mismatch, 2);
@@ -178,7 +156,7 @@ fn our_own_id_is_a_reflector() {
 fn malformed_errors_end_their_query() {
     for e in [&b"1:e5:words"[..], b"1:ei203e", b"1:ele", b"1:ede", b"1:el5:words3:abce", b""] {
         let mut node = Lone::server(&[World::v4(0)]);
-        let (sent, _) = node.drain();
+        let sent = node.drain();
         let error = [b"d", e, b"1:t4:", &tid(&sent[0].1), b"1:y1:ee"].concat();
         assert_eq!(node.ask(World::v4(1), &error), None);
         assert_eq!((node.stats().unsolicited, node.stats().errors_in), (1, 0));
@@ -339,12 +317,12 @@ fn read_only_nodes_are_served_and_never_listed() {
     assert_eq!((node.stats().peers, node.stats().candidates), (1, 0));
     for _ in 0..300 {
         node.now = node.now + Duration::from_secs(1);
-        assert!(node.drain().0.is_empty(), "nobody to talk to");
+        assert!(node.drain().is_empty(), "nobody to talk to");
     }
     // The same without `ro` makes a candidate.
     assert!(node.ask(from, &ping(STRANGER)).is_some());
     assert_eq!(node.stats().candidates, 1);
-    let (sent, _) = node.drain();
+    let sent = node.drain();
     assert_eq!(sent[0].0, from);
 }
 
@@ -358,7 +336,7 @@ fn a_read_only_node_answers_nothing() {
         assert_eq!(node.ask(World::v4(1), &datagram), None);
     }
     assert_eq!((node.stats().queries_unserved, node.stats().replies_out), (2, 0));
-    let (sent, _) = node.drain();
+    let sent = node.drain();
     assert!(sent.iter().all(|(_, bytes)| decode(bytes).unwrap().read_only));
     let (to, bytes) = sent.iter().find(|(to, _)| *to == World::v4(0)).unwrap();
     node.ask(*to, &Answer::new(NodeId::from_bytes([8; 20])).encode(&tid(bytes)));
@@ -393,13 +371,13 @@ fn only_solicited_replies_vote_on_our_address() {
 #[test]
 fn a_contact_that_changes_its_id_is_evicted() {
     let mut node = Lone::server(&[World::v4(0)]);
-    let (sent, _) = node.drain();
+    let sent = node.drain();
     node.ask(World::v4(0), &Answer::new(STRANGER).encode(&tid(&sent[0].1)));
     node.drain();
     assert_eq!(node.dht.snapshot().v4.unwrap().contacts.len(), 1);
     let lookup = Lookup::Ping { addr: World::v4(0) };
     node.dht.start(node.now, &lookup).unwrap();
-    let (sent, _) = node.drain();
+    let sent = node.drain();
     let changed = Answer::new(NodeId::from_bytes([8; 20]));
     for (to, bytes) in sent {
         node.ask(to, &changed.encode(&tid(&bytes)));
@@ -424,7 +402,7 @@ fn nobody_is_handed_out_before_answering() {
     assert!(node.stats().candidates > 30);
     let answer = node.ask(World::v4(200), &find(STRANGER)).unwrap();
     assert_eq!(reply_of(&answer).nodes.unwrap_or_default(), b"");
-    let (sent, _) = node.drain();
+    let sent = node.drain();
     let (to, bytes) = &sent[0];
     node.ask(*to, &Answer::new(STRANGER).encode(&tid(bytes)));
     let handed_out = node.ask(World::v4(200), &find(STRANGER)).unwrap();
@@ -453,7 +431,7 @@ fn usual_replies_have_at_most_1024_bytes() {
             node.dht.add_contact(node.now, from, Some(NodeId::from_bytes([i as u8; 20])));
         }
         node.now = node.now + Duration::from_secs(6);
-        for (to, bytes) in node.drain().0 {
+        for (to, bytes) in node.drain() {
             let i = (0..100).find(|i| [World::v4(*i), World::v6(*i)].contains(&to)).unwrap();
             let id = NodeId::from_bytes([i as u8; 20]);
             node.ask(to, &Answer::new(id).encode(&tid(&bytes)));

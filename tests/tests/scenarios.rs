@@ -15,13 +15,14 @@ use std::time::Duration;
 use dht_proto::addr::Family;
 use dht_proto::config::{Config, Mode};
 use dht_proto::health::Problem;
-use dht_proto::id::{InfoHash, ItemId, NodeId, bep42};
+use dht_proto::id::{InfoHash, NodeId, bep42};
 use dht_proto::item::{Item, verify_strict};
 use dht_proto::request::{AnnouncePort, Ended, Event, Lookup, Outcome};
 use dht_proto::seed::Seed;
 use dht_proto::snapshot::Snapshot;
 use dht_proto::wire::{Method, code};
 use dht_proto::{Dht, Networks};
+use dht_tests::ask::{get, info_hash, peers, put};
 use dht_tests::world::World;
 use ed25519_dalek::SigningKey;
 
@@ -31,34 +32,12 @@ fn joined(n: usize) -> World {
     world
 }
 
-fn info_hash(byte: u8) -> InfoHash {
-    InfoHash::from_bytes([byte; 20])
-}
-
 fn get_peers(byte: u8) -> Lookup {
     Lookup::GetPeers { info_hash: info_hash(byte), scrape: false, noseed: false }
 }
 
 fn announce(byte: u8, port: AnnouncePort, seed: bool) -> Lookup {
     Lookup::Announce { info_hash: info_hash(byte), port, seed }
-}
-
-fn get(target: ItemId, salt: &[u8]) -> Lookup {
-    Lookup::GetItem { target, salt: salt.to_vec(), newer_than: None }
-}
-
-fn put(item: &Item, cas: Option<i64>) -> Lookup {
-    Lookup::PutItem { item: Box::new(item.clone()), cas }
-}
-
-fn peers(events: &[Event]) -> Vec<SocketAddr> {
-    let lists = events.iter().map(|event| match event {
-        Event::Peers { peers, .. } => peers.clone(),
-        other => panic!("unexpected {other:?}"),
-    });
-    let mut peers: Vec<_> = lists.flatten().collect();
-    peers.sort_unstable();
-    peers
 }
 
 fn signed(seq: i64, value: &[u8]) -> Item {
@@ -211,7 +190,7 @@ fn lookups_end_although_a_third_of_the_nodes_is_dead() {
 #[test]
 fn lookups_survive_loss() {
     let mut world = joined(40);
-    world.loss_per_mille = 200;
+    world.lose(200);
     let (_, done) = world.look_up(3, &announce(1, AnnouncePort::Implied, false));
     assert!(done.stored >= 5, "{done:?}");
     let (events, _) = world.look_up(17, &get_peers(1));
@@ -356,12 +335,12 @@ fn restart_from_a_snapshot() {
 fn contacts_survive_while_we_are_offline() {
     let mut world = joined(30);
     let before = world.node(7).stats().contacts;
-    world.loss_per_mille = 1000;
+    world.lose(1000);
     world.run_for(Duration::from_secs(2 * 60 * 60));
     let health = world.node(7).health(world.now()).v4.unwrap();
     assert!(matches!(health.problem, Some(Problem::Offline { .. })), "{health}");
     assert_eq!(world.node(7).stats().contacts, before);
-    world.loss_per_mille = 0;
+    world.lose(0);
     world.run_for(Duration::from_secs(15 * 60));
     let health = world.node(7).health(world.now()).v4.unwrap();
     assert!(health.problem.is_none() && health.contacts as u64 >= before, "{health}");
@@ -418,7 +397,7 @@ fn a_network_that_starts_cold_comes_together_in_three_seconds() {
         let mut world = World::new(1);
         let addr = |i| if is_local { local(i) } else { World::v4(i) };
         if is_local {
-            world.delay = (Duration::from_micros(50), Duration::from_micros(200));
+            world.delay(Duration::from_micros(50), Duration::from_micros(200));
         }
         for i in 0..NODES {
             let introducers: Vec<_> = (0..3.min(i)).map(addr).collect();

@@ -30,7 +30,6 @@ pub mod spoofer;
 pub mod stray;
 pub mod sybil;
 
-use core::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -38,54 +37,32 @@ use dht_proto::addr::Family;
 use dht_proto::request::NodeInfo;
 
 use crate::host::Stage;
+use crate::kinds::kinds;
 use crate::world::{HostId, World};
 
-/// The sorts of adversaries, as runs of the swarm draw them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Kind {
-    /// See [`liar`].
-    Liar,
-    /// See [`sybil`].
-    Sybil,
-    /// See [`poisoner`].
-    Poisoner,
-    /// See [`spoofer`].
-    Spoofer,
-    /// See [`replayer`].
-    Replayer,
-    /// See [`amplifier`].
-    Amplifier,
-    /// See [`flooder`].
-    Flooder,
-    /// See [`slow`].
-    Slow,
-    /// See [`stray`].
-    Stray,
-    /// See [`garbage`].
-    Garbage,
-}
-
-impl Kind {
-    /// All of them, with their names in text.
-    pub const ALL: [(Self, &'static str); 10] = [
-        (Self::Liar, "liar"),
-        (Self::Sybil, "sybil"),
-        (Self::Poisoner, "poisoner"),
-        (Self::Spoofer, "spoofer"),
-        (Self::Replayer, "replayer"),
-        (Self::Amplifier, "amplifier"),
-        (Self::Flooder, "flooder"),
-        (Self::Slow, "slow"),
-        (Self::Stray, "stray"),
-        (Self::Garbage, "garbage"),
-    ];
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let own = Self::ALL.iter().find(|(kind, _)| kind == self);
-        f.write_str(own.map_or("?", |(_, name)| name))
+kinds! {
+    /// The sorts of adversaries, as runs of the swarm draw them.
+    pub enum Kind {
+        /// See [`liar`].
+        Liar = "liar",
+        /// See [`sybil`].
+        Sybil = "sybil",
+        /// See [`poisoner`].
+        Poisoner = "poisoner",
+        /// See [`spoofer`].
+        Spoofer = "spoofer",
+        /// See [`replayer`].
+        Replayer = "replayer",
+        /// See [`amplifier`].
+        Amplifier = "amplifier",
+        /// See [`flooder`].
+        Flooder = "flooder",
+        /// See [`slow`].
+        Slow = "slow",
+        /// See [`stray`].
+        Stray = "stray",
+        /// See [`garbage`].
+        Garbage = "garbage",
     }
 }
 

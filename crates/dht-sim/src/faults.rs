@@ -1,6 +1,5 @@
 //! What can go wrong with a host or between hosts, by name, and how it is mended.
 
-use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -8,64 +7,39 @@ use dht_proto::config::Config;
 use dht_proto::snapshot::Snapshot;
 
 use crate::choices::{About, Choices, Ratio};
+use crate::kinds::kinds;
 use crate::profile::{Filtering, Mapping, Nat, Profile};
 use crate::world::{HostId, World};
 
-/// The sorts of faults: a run may allow some and not others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Kind {
-    /// A node ends without a word, and comes back with what it saved.
-    Crash,
-    /// A node ends without a word, and comes back with nothing.
-    Amnesia,
-    /// A host freezes for a while.
-    Suspend,
-    /// A clock runs too fast or too slowly.
-    Drift,
-    /// A clock is set ahead.
-    Jump,
-    /// A clock is set back: for the node it stands still for a while.
-    SetBack,
-    /// A host gets other addresses.
-    Relocate,
-    /// Nothing reaches or leaves a host for a while, then everything at once.
-    Clog,
-    /// A link loses in bursts.
-    Burst,
-    /// A NAT or firewall is put before a host that is behind none.
-    Nat,
-    /// Some hosts and the rest do not reach each other, or in one direction only.
-    Partition,
-    /// Datagrams are lost, doubled, reordered, corrupted and cut everywhere.
-    Storm,
-    /// All datagrams are late, and overtake each other.
-    Slow,
-}
-
-impl Kind {
-    /// All of them, with their names in text.
-    pub const ALL: [(Self, &'static str); 13] = [
-        (Self::Crash, "crash"),
-        (Self::Amnesia, "amnesia"),
-        (Self::Suspend, "suspend"),
-        (Self::Drift, "drift"),
-        (Self::Jump, "jump"),
-        (Self::SetBack, "set-back"),
-        (Self::Relocate, "relocate"),
-        (Self::Clog, "clog"),
-        (Self::Burst, "burst"),
-        (Self::Nat, "nat"),
-        (Self::Partition, "partition"),
-        (Self::Storm, "storm"),
-        (Self::Slow, "slow"),
-    ];
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let own = Self::ALL.iter().find(|(kind, _)| kind == self);
-        f.write_str(own.map_or("?", |(_, name)| name))
+kinds! {
+    /// The sorts of faults: a run may allow some and not others.
+    pub enum Kind {
+        /// A node ends without a word, and comes back with what it saved.
+        Crash = "crash",
+        /// A node ends without a word, and comes back with nothing.
+        Amnesia = "amnesia",
+        /// A host freezes for a while.
+        Suspend = "suspend",
+        /// A clock runs too fast or too slowly.
+        Drift = "drift",
+        /// A clock is set ahead.
+        Jump = "jump",
+        /// A clock is set back: for the node it stands still for a while.
+        SetBack = "set-back",
+        /// A host gets other addresses.
+        Relocate = "relocate",
+        /// Nothing reaches or leaves a host for a while, then everything at once.
+        Clog = "clog",
+        /// A link loses in bursts.
+        Burst = "burst",
+        /// A NAT or firewall is put before a host that is behind none.
+        Nat = "nat",
+        /// Some hosts and the rest do not reach each other, or in one direction only.
+        Partition = "partition",
+        /// Datagrams are lost, doubled, reordered, corrupted and cut everywhere.
+        Storm = "storm",
+        /// All datagrams are late, and overtake each other.
+        Slow = "slow",
     }
 }
 

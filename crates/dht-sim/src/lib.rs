@@ -43,6 +43,7 @@ mod curve;
 pub mod faults;
 pub mod hand;
 pub mod host;
+mod kinds;
 pub mod net;
 pub mod options;
 pub mod oracle;

@@ -13,6 +13,7 @@ use dht_proto::config::{Config, Mode};
 use crate::adversary;
 use crate::choices::{About, Choices, Ratio};
 use crate::faults;
+use crate::kinds::kinds;
 use crate::profile::{Mix, Profile, Turnover};
 use crate::verify::verify_once;
 
@@ -20,43 +21,28 @@ mod text;
 
 pub use text::ParseOptionsError;
 
-/// Something that users do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Operation {
-    /// Looks for the nodes closest to an id.
-    FindNode,
-    /// Looks for peers.
-    GetPeers,
-    /// Announces a peer.
-    Announce,
-    /// Puts an immutable item.
-    PutImmutable,
-    /// Puts a version of a mutable item, at times an old one.
-    PutMutable,
-    /// Gets an item.
-    Get,
-    /// Asks for a sample of infohashes.
-    Sample,
-    /// Pings an address.
-    Ping,
-    /// Cancels a lookup that runs.
-    Cancel,
-}
-
-impl Operation {
-    /// Every operation, with its name in text.
-    pub const ALL: [(Self, &'static str); 9] = [
-        (Self::FindNode, "find-node"),
-        (Self::GetPeers, "get-peers"),
-        (Self::Announce, "announce"),
-        (Self::PutImmutable, "put-immutable"),
-        (Self::PutMutable, "put-mutable"),
-        (Self::Get, "get"),
-        (Self::Sample, "sample"),
-        (Self::Ping, "ping"),
-        (Self::Cancel, "cancel"),
-    ];
+kinds! {
+    /// Something that users do.
+    pub enum Operation {
+        /// Looks for the nodes closest to an id.
+        FindNode = "find-node",
+        /// Looks for peers.
+        GetPeers = "get-peers",
+        /// Announces a peer.
+        Announce = "announce",
+        /// Puts an immutable item.
+        PutImmutable = "put-immutable",
+        /// Puts a version of a mutable item, at times an old one.
+        PutMutable = "put-mutable",
+        /// Gets an item.
+        Get = "get",
+        /// Asks for a sample of infohashes.
+        Sample = "sample",
+        /// Pings an address.
+        Ping = "ping",
+        /// Cancels a lookup that runs.
+        Cancel = "cancel",
+    }
 }
 
 /// Who answers.
