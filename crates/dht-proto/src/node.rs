@@ -93,7 +93,7 @@ impl<A: Addr> Node<A> {
     pub(crate) fn new(config: Arc<Config>, seed: &Seed, now: Instant) -> Self {
         let mut ids = Drawn::default();
         let own_id = new_id(seed, &mut ids, configured_ip::<A>(&config));
-        let role = Role::new(config.mode, seed);
+        let role = Role::new(config.mode, seed, now);
         Self {
             table: Table::new(own_id),
             transactions: Transactions::new(seed.stream(Domain::TransactionId)),
