@@ -56,11 +56,31 @@ pub(crate) fn query(id: NodeId, method: Method<'_>) -> Vec<u8> {
     encode(TID, Body::Query(Query { id, want: Want::default(), method }))
 }
 
+/// What a signature of an item covers (BEP 44).
+pub(crate) fn signed_text(salt: &[u8], seq: i64, v: &[u8]) -> Vec<u8> {
+    let salted = if salt.is_empty() {
+        Vec::new()
+    } else {
+        [format!("4:salt{}:", salt.len()).as_bytes(), salt].concat()
+    };
+    [&salted, format!("3:seqi{seq}e1:v").as_bytes(), v].concat()
+}
+
 /// An answer in good form that holds nothing but these nodes, and a token where one is expected:
 /// values are denied, and whatever is to be stored is acknowledged and forgotten.
 pub(crate) fn answer(tid: &[u8], query: &Query<'_>, me: NodeId, named: &[NodeInfo]) -> Vec<u8> {
-    let mut reply = Reply::new(me);
+    answer_with(tid, query, Reply::new(me), named)
+}
+
+/// The same, of a reply that holds something already.
+pub(crate) fn answer_with(
+    tid: &[u8],
+    query: &Query<'_>,
+    reply: Reply<'_>,
+    named: &[NodeInfo],
+) -> Vec<u8> {
     let (nodes, nodes6) = (compact::<SocketAddrV4>(named), compact::<SocketAddrV6>(named));
+    let mut reply = reply;
     if target_of(&query.method).is_some() {
         let wants_other = query.want.n6 || nodes.is_empty();
         reply.nodes = (!nodes.is_empty()).then_some(&nodes[..]);
