@@ -22,7 +22,7 @@
     reason = "a checker looks at some happenings and passes over the rest"
 )]
 
-mod authentic;
+pub(crate) mod authentic;
 pub mod bounds;
 pub mod codec;
 pub mod drain;

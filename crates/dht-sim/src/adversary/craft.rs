@@ -56,16 +56,6 @@ pub(crate) fn query(id: NodeId, method: Method<'_>) -> Vec<u8> {
     encode(TID, Body::Query(Query { id, want: Want::default(), method }))
 }
 
-/// What a signature of an item covers (BEP 44).
-pub(crate) fn signed_text(salt: &[u8], seq: i64, v: &[u8]) -> Vec<u8> {
-    let salted = if salt.is_empty() {
-        Vec::new()
-    } else {
-        [format!("4:salt{}:", salt.len()).as_bytes(), salt].concat()
-    };
-    [&salted, format!("3:seqi{seq}e1:v").as_bytes(), v].concat()
-}
-
 /// An answer in good form that holds nothing but these nodes, and a token where one is expected:
 /// values are denied, and whatever is to be stored is acknowledged and forgotten.
 pub(crate) fn answer(tid: &[u8], query: &Query<'_>, me: NodeId, named: &[NodeInfo]) -> Vec<u8> {

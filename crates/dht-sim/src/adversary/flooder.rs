@@ -10,6 +10,7 @@ use dht_proto::wire::{Method, Put, PutMutable};
 use ed25519_dalek::{Signer, SigningKey};
 
 use super::{Pace, craft};
+use crate::check::authentic::signed_text;
 use crate::choices::{About, Choices};
 use crate::host::{Actor, Stage};
 
@@ -71,7 +72,7 @@ impl Forgery {
             _ => {}
         }
         if way > 0 {
-            let text = craft::signed_text(&forgery.salt, forgery.seq, &forgery.v);
+            let text = signed_text(&forgery.salt, forgery.seq, &forgery.v);
             forgery.signature = key.sign(&text).to_bytes();
         }
         match way {

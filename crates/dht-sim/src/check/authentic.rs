@@ -48,7 +48,7 @@ impl Authentic {
     }
 
     fn is_good(&mut self, v: &[u8], signed: &Signed<'_>) -> bool {
-        let text = signed_text(v, signed);
+        let text = signed_text(signed.salt, signed.seq, v);
         let known = [&signed.public_key[..], signed.signature, &text].concat();
         if self.good.contains(&known) {
             return true;
@@ -66,14 +66,14 @@ impl Authentic {
     }
 }
 
-/// `4:salt<length>:<salt>3:seqi<seq>e1:v<value>`, without a salt that is empty.
-fn signed_text(v: &[u8], signed: &Signed<'_>) -> Vec<u8> {
+/// What is signed: `4:salt<length>:<salt>3:seqi<seq>e1:v<value>`, without a salt that is empty.
+pub(crate) fn signed_text(salt: &[u8], seq: i64, v: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
-    if !signed.salt.is_empty() {
-        text.extend_from_slice(format!("4:salt{}:", signed.salt.len()).as_bytes());
-        text.extend_from_slice(signed.salt);
+    if !salt.is_empty() {
+        text.extend_from_slice(format!("4:salt{}:", salt.len()).as_bytes());
+        text.extend_from_slice(salt);
     }
-    text.extend_from_slice(format!("3:seqi{}e1:v", signed.seq).as_bytes());
+    text.extend_from_slice(format!("3:seqi{seq}e1:v").as_bytes());
     text.extend_from_slice(v);
     text
 }
