@@ -79,6 +79,23 @@ fn one_query_stands_in_for_one_ping() {
     assert_eq!(table.contacts()[0].last_heard(), at(5), "a query answers no ping");
 }
 
+/// Pauses differ, so that the next one may end sooner.
+#[test]
+fn a_query_may_bring_a_ping_forward() {
+    let config = Config::default();
+    let mut sooner = 0;
+    for n in 0..50 {
+        let mut table = Table::new(id(&[]));
+        let addr = SocketAddrV4::nth(n.into());
+        let _ = table.replied(T0, id(&[n + 1]), addr, RTT, &config);
+        let due = table.ping_due();
+        table.heard_query(T0 + Duration::from_secs(5), id(&[n + 1]), addr, &config);
+        table.check_invariants(&config);
+        sooner += u32::from(table.ping_due() < due);
+    }
+    assert!(sooner > 10, "{sooner}");
+}
+
 #[test]
 fn failing_contacts_are_asked_ever_less_often() {
     let config = Config { ping_interval: Duration::ZERO, ..Config::default() };
