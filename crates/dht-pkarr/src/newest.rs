@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use dht_proto::item::{Item, byte_string};
+use dht_proto::item::{Item, Version};
 
 use crate::key::PublicKey;
 use crate::packet::{ItemError, SignedPacket};
@@ -15,15 +15,15 @@ use crate::packet::{ItemError, SignedPacket};
 pub struct Newest {
     key: PublicKey,
     found: Option<Result<SignedPacket, ItemError>>,
-    /// Version of an item that is no packet; a packet knows its own.
-    rank: (i64, Vec<u8>),
+    /// Seq and value of an item that is no packet; a packet knows its own.
+    other: (i64, Vec<u8>),
 }
 
 impl Newest {
     /// Nothing known of a key yet.
     #[must_use]
     pub const fn new(key: PublicKey) -> Self {
-        Self { key, found: None, rank: (i64::MIN, Vec::new()) }
+        Self { key, found: None, other: (i64::MIN, Vec::new()) }
     }
 
     /// Takes an item that a lookup in the DHT found. Returns whether it is the newest so far.
@@ -36,11 +36,9 @@ impl Newest {
             Ok(packet) => self.handle_packet(packet),
             Err(ItemError::Unrelated) => Err(ItemError::Unrelated),
             Err(error @ ItemError::NotAPacket { seq, .. }) => {
-                // Ranked by what packets are: their DNS message, if it is any byte string.
-                let value = byte_string(item.value()).unwrap_or_else(|| item.value());
-                let newer = self.found.is_none() || (seq, value) > self.version();
+                let newer = self.found.is_none() || item.version() > Some(self.version());
                 if newer {
-                    self.rank = (seq, value.to_vec());
+                    self.other = (seq, item.value().to_vec());
                     self.found = Some(Err(error));
                 }
                 Ok(newer)
@@ -83,10 +81,10 @@ impl Newest {
         self.found.transpose()
     }
 
-    fn version(&self) -> (i64, &[u8]) {
+    fn version(&self) -> Version<'_> {
         match &self.found {
             Some(Ok(packet)) => packet.version(),
-            Some(Err(_)) | None => (self.rank.0, &self.rank.1),
+            Some(Err(_)) | None => Version::new(self.other.0, &self.other.1),
         }
     }
 }

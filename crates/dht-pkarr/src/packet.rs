@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use dht_proto::ed25519_dalek::{Signature, VerifyingKey};
-use dht_proto::item::{self, Item, Signed};
+use dht_proto::item::{self, Item, Signed, Version};
 
 use crate::key::{KeyError, Keypair, PublicKey};
 use crate::message::{self, DnsError};
@@ -369,8 +369,8 @@ impl SignedPacket {
     }
 
     /// What packets of one key are ordered by.
-    pub(crate) fn version(&self) -> (i64, &[u8]) {
-        (self.timestamp().as_seq(), self.dns())
+    pub(crate) fn version(&self) -> Version<'_> {
+        Version::of_bytes(self.timestamp().as_seq(), self.dns())
     }
 
     /// A packet from its parts, all but the signature checked.

@@ -65,15 +65,16 @@ pub struct Config {
     /// Failures in a row after which a contact leaves the table although nothing replaces it.
     /// Default: 5. Range: 1 to 31.
     pub max_fails: u8,
-    /// A contact that was silent this long is pinged. Default: 10 min. Range: 100 ms to a year.
+    /// A contact that was silent this long, give or take a quarter, is pinged. Default: 10 min.
+    /// Range: 100 ms to a year.
     pub ping_after: Duration,
     /// The table pings at most one contact per this period. Default: 5 s. Range: 1 ms to a year.
     pub ping_interval: Duration,
     /// A bucket without news for this long, give or take a quarter, is refreshed by a lookup.
     /// Default: 15 min (BEP 5). Range: 100 ms to a year.
     pub refresh_after: Duration,
-    /// A lookup for our own id keeps the neighbourhood known. Default: 30 min.
-    /// Range: 100 ms to a year.
+    /// A lookup for our own id, this often give or take a quarter, keeps the neighbourhood known.
+    /// Default: 30 min. Range: 100 ms to a year.
     pub self_lookup_interval: Duration,
     /// A node that queried us is verified no sooner than this, when the hole that its query made
     /// in its own firewall has closed; one that would be among our k nearest at once, and again

@@ -552,18 +552,18 @@ impl Dht {
                 None => outcome,
             });
         };
-        slot.outcome = Some(outcome);
         if !proven {
+            slot.outcome = Some(outcome);
             return None;
         }
         // An immutable value is its own proof: the other network cannot know better.
+        let mut outcome = outcome;
         match family {
-            Family::V4 => self.v6.as_mut().map(|node| node.overtaken(other, id)),
-            Family::V6 => self.v4.as_mut().map(|node| node.overtaken(other, id)),
+            Family::V4 => self.v6.as_mut().map(|node| node.overtaken(other, id, &mut outcome)),
+            Family::V6 => self.v4.as_mut().map(|node| node.overtaken(other, id, &mut outcome)),
         };
-        let outcome = self.slot(id)?.outcome.take();
         self.free_slot(id);
-        outcome
+        Some(outcome)
     }
 
     fn new_slot(&mut self) -> LookupId {

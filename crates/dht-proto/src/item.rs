@@ -151,19 +151,61 @@ impl Item {
         self.signed.as_ref()
     }
 
-    /// Whether this is the better version of the same item: the newer seq wins, and of two with one
-    /// seq the larger value, so that everybody who sees both chooses alike. Nothing supersedes an
+    /// Whether this is the better version of the same item, see [`Version`]. Nothing supersedes an
     /// immutable item.
     #[must_use]
     pub fn supersedes(&self, other: &Self) -> bool {
-        let seq = self.signed.as_ref().map(|signed| signed.seq);
-        other.is_superseded_by(seq, &self.value)
+        self.version().is_some_and(|version| other.is_superseded_by(version))
     }
 
     /// [`Item::supersedes`] for a version that is not verified yet.
-    pub(crate) fn is_superseded_by(&self, seq: Option<i64>, value: &[u8]) -> bool {
-        let own_seq = self.signed.as_ref().map(|signed| signed.seq);
-        (seq, value) > (own_seq, &self.value)
+    pub(crate) fn is_superseded_by(&self, version: Version<'_>) -> bool {
+        self.version().is_some_and(|own| version > own)
+    }
+
+    /// Which version of a mutable item this is.
+    #[must_use]
+    pub fn version(&self) -> Option<Version<'_>> {
+        Some(Version::new(self.signed.as_ref()?.seq, &self.value))
+    }
+}
+
+/// What versions of one mutable item are ordered by, so that everybody who sees several chooses alike:
+/// the newer seq wins, and of two with one seq the larger value.
+///
+/// Byte strings are compared by what they hold, as PKARR does, not by their encodings, which begin
+/// with a length: `2:zz` is larger than `10:aaaaaaaaaa`. Everything else is compared by its encoding,
+/// and is larger than a byte string that holds the same bytes. So the order is total: of two versions
+/// that differ one is larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version<'a> {
+    seq: i64,
+    value: &'a [u8],
+    is_encoded: bool,
+}
+
+impl<'a> Version<'a> {
+    /// Of a bencoded value. It need not be canonical, nor bencode at all.
+    #[must_use]
+    pub fn new(seq: i64, bencoded: &'a [u8]) -> Self {
+        let held = || {
+            let colon = bencoded.iter().position(|byte| *byte == b':')?;
+            let (len, held) = (bencoded.get(..colon)?, bencoded.get(colon + 1..)?);
+            let len: usize = str::from_utf8(len).ok()?.parse().ok()?;
+            (held.len() == len).then_some(held)
+        };
+        match held() {
+            Some(held) if bencoded.first().is_some_and(u8::is_ascii_digit) => {
+                Self::of_bytes(seq, held)
+            }
+            _ => Self { seq, value: bencoded, is_encoded: true },
+        }
+    }
+
+    /// Of a value that is a byte string and holds these bytes.
+    #[must_use]
+    pub const fn of_bytes(seq: i64, held: &'a [u8]) -> Self {
+        Self { seq, value: held, is_encoded: false }
     }
 }
 
@@ -425,6 +467,37 @@ mod tests {
         assert!(!item(-1, b"1:z").supersedes(&base));
         let immutable = Item::immutable(b"1:x").unwrap();
         assert!(!immutable.supersedes(&immutable.clone()));
+    }
+
+    #[test]
+    fn byte_strings_are_compared_by_what_they_hold_and_the_rest_by_its_encoding() {
+        let rising: [&[u8]; 10] = [
+            b"0:",
+            b"1:a",
+            b"10:aaaaaaaaaa",
+            b"2:b1",
+            b"de",
+            b"2:i5",
+            b"3:i5e",
+            b"i5e",
+            b"i6e",
+            b"2:zz",
+        ];
+        for (i, a) in rising.iter().enumerate() {
+            for (j, b) in rising.iter().enumerate() {
+                assert_eq!(Version::new(7, a).cmp(&Version::new(7, b)), i.cmp(&j), "{i} {j}");
+                assert!(Version::new(8, a) > Version::new(7, b));
+            }
+        }
+        // What is no bencode has its place, too.
+        for odd in [&b""[..], b":", b"+1:a", b"9:a", b"x1:a", b"1:ab"] {
+            let version = Version::new(7, odd);
+            assert!(version.is_encoded && version.value == odd, "{odd:?}");
+        }
+        let key = SigningKey::from_bytes(&[3; 32]);
+        let item = |value: &[u8]| Item::sign(&key, b"", 1, value).unwrap();
+        assert!(item(b"2:zz").supersedes(&item(b"10:aaaaaaaaaa")));
+        assert!(!item(b"10:aaaaaaaaaa").supersedes(&item(b"2:zz")));
     }
 
     #[test]

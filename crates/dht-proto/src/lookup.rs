@@ -163,8 +163,13 @@ impl<A: Addr> Lookups<A> {
 
     /// Ends a lookup without a word.
     pub(crate) fn cancel(&mut self, walk: WalkRef) -> bool {
-        self.state(walk).is_some()
-            && self.running.as_mut().is_some_and(|running| running.remove(walk.slot).is_some())
+        self.stop(walk).is_some()
+    }
+
+    /// The same. Returns what it has cost so far.
+    pub(crate) fn stop(&mut self, walk: WalkRef) -> Option<Outcome> {
+        self.state(walk)?;
+        Some(self.running.as_mut()?.remove(walk.slot)?.into_cost())
     }
 
     /// The next query of the lookup in `slot`, which was taken from the ready ring.

@@ -22,7 +22,7 @@ use crate::health::{FamilyHealth, Problem, Trouble};
 use crate::id::{ID_LEN, NodeId, Target, bep42};
 use crate::lookup::{Ctx, Lookups, MAX_SEEDS, WalkRef};
 use crate::outbox::Outbox;
-use crate::request::{Event, Lookup, LookupId, NodeInfo};
+use crate::request::{Event, Lookup, LookupId, NodeInfo, Outcome};
 use crate::role::Role;
 use crate::seed::{Domain, Drawn, Seed};
 use crate::server::{Context, Server};
@@ -93,7 +93,7 @@ impl<A: Addr> Node<A> {
     pub(crate) fn new(config: Arc<Config>, seed: &Seed, now: Instant) -> Self {
         let mut ids = Drawn::default();
         let own_id = new_id(seed, &mut ids, configured_ip::<A>(&config));
-        let role = Role::new(config.mode, seed);
+        let role = Role::new(config.mode, seed, now);
         Self {
             table: Table::new(own_id),
             transactions: Transactions::new(seed.stream(Domain::TransactionId)),
@@ -283,11 +283,21 @@ impl<A: Addr> Node<A> {
         self.lookups.cancel(walk)
     }
 
-    /// Ends a walk that the other network has made needless, while events are read. A refresh may
-    /// have waited for its place, and it begins at once: whoever reads the last event may sleep then.
-    pub(crate) fn overtaken(&mut self, walk: WalkRef, lookup: LookupId) {
-        self.cancel(walk);
-        self.forget_events(lookup);
+    /// Ends a walk that the other network has made needless, while events are read, and adds what it
+    /// cost to the outcome. A refresh may have waited for its place, and it begins at once: whoever
+    /// reads the last event may sleep then.
+    pub(crate) fn overtaken(&mut self, walk: WalkRef, lookup: LookupId, outcome: &mut Outcome) {
+        if let Some(stopped) = self.lookups.stop(walk) {
+            outcome.add_cost(&stopped);
+        }
+        self.outbox.retain_events(|event| match event {
+            // It had ended by itself, and nobody has read that yet.
+            Event::Done { lookup: done, outcome: ended } if *done == lookup => {
+                outcome.add_cost(ended);
+                false
+            }
+            _ => event.lookup() != Some(lookup),
+        });
         self.maintain(self.last_now);
     }
 

@@ -288,17 +288,22 @@ impl Outcome {
         ])
     }
 
+    /// Counts the queries of the other network, and how they ended.
+    pub(crate) const fn add_cost(&mut self, other: &Self) {
+        self.queries += other.queries;
+        self.replies += other.replies;
+        self.errors += other.errors;
+        self.timeouts += other.timeouts;
+    }
+
     /// The outcome of one lookup on both networks.
     #[must_use]
     pub(crate) fn merge(mut self, other: Self) -> Self {
         let earlier = |a: Option<Duration>, b: Option<Duration>| a.into_iter().chain(b).min();
         self.ended = self.ended.merge(other.ended);
+        self.add_cost(&other);
         self.closest.extend(other.closest);
         self.depth = self.depth.max(other.depth);
-        self.queries += other.queries;
-        self.replies += other.replies;
-        self.errors += other.errors;
-        self.timeouts += other.timeouts;
         self.first_value = earlier(self.first_value, other.first_value);
         self.converged = self.converged.max(other.converged);
         self.duration = self.duration.max(other.duration);

@@ -80,7 +80,7 @@ impl Role {
         strangers + self.contacted.as_ref().map_or(0, |_| size_of::<Contacted>())
     }
 
-    pub(crate) fn new(mode: Mode, seed: &Seed) -> Self {
+    pub(crate) fn new(mode: Mode, seed: &Seed, now: Instant) -> Self {
         let state = match mode {
             Mode::Server => State::Fixed { serving: true },
             Mode::Client => State::Fixed { serving: false },
@@ -89,8 +89,8 @@ impl Role {
         let reach = Reach { scope: Scope::Invalid, seen: Instant::ZERO };
         let mut role = Self { state, pause: PAUSE_MIN, reach, contacted: None };
         if matches!(mode, Mode::Adaptive) {
-            // Nobody was sent to before, so this memory lacks nothing.
-            role.watch(Instant::ZERO, seed);
+            // An earlier run may have sent to anybody until now, and its holes are still open.
+            role.watch(now + MEMORY, seed);
         }
         role
     }
@@ -276,8 +276,11 @@ mod tests {
         Seed::from_bytes([5; 32])
     }
 
+    /// One that has run for longer than anything before it counts.
     fn adaptive() -> Role {
-        Role::new(Mode::Adaptive, &seed())
+        let mut role = Role::new(Mode::Adaptive, &seed(), Instant::ZERO);
+        role.contacted.as_mut().unwrap().complete_at = Instant::ZERO;
+        role
     }
 
     /// Lets pass what is due next, and returns when that was.
@@ -324,6 +327,18 @@ mod tests {
         for from in ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"] {
             role.on_query(Instant::from_secs(24) + 2 * MEMORY, addr(from));
         }
+        assert!(role.is_server());
+    }
+
+    #[test]
+    fn holes_that_an_earlier_run_made_prove_nothing() {
+        let began = Instant::from_secs(100);
+        let mut role = Role::new(Mode::Adaptive, &seed(), began);
+        role.on_joined(Instant::from_secs(101), &seed());
+        let strangers = ["1.1.1.1:1", "2.2.2.2:2", "3.3.3.3:3"];
+        visits(&mut role, 100 + MEMORY.as_secs() - 1, &strangers);
+        assert!(!role.is_server());
+        visits(&mut role, 100 + MEMORY.as_secs(), &strangers);
         assert!(role.is_server());
     }
 
@@ -444,7 +459,8 @@ mod tests {
 
     #[test]
     fn fixed_modes_stay() {
-        let (server, client) = (Role::new(Mode::Server, &seed()), Role::new(Mode::Client, &seed()));
+        let [server, client] =
+            [Mode::Server, Mode::Client].map(|mode| Role::new(mode, &seed(), Instant::ZERO));
         assert!(server.answers() && server.is_server() && server.poll_timeout().is_none());
         assert!(!client.answers() && client.poll_timeout().is_none());
     }

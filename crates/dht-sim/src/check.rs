@@ -12,6 +12,7 @@
 //! | [`order`] | I8: the order of polling changes nothing |
 //! | [`replay`] | I9: one seed, one run |
 //! | [`liveness`] | I10: after faults end, lookups find the truly closest, gets find what was put |
+//! | [`strangers`] | I10: nobody takes itself for a server whom no stranger has reached |
 //! | [`traffic`] | I11: nodes stay quiet, and lookups take few hops |
 //! | [`rhythm`] | I11: nodes stay out of step |
 //! | [`codec`] | I12: what crosses the wire encodes as it decodes |
@@ -21,6 +22,7 @@
     reason = "a checker looks at some happenings and passes over the rest"
 )]
 
+pub(crate) mod authentic;
 pub mod bounds;
 pub mod codec;
 pub mod drain;
@@ -31,6 +33,7 @@ pub mod replay;
 pub mod replies;
 pub mod rhythm;
 pub mod storage;
+pub mod strangers;
 pub mod table;
 pub mod traffic;
 pub mod transactions;
@@ -134,6 +137,8 @@ pub enum Happening<'a> {
     Born {
         /// The node.
         host: HostId,
+        /// The time on its own clock.
+        local: Instant,
         /// Its state.
         dht: &'a Dht,
     },
@@ -186,6 +191,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(table::Tables::default()),
         Box::new(lookups::Lookups::default()),
         Box::new(storage::Storage::default()),
+        Box::new(strangers::Strangers::default()),
         Box::new(bounds::Bounds::default()),
         Box::new(traffic::Traffic::default()),
         Box::new(codec::Codec::default()),

@@ -159,11 +159,16 @@ impl Options {
             choices.pick(about, from).copied().unwrap_or_default()
         };
         let profiles = [&[SIMPLE; 4][..], &Profile::NAMES].concat();
+        // Whether it was strangers who came is clear when the holes of the beginning have closed.
+        let lengths: &[u32] = match modes {
+            Modes::Adaptive => &[40, 120, 300],
+            Modes::Server | Modes::Mixed => &[20, 40, 60, 120],
+        };
         // A world should cost a tenth of a second: cold ones, long ones and large buckets are rare.
         Self {
             seed: choices.seed(),
             nodes: pick(choices, &[5, 12, 24, 40, 64]),
-            secs: pick(choices, &[20, 40, 60, 120]),
+            secs: pick(choices, lengths),
             warm: choices.below(about, 8) != 0 && networks != Stacks::Mixed,
             networks,
             modes,

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use dht_proto::config::Config;
+use dht_proto::config::{Config, Mode};
 use dht_proto::time::Instant;
 
 use crate::check::{self, Violation, liveness};
@@ -195,6 +195,11 @@ impl Swarm {
     /// What a node starts with.
     fn config(&self, index: u32) -> Arc<Config> {
         let mut config = self.options.config(index);
+        // Somebody has to be a server for sure: in a network of a few nodes that know each other no
+        // stranger ever proves anything.
+        if self.introducers.first() == Some(&HostId(index)) {
+            config.mode = Mode::Server;
+        }
         config.bootstrap = self.bootstrap();
         Arc::new(config)
     }

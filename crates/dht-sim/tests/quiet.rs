@@ -63,7 +63,6 @@ fn a_network_left_alone_stays_out_of_step() {
 
 /// All begin at the same moment, and do not go on like that.
 #[test]
-#[ignore = "after an hour and a half traffic still varies three times as much as it should"]
 fn a_network_falls_out_of_step_after_a_power_cut() {
     let (mut world, rhythm, config) = settled(2);
     let hosts = (0..world.len() as u32).map(HostId).filter(|host| world.node(*host).is_some());

@@ -383,7 +383,8 @@ impl<A: Addr> View<A> {
         };
         assert_eq!(id, Some(contact.id()));
         let due = if contact.last_asked() == contact.last_heard() {
-            contact.last_heard() + config.ping_after.min(config.verify_delay)
+            let soonest = config.ping_after - config.ping_after / 4;
+            contact.last_heard() + soonest.min(config.verify_delay)
         } else {
             contact.last_asked() + BACKOFF * (1 << contact.fails().min(5))
         };

@@ -11,7 +11,7 @@ use crate::bloom::Filter;
 use crate::config::Config;
 use crate::footprint;
 use crate::id::{ID_LEN, InfoHash, ItemId, Target};
-use crate::item::{Item, Signed};
+use crate::item::{Item, Signed, Version};
 use crate::outbox::MAX_PEERS_PER_REPLY;
 use crate::request::{Event, LookupId, NodeInfo, Outcome, Scrape};
 use crate::wire::{self, MAX_INTERVAL_SECS, Reply};
@@ -152,7 +152,7 @@ impl<A: Addr> Harvest<A> {
         if ItemId::of_mutable(public_key, salt) != target || newer_than >= Some(seq) {
             return None;
         }
-        if self.item.as_ref().is_some_and(|known| !known.is_superseded_by(Some(seq), v)) {
+        if self.item.as_ref().is_some_and(|known| !known.is_superseded_by(Version::new(seq, v))) {
             return None;
         }
         let signed = Signed { public_key: *public_key, salt: salt.to_vec(), seq, signature };

@@ -295,6 +295,11 @@ impl<A: Addr> Walk<A> {
         self.grace.map_or(self.hard_deadline, |grace| grace.min(self.hard_deadline))
     }
 
+    /// What was asked so far, and how that ended: an outcome with nothing else.
+    pub(crate) fn into_cost(self) -> Outcome {
+        self.outcome
+    }
+
     /// The result, once the lookup is over.
     pub(crate) fn finish(mut self, now: Instant, k: usize) -> Outcome {
         let mut outcome = self.outcome;

@@ -165,7 +165,8 @@ impl<A: Addr> Node<A> {
         if first || (pause >= SETTLED_MIN && self.table.is_hurried(&self.config)) {
             self.table.explore(now, &self.config);
         }
-        let at = now + self.with_jitter(pause);
+        // Give or take a quarter: nodes that began together do not stay in step.
+        let at = now + (pause - pause / 4) + self.jitter(pause / 2);
         self.maintain.join_at = self.maintain.join_at.min(at);
     }
 
@@ -183,13 +184,8 @@ impl<A: Addr> Node<A> {
     fn postpone(&mut self, now: Instant) {
         let pause = self.maintain.backoff;
         self.maintain.backoff = (pause * 2).min(self.config.bootstrap_backoff_max);
-        let at = now + self.with_jitter(pause);
+        let at = now + pause + self.jitter(pause / 10);
         self.maintain.join_at = self.maintain.join_at.min(at);
-    }
-
-    /// Up to a tenth more, so that nodes started together do not stay in step.
-    fn with_jitter(&mut self, duration: Duration) -> Duration {
-        duration + self.jitter(duration / 10)
     }
 
     /// A time below `bound`.

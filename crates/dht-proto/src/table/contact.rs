@@ -212,12 +212,15 @@ impl<A: Addr> Contact<A> {
     /// The contact, or somebody who forges its address, asked us something.
     ///
     /// BEP 5 lets a query keep a contact good. Since a query proves no reachability, it does so
-    /// once: the next word that counts is an answer. Nor does it excuse an unanswered query.
-    pub(super) fn queried(&mut self, now: Ticks) {
-        if self.fails() == 0 && self.asked_after() == 0 && self.flags() & EXTENDED == 0 {
+    /// once: the next word that counts is an answer. Nor does it excuse an unanswered query. Returns
+    /// whether it did.
+    pub(super) fn queried(&mut self, now: Ticks) -> bool {
+        let counts = self.fails() == 0 && self.asked_after() == 0 && self.flags() & EXTENDED == 0;
+        if counts {
             self.heard = now.to_ne_bytes();
             self.set_flag(EXTENDED, true);
         }
+        counts
     }
 
     /// A query leaves for the contact, or one was lost.
@@ -241,6 +244,13 @@ impl<A: Addr> Contact<A> {
         self.heard().saturating_add(u32::from(self.asked_after()) * TICKS_PER_SEC)
     }
 
+    /// How long it may be silent: as long as is usual, give or take a quarter, and another time each time.
+    #[inline]
+    fn usual(&self, pauses: Pauses) -> Ticks {
+        let tail = self.id.as_bytes().last_chunk().map_or(0, |tail| u64::from_be_bytes(*tail));
+        differing(pauses.usual, tail ^ u64::from(self.heard()))
+    }
+
     /// When the table should ping the contact.
     pub(super) fn due(&self, config: &Config) -> Ticks {
         self.due_after(Pauses::of(config))
@@ -251,12 +261,21 @@ impl<A: Addr> Contact<A> {
     pub(super) fn due_after(&self, pauses: Pauses) -> Ticks {
         if self.asked_after() == 0 {
             let doubtful = self.flags() & DOUBTFUL != 0;
-            let pause = if doubtful { pauses.doubtful } else { pauses.usual };
+            let pause = if doubtful { pauses.doubtful } else { self.usual(pauses) };
             return self.heard().saturating_add(pause);
         }
         let asked_at = self.asked_at();
         asked_at.saturating_add(BACKOFF << self.fails().min(MAX_BACKOFF_SHIFT))
     }
+}
+
+/// A time between three and five quarters of `mean`, by chance as far as anybody can tell, and always
+/// the same for the same `which`. Nodes that began together go on in step if nothing differs.
+pub(super) fn differing(mean: Ticks, which: u64) -> Ticks {
+    // Fibonacci hashing: the upper bits depend on all of them.
+    let share = which.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let jitter = (u64::from(mean / 2) * share) >> 32;
+    (mean - mean / 4).saturating_add(jitter as u32)
 }
 
 /// How long a contact may be silent before it is pinged.
@@ -281,4 +300,35 @@ pub(super) fn millis(rtt: Duration) -> u16 {
 /// Whether two compact addresses have the same IP address.
 pub(super) fn same_ip<A: Addr>(a: &A::Compact, b: &A::Compact) -> bool {
     a.as_ref().get(..A::COMPACT_LEN - 2) == b.as_ref().get(..A::COMPACT_LEN - 2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_does_so_by_a_quarter_at_most_and_evenly() {
+        let (mean, mut tenths) = (6_000, [0_u32; 10]);
+        for which in 0..10_000_u64 {
+            let time = differing(mean, which);
+            assert!((4_500..=7_500).contains(&time), "{which}: {time}");
+            tenths[((time - 4_500) / 300).min(9) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|share| (900..=1_100).contains(share)), "{tenths:?}");
+        assert!(differing(NEVER, 1 << 63) > NEVER / 2);
+        assert_eq!((differing(1, 7), differing(0, 7)), (1, 0));
+    }
+
+    #[test]
+    fn contacts_heard_together_are_not_pinged_together() {
+        let config = Config::default();
+        let addr: core::net::SocketAddrV4 = "1.2.3.4:5".parse().unwrap();
+        let due =
+            |n: u8, heard| Contact::new(heard, NodeId::from_bytes([n; 20]), addr, 9).due(&config);
+        let at_once: alloc::collections::BTreeSet<Ticks> = (0..50).map(|n| due(n, 100)).collect();
+        assert!(at_once.len() > 40, "{at_once:?}");
+        let pauses: alloc::collections::BTreeSet<Ticks> =
+            (0..50).map(|round| due(7, 100 + round) - 100 - round).collect();
+        assert!(pauses.len() > 40, "another pause each time: {pauses:?}");
+    }
 }

@@ -33,8 +33,8 @@ pub(super) struct Contacts<A: Addr> {
     hosts: Seen,
     /// Contacts that the filter knows and that are no more.
     removed: u8,
-    /// Nobody in these buckets is to be pinged before this. It may be too early, for whoever is heard
-    /// from is due later.
+    /// Nobody in these buckets is to be pinged before this. It may be too early, for most who are heard
+    /// from are due later.
     due: [Ticks; BUCKETS / PLANNED],
 }
 

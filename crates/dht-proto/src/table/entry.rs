@@ -74,8 +74,11 @@ impl<A: Addr> Table<A> {
             Ok(i) => {
                 if let Some(contact) = self.contacts.get_mut(i)
                     && *contact.compact() == compact
+                    && contact.queried(now)
                 {
-                    contact.queried(now);
+                    // The next pause may be so much shorter that it ends sooner.
+                    let due = self.contacts.due_again(i, self.own, Pauses::of(config));
+                    self.ping_by(due);
                 }
                 return;
             }

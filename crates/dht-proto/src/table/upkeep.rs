@@ -2,7 +2,7 @@
 
 use super::bucket::{self, BUCKETS};
 use super::candidates::{Candidates, Standing};
-use super::contact::{Contact, NEVER, Pauses, Ticks, instant, period, same_ip, ticks};
+use super::contact::{Contact, NEVER, Pauses, Ticks, differing, instant, period, same_ip, ticks};
 use super::{HURRIED_PING_INTERVAL, Limits, Table, is_local};
 use core::time::Duration;
 
@@ -141,13 +141,9 @@ impl<A: Addr> Table<A> {
     /// take a quarter. How much differs from node to node, bucket to bucket and time to time, or nodes
     /// that began together would go on in step for ever.
     pub(super) fn refresh_of(&self, bucket: usize, news: Ticks, config: &Config) -> Ticks {
-        let after = period(config.refresh_after);
         let tail = self.own.as_bytes().last_chunk().map_or(0, |tail| u64::from_be_bytes(*tail));
         let which = (u64::from(news) << 5 | bucket as u64) ^ tail;
-        // Fibonacci hashing: the upper bits depend on all of them.
-        let share = which.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        let jitter = (u64::from(after / 2) * share) >> 32;
-        news.saturating_add(after - after / 4).saturating_add(jitter as u32)
+        news.saturating_add(differing(period(config.refresh_after), which))
     }
 
     fn ping_candidate(

@@ -59,8 +59,18 @@ pub(crate) fn query(id: NodeId, method: Method<'_>) -> Vec<u8> {
 /// An answer in good form that holds nothing but these nodes, and a token where one is expected:
 /// values are denied, and whatever is to be stored is acknowledged and forgotten.
 pub(crate) fn answer(tid: &[u8], query: &Query<'_>, me: NodeId, named: &[NodeInfo]) -> Vec<u8> {
-    let mut reply = Reply::new(me);
+    answer_with(tid, query, Reply::new(me), named)
+}
+
+/// The same, of a reply that holds something already.
+pub(crate) fn answer_with(
+    tid: &[u8],
+    query: &Query<'_>,
+    reply: Reply<'_>,
+    named: &[NodeInfo],
+) -> Vec<u8> {
     let (nodes, nodes6) = (compact::<SocketAddrV4>(named), compact::<SocketAddrV6>(named));
+    let mut reply = reply;
     if target_of(&query.method).is_some() {
         let wants_other = query.want.n6 || nodes.is_empty();
         reply.nodes = (!nodes.is_empty()).then_some(&nodes[..]);

@@ -1,5 +1,5 @@
 //! Somebody who fills stores: it asks for a token for everything that it stores, and at times stores
-//! what must not be: items whose signature matches nothing.
+//! what must not be: items that nobody signed like that, and values that are none.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,9 +7,11 @@ use std::sync::Arc;
 use dht_proto::id::{InfoHash, ItemId, NodeId};
 use dht_proto::item::bencode_bytes;
 use dht_proto::wire::{Method, Put, PutMutable};
+use ed25519_dalek::{Signer, SigningKey};
 
 use super::{Pace, craft};
-use crate::choices::About;
+use crate::check::authentic::signed_text;
+use crate::choices::{About, Choices};
 use crate::host::{Actor, Stage};
 
 /// See the module.
@@ -34,12 +36,55 @@ const MEMORY: usize = 256;
 enum Want {
     Announce(InfoHash),
     Put(Vec<u8>),
-    /// An item of somebody with this key, who never signed it.
-    Forge([u8; 32]),
+    /// An item that must not be stored.
+    Forge(Box<Forgery>),
 }
 
 /// The salt of what it forges.
 const SALT: &[u8] = b"forged";
+
+/// A mutable item with one thing wrong.
+#[derive(Clone, Debug)]
+struct Forgery {
+    public_key: [u8; 32],
+    salt: Vec<u8>,
+    seq: i64,
+    signature: [u8; 64],
+    v: Vec<u8>,
+}
+
+impl Forgery {
+    /// Signed as it should be, then spoiled in a way by chance.
+    fn new(choices: &mut Choices, v: Vec<u8>) -> Self {
+        let key = SigningKey::from_bytes(&craft::random(choices));
+        let seq = i64::from(choices.below(About::Adversary, 9));
+        let mut forgery = Self {
+            public_key: key.verifying_key().to_bytes(),
+            salt: SALT.to_vec(),
+            seq,
+            signature: craft::random(choices),
+            v,
+        };
+        let way = choices.below(About::Adversary, 7);
+        match way {
+            1 => forgery.v = b"i-0e".to_vec(),
+            2 => forgery.salt = [SALT; 11].concat(),
+            _ => {}
+        }
+        if way > 0 {
+            let text = signed_text(&forgery.salt, forgery.seq, &forgery.v);
+            forgery.signature = key.sign(&text).to_bytes();
+        }
+        match way {
+            3 => forgery.v = bencode_bytes(b"another"),
+            4 => forgery.seq += 1,
+            5 => forgery.salt.clear(),
+            6 => forgery.public_key = SigningKey::from_bytes(&[9; 32]).verifying_key().to_bytes(),
+            _ => {}
+        }
+        forgery
+    }
+}
 
 impl Flooder {
     /// One that stores values of `value_len` bytes (at most 990) and `ports` peers for each
@@ -88,12 +133,11 @@ impl Actor for Flooder {
                 let put = Put { token, v: &v, mutable: None };
                 stage.send(to, from, craft::query(self.id, Method::Put(put)));
             }
-            Want::Forge(public_key) => {
-                let (signature, v) = ([7; 64], self.next_value());
-                let (public_key, signature) = (&public_key, &signature);
+            Want::Forge(forgery) => {
+                let Forgery { public_key, salt, seq, signature, v } = &*forgery;
                 let mutable =
-                    Some(PutMutable { public_key, salt: SALT, seq: 1, signature, cas: None });
-                let put = Put { token, v: &v, mutable };
+                    Some(PutMutable { public_key, salt, seq: *seq, signature, cas: None });
+                let put = Put { token, v, mutable };
                 stage.send(to, from, craft::query(self.id, Method::Put(put)));
             }
         }
@@ -113,15 +157,19 @@ impl Actor for Flooder {
             let want = match stage.choices.below(About::Adversary, 8) {
                 0..=3 => Want::Announce(InfoHash::from_bytes(craft::random(stage.choices))),
                 4..=6 => Want::Put(self.next_value()),
-                _ => Want::Forge(craft::random(stage.choices)),
+                _ => {
+                    let v = self.next_value();
+                    Want::Forge(Box::new(Forgery::new(stage.choices, v)))
+                }
             };
             let method = match &want {
                 Want::Announce(info_hash) => {
                     Method::GetPeers { info_hash: *info_hash, noseed: false, scrape: false }
                 }
                 Want::Put(v) => Method::Get { target: ItemId::of_immutable(v), seq: None },
-                Want::Forge(key) => {
-                    Method::Get { target: ItemId::of_mutable(key, SALT), seq: None }
+                Want::Forge(forgery) => {
+                    let target = ItemId::of_mutable(&forgery.public_key, &forgery.salt);
+                    Method::Get { target, seq: None }
                 }
             };
             stage.send(me, to, craft::query(self.id, method));

@@ -24,6 +24,7 @@ impl Checker for Drain {
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
         let Some(latest) = self.latest.at(what) else { return Ok(()) };
         match what {
+            Happening::Born { local, .. } => *latest = *local,
             Happening::Polled { local, promised, yielded, .. } => {
                 *latest = (*latest).max(*local);
                 let slept = *yielded && promised.is_none_or(|due| due > *latest);
@@ -59,6 +60,19 @@ mod tests {
         assert_eq!(polled(None, false), Ok(()));
         assert!(polled(None, true).is_err());
         assert!(polled(Some(Instant::from_secs(6)), true).is_err());
+    }
+
+    #[test]
+    fn a_clock_set_back_since_the_node_began_stands_still_for_it() {
+        let (host, dht, mut drain) = (HostId(0), crate::check::testing::server(), Drain::default());
+        let (born, local) = (Instant::from_secs(9), Instant::from_secs(5));
+        drain.happened(born, &Happening::Born { host, local: born, dht: &dht }).unwrap();
+        let (promised, yielded) = (Some(born), true);
+        let what = Happening::Polled { host, local, promised, yielded };
+        assert_eq!(drain.happened(born, &what), Ok(()));
+        let promised = Some(Instant::from_secs(10));
+        let what = Happening::Polled { host, local, promised, yielded };
+        assert!(drain.happened(born, &what).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! I5: lookups. Each ends exactly once and in time, tells nothing after its end or its
-//! cancellation, asks nobody over and over, and its results are sorted, different and no more
-//! than k.
+//! cancellation, asks nobody over and over, counts whom it asked, and its results are sorted,
+//! different and no more than k.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,6 +21,8 @@ const MAX_ASKED: u32 = 4;
 #[derive(Debug)]
 struct Run {
     target: Option<Target>,
+    /// It does nothing but ask for its target.
+    only_asks: bool,
     deadline: Instant,
 }
 
@@ -29,7 +31,17 @@ struct Run {
 struct Asked {
     running: u32,
     started: u32,
-    by_addr: BTreeMap<(SocketAddr, bool), u32>,
+    /// By method, too: a lookup has one, and another to store. The node looks for its own id as well.
+    by_addr: BTreeMap<(SocketAddr, &'static str), u32>,
+}
+
+impl Asked {
+    /// The queries of the only lookup for the target, unless the node looked for it, too.
+    fn by_one(&self) -> Option<u32> {
+        let alone =
+            self.started == 1 && self.by_addr.keys().all(|(_, method)| *method != "find_node");
+        alone.then(|| self.by_addr.values().sum())
+    }
 }
 
 #[derive(Debug, Default)]
@@ -83,7 +95,11 @@ impl Node {
             asked.running += 1;
             asked.started += 1;
         }
-        let run = Run { target, deadline: self.latest + self.timeout };
+        let only_asks = matches!(
+            lookup,
+            Lookup::FindNode { .. } | Lookup::GetPeers { .. } | Lookup::GetItem { .. }
+        );
+        let run = Run { target, only_asks, deadline: self.latest + self.timeout };
         let twice = self.running.insert(id, run).is_some();
         demand(!twice, || format!("{id:?} names two lookups"))
     }
@@ -107,9 +123,9 @@ impl Node {
         }
         let Ok(message) = wire::decode(bytes) else { return Ok(()) };
         let Body::Query(query) = message.body else { return Ok(()) };
-        let Some((target, stores)) = asked_for(&query.method) else { return Ok(()) };
+        let Some((target, method)) = asked_for(&query.method) else { return Ok(()) };
         let Some(asked) = self.asked.get_mut(&target) else { return Ok(()) };
-        let times = asked.by_addr.entry((to, stores)).or_default();
+        let times = asked.by_addr.entry((to, method)).or_default();
         *times += 1;
         let (times, limit) = (*times, MAX_ASKED * asked.started);
         demand(times <= limit, || format!("{to} was asked {times} times for {target:?}"))
@@ -122,7 +138,12 @@ impl Node {
                 format!("{id:?} tells something and does not run")
             });
         };
+        let asked = self.running.get(&id).filter(|run| run.only_asks).and_then(|run| run.target);
+        let asked = asked.and_then(|target| self.asked.get(&target)?.by_one());
         let run = self.end(id).ok_or_else(|| format!("{id:?} is done and does not run"))?;
+        demand(asked.is_none_or(|asked| asked == outcome.queries), || {
+            format!("{id:?} asked {asked:?} times and counts {}", outcome.queries)
+        })?;
         run.target.map_or(Ok(()), |target| check_outcome(outcome, target, self.k))
     }
 
@@ -161,13 +182,13 @@ fn target_of(lookup: &Lookup) -> Option<Target> {
     }
 }
 
-/// What a query is about, and whether it stores.
-fn asked_for(method: &Method<'_>) -> Option<(Target, bool)> {
+/// What a query is about, and its method.
+fn asked_for(method: &Method<'_>) -> Option<(Target, &'static str)> {
     match method {
-        Method::FindNode { target } => Some((*target, false)),
-        Method::GetPeers { info_hash, .. } => Some((info_hash.target(), false)),
-        Method::AnnouncePeer { info_hash, .. } => Some((info_hash.target(), true)),
-        Method::Get { target, .. } => Some((target.target(), false)),
+        Method::FindNode { target } => Some((*target, "find_node")),
+        Method::GetPeers { info_hash, .. } => Some((info_hash.target(), "get_peers")),
+        Method::AnnouncePeer { info_hash, .. } => Some((info_hash.target(), "announce_peer")),
+        Method::Get { target, .. } => Some((target.target(), "get")),
         _ => None,
     }
 }
@@ -190,7 +211,7 @@ mod tests {
     /// A checker that has seen a lookup start.
     fn started() -> (Lookups, LookupId) {
         let (mut checker, mut dht) = (Lookups::default(), server());
-        checker.happened(NOW, &Happening::Born { host: HOST, dht: &dht }).unwrap();
+        checker.happened(NOW, &Happening::Born { host: HOST, local: NOW, dht: &dht }).unwrap();
         let lookup = Lookup::FindNode { target: target() };
         let id = dht.start(NOW, &lookup).unwrap();
         let what = Happening::Started { host: HOST, local: NOW, id, lookup: &lookup };
@@ -262,6 +283,24 @@ mod tests {
         let mut outcome = Outcome::default();
         (outcome.queries, outcome.replies) = (3, 4);
         assert!(done(&mut checker, id, outcome).is_err());
+    }
+
+    #[test]
+    fn a_lookup_that_forgets_a_query_is_caught() {
+        for (queries, fine) in [(1, false), (2, true), (3, false)] {
+            let (mut checker, id) = started();
+            let info_hash = dht_proto::id::InfoHash::from_bytes([0; 20]);
+            let method = Method::GetPeers { info_hash, noseed: false, scrape: false };
+            let bytes = query(b"abcd", method);
+            for to in ["1.2.3.4:5", "[2600::1]:5"] {
+                let to = to.parse().unwrap();
+                let what = Happening::Asked { host: HOST, local: NOW, to, bytes: &bytes };
+                checker.happened(NOW, &what).unwrap();
+            }
+            let mut outcome = Outcome::default();
+            outcome.queries = queries;
+            assert_eq!(done(&mut checker, id, outcome).is_ok(), fine);
+        }
     }
 
     #[test]

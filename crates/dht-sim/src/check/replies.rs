@@ -140,7 +140,8 @@ mod tests {
         reply: &[u8],
     ) -> Result<(), String> {
         let mut checker = Replies::default();
-        checker.happened(Instant::ZERO, &Happening::Born { host: HostId(0), dht }).unwrap();
+        let (host, local) = (HostId(0), Instant::ZERO);
+        checker.happened(local, &Happening::Born { host, local, dht }).unwrap();
         let what = Happening::Handled {
             host: HostId(0),
             local: Instant::from_secs(1),
@@ -180,7 +181,7 @@ mod tests {
         for (mode, marked) in [(Mode::Client, true), (Mode::Server, false)] {
             let (mut checker, dht) = (Replies::default(), node(mode));
             let (host, local) = (HostId(0), Instant::from_secs(1));
-            checker.happened(local, &Happening::Born { host, dht: &dht }).unwrap();
+            checker.happened(local, &Happening::Born { host, local, dht: &dht }).unwrap();
             let mut asked = |is_marked| {
                 let (query, to) = (ping(b"abcd"), "1.2.3.4:5".parse().unwrap());
                 let bytes = if is_marked { &mark(&query) } else { &query };

@@ -1,6 +1,7 @@
 //! I6: what is stored. Nothing without a token that this node gave to that address within two
 //! rotations; no item whose signature does not match or that is too large; no version older than
-//! the one there is. What is served was stored, by somebody, and has not expired.
+//! the one there is. What is served was stored, by somebody, and has not expired. Users are told of
+//! no item that is not what they asked for.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -9,12 +10,13 @@ use std::time::Duration;
 use dht_proto::Dht;
 use dht_proto::addr::Family;
 use dht_proto::id::{InfoHash, ItemId, Target};
-use dht_proto::item::{Item, Signed};
+use dht_proto::item::Item;
+use dht_proto::request::{Event, Lookup, LookupId};
 use dht_proto::time::Instant;
 use dht_proto::wire::{self, Body, Method, Put, Query, Reply};
 
+use super::authentic::{Authentic, Signed};
 use super::{Checker, Happening, PerHost, demand};
-use crate::verify::verify_once;
 
 /// Tokens remembered for each node. Past that the checker says nothing about tokens any more.
 const MAX_TOKENS: usize = 1 << 16;
@@ -44,6 +46,8 @@ struct Node {
     forgot_tokens: bool,
     peers: BTreeMap<(InfoHash, SocketAddr), Instant>,
     items: BTreeMap<ItemKey, Kept>,
+    /// What its users look for.
+    wanted: BTreeMap<LookupId, ItemId>,
     /// It was full, so that items may have gone before their time.
     was_full: bool,
     /// Until then it may serve items of a snapshot.
@@ -54,6 +58,7 @@ struct Node {
 #[derive(Debug, Default)]
 pub struct Storage {
     nodes: PerHost<Node>,
+    authentic: Authentic,
 }
 
 impl Checker for Storage {
@@ -63,9 +68,29 @@ impl Checker for Storage {
 
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
         let Some(node) = self.nodes.at(what) else { return Ok(()) };
+        let authentic = &mut self.authentic;
         match what {
             Happening::Born { dht, .. } => {
                 node.born(dht);
+                Ok(())
+            }
+            Happening::Started { id, lookup, .. } => {
+                if let Some(wanted) = wanted_by(lookup) {
+                    node.wanted.insert(*id, wanted);
+                }
+                Ok(())
+            }
+            Happening::Cancelled { id, .. } => {
+                node.wanted.remove(id);
+                Ok(())
+            }
+            Happening::Told { event: Event::Item { lookup, item, .. }, .. } => {
+                node.told(*lookup, item, authentic)
+            }
+            Happening::Told { event: Event::Done { lookup, outcome }, .. } => {
+                let found = outcome.item.as_deref();
+                found.map_or(Ok(()), |item| node.told(*lookup, item, authentic))?;
+                node.wanted.remove(lookup);
                 Ok(())
             }
             Happening::Handled { local, from, bytes, reply: Some((_, reply)), dht, .. } => {
@@ -75,13 +100,22 @@ impl Checker for Storage {
                 };
                 match (asked.body, answer.body) {
                     (Body::Query(query), Body::Reply(reply)) => {
-                        node.answered(*from, &query, &reply, dht)
+                        node.answered(*from, &query, &reply, (dht, authentic))
                     }
                     _ => Ok(()),
                 }
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// The item that a lookup is for.
+fn wanted_by(lookup: &Lookup) -> Option<ItemId> {
+    match lookup {
+        Lookup::GetItem { target, .. } => Some(*target),
+        Lookup::PutItem { item, .. } => Some(item.id()),
+        _ => None,
     }
 }
 
@@ -100,7 +134,7 @@ impl Node {
         from: SocketAddr,
         query: &Query<'_>,
         reply: &Reply<'_>,
-        dht: &Dht,
+        (dht, authentic): (&Dht, &mut Authentic),
     ) -> Result<(), String> {
         match &query.method {
             Method::GetPeers { info_hash, .. } => {
@@ -120,7 +154,7 @@ impl Node {
             }
             Method::Put(put) => {
                 self.was_full |= dht.stats().items >= self.max_items;
-                self.stored(from, put)
+                self.stored(from, put, authentic)
             }
             _ => Ok(()),
         }
@@ -151,20 +185,21 @@ impl Node {
         })
     }
 
-    fn stored(&mut self, from: SocketAddr, put: &Put<'_>) -> Result<(), String> {
-        let id = match &put.mutable {
-            None => ItemId::of_immutable(put.v),
-            Some(mutable) => ItemId::of_mutable(mutable.public_key, mutable.salt),
-        };
+    fn stored(
+        &mut self,
+        from: SocketAddr,
+        put: &Put<'_>,
+        authentic: &mut Authentic,
+    ) -> Result<(), String> {
+        let signed = put.mutable.as_ref().map(|mutable| Signed {
+            public_key: mutable.public_key,
+            salt: mutable.salt,
+            seq: mutable.seq,
+            signature: mutable.signature,
+        });
+        let id = authentic.id_of(put.v, signed);
+        let id = id.map_err(|why| format!("an item of {from} is stored, and is none: {why}"))?;
         self.check_token(from, id.target(), put.token)?;
-        let item = match &put.mutable {
-            None => Item::immutable(put.v),
-            Some(m) => {
-                let signed = Signed::new(*m.public_key, m.salt.to_vec(), m.seq, *m.signature);
-                Item::verified(put.v, signed, verify_once)
-            }
-        };
-        demand(item.is_ok(), || format!("an item of {from} is stored, and is none: {item:?}"))?;
         let key = (Family::of(&from), id);
         let seq = put.mutable.as_ref().map(|mutable| mutable.seq);
         if let Some(known) = self.items.get(&key)
@@ -182,6 +217,20 @@ impl Node {
         let (value, expires) = (put.v.to_vec(), self.latest + self.item_lifetime);
         self.items.insert(key, Kept { seq, value, expires });
         Ok(())
+    }
+
+    /// A lookup found an item, and its user hears of it.
+    fn told(&self, lookup: LookupId, item: &Item, authentic: &mut Authentic) -> Result<(), String> {
+        let signed = item.signed().map(|signed| Signed {
+            public_key: &signed.public_key,
+            salt: &signed.salt,
+            seq: signed.seq,
+            signature: &signed.signature,
+        });
+        let id = authentic.id_of(item.value(), signed);
+        let id = id.map_err(|why| format!("{lookup:?} found an item that is none: {why}"))?;
+        let wanted = self.wanted.get(&lookup);
+        demand(wanted == Some(&id), || format!("{lookup:?} is for {wanted:?} and found {id:?}"))
     }
 
     fn told_peers(&self, info_hash: InfoHash, reply: &Reply<'_>) -> Result<(), String> {
@@ -217,6 +266,7 @@ mod tests {
     use crate::check::testing::{encode, query, server};
     use crate::world::HostId;
     use dht_proto::id::NodeId;
+    use dht_proto::request::Outcome;
     use dht_proto::wire::PutMutable;
     use ed25519_dalek::SigningKey;
 
@@ -230,7 +280,7 @@ mod tests {
     impl Test {
         fn new() -> Self {
             let (mut checker, dht) = (Storage::default(), server());
-            let what = Happening::Born { host: HostId(0), dht: &dht };
+            let what = Happening::Born { host: HostId(0), local: Instant::ZERO, dht: &dht };
             checker.happened(Instant::ZERO, &what).unwrap();
             Self { checker, dht }
         }
@@ -302,7 +352,8 @@ mod tests {
             reply.values = values;
             let query =
                 Query { id: NodeId::from_bytes([1; 20]), want: wire::Want::default(), method };
-            node.answered("9.9.9.9:9".parse().unwrap(), &query, &reply, &test.dht)
+            let beside = (&test.dht, &mut Authentic::default());
+            node.answered("9.9.9.9:9".parse().unwrap(), &query, &reply, beside)
         };
         assert!(told(&mut test, 1).is_err(), "never announced");
         test.token(1, "1.2.3.4:5", info_hash.target());
@@ -347,8 +398,9 @@ mod tests {
             let mut test = Test::new();
             put(&mut test, 1, 5, b"1:a", false).unwrap();
             let item = Item::sign(&SigningKey::from_bytes(&[5; 32]), b"", 6, b"1:b").unwrap();
-            let Signed { public_key, signature, seq, .. } = item.signed().unwrap();
-            let mutable = PutMutable { public_key, salt: b"", seq: *seq, signature, cas };
+            let signed = item.signed().unwrap();
+            let (public_key, signature) = (&signed.public_key, &signed.signature);
+            let mutable = PutMutable { public_key, salt: b"", seq: 6, signature, cas };
             let method = Method::Put(Put { token: TOKEN, v: b"1:b", mutable: Some(mutable) });
             assert_eq!(test.at(2, "1.2.3.4:5", method, |_| ()).is_ok(), fine, "{cas:?}");
         }
@@ -381,5 +433,27 @@ mod tests {
         test.at(1, "1.2.3.4:5", put, |_| ()).unwrap();
         assert_eq!(test.at(7_200, "1.2.3.4:5", get, value), Ok(()));
         assert!(test.at(7_213, "1.2.3.4:5", get, value).is_err(), "expired");
+    }
+
+    #[test]
+    fn an_item_that_nobody_signed_or_that_was_not_asked_for_is_caught_when_users_hear_of_it() {
+        let item = Item::sign(&SigningKey::from_bytes(&[5; 32]), b"", 6, b"1:b").unwrap();
+        let believing = |_: &[u8; 32], _: &[u8], _: &[u8; 64]| true;
+        let signed = item.signed().unwrap();
+        let forged = Item::verified(b"1:c", signed.clone(), believing).unwrap();
+        let other = Item::sign(&SigningKey::from_bytes(&[6; 32]), b"", 6, b"1:b").unwrap();
+        for (found, fine) in [(&item, true), (&forged, false), (&other, false)] {
+            let mut test = Test::new();
+            let get = Lookup::GetItem { target: item.id(), salt: Vec::new(), newer_than: None };
+            let id = test.dht.start(Instant::from_secs(2), &get).unwrap();
+            let (host, local) = (HostId(0), Instant::from_secs(2));
+            let mut tell = |what: &Happening<'_>| test.checker.happened(local, what);
+            tell(&Happening::Started { host, local, id, lookup: &get }).unwrap();
+            let mut outcome = Outcome::default();
+            outcome.item = Some(Box::new(found.clone()));
+            let event = Event::Done { lookup: id, outcome: Box::new(outcome) };
+            let told = tell(&Happening::Told { host, event: &event });
+            assert_eq!(told.is_ok(), fine, "{told:?}");
+        }
     }
 }

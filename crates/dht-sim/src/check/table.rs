@@ -222,7 +222,7 @@ mod tests {
         for shown in [true, false] {
             let (mut checker, mut dht) = (Tables::default(), server());
             let (host, local) = (HostId(0), Instant::from_secs(2));
-            checker.happened(local, &Happening::Born { host, dht: &dht }).unwrap();
+            checker.happened(local, &Happening::Born { host, local, dht: &dht }).unwrap();
             let from = "1.2.3.4:5".parse().unwrap();
             let mut buf = [0; dht_proto::MAX_DATAGRAM];
             dht.start(local, &dht_proto::request::Lookup::Ping { addr: from }).unwrap();

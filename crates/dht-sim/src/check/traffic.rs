@@ -65,7 +65,7 @@ impl Checker for Traffic {
                 node.lookups[0] += 1;
                 Ok(())
             }
-            Happening::Born { host, dht } => {
+            Happening::Born { host, dht, .. } => {
                 let families = FAMILIES.into_iter().filter(|family| dht.node_id(*family).is_some());
                 let k = dht.config().map_or(0, |config| config.k) as u32;
                 node.upkeep = families.count() as u32 * (PINGS + REFRESHES * k);
@@ -130,7 +130,8 @@ mod tests {
 
     fn born(checker: &mut Traffic, host: u32) {
         let (host, dht) = (HostId(host), &server());
-        checker.happened(Instant::ZERO, &Happening::Born { host, dht }).unwrap();
+        let local = Instant::ZERO;
+        checker.happened(local, &Happening::Born { host, local, dht }).unwrap();
     }
 
     fn asked(checker: &mut Traffic, host: u32, at: Instant) -> Result<(), String> {

@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn born(checker: &mut Transactions, dht: &Dht) {
-        checker.happened(NOW, &Happening::Born { host: HostId(0), dht }).unwrap();
+        checker.happened(NOW, &Happening::Born { host: HostId(0), local: NOW, dht }).unwrap();
     }
 
     #[test]

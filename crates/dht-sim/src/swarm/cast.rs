@@ -92,7 +92,7 @@ impl Swarm {
         } else {
             Lie::Nobody { bits: self.world.choices().below(About::Adversary, 40) }
         };
-        Liar::new(id, lie)
+        Liar::new(id, lie).forging(workload::public_keys())
     }
 
     fn slow(&mut self, id: NodeId, everybody: &Ring) -> Slow {

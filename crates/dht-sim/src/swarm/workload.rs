@@ -1,5 +1,7 @@
 //! What users do: lookups for a few things that many want, and versions of a few items.
 
+use std::sync::Arc;
+
 use dht_proto::id::{InfoHash, ItemId, NodeId, Target};
 use dht_proto::item::{Item, bencode_bytes};
 use dht_proto::request::{AnnouncePort, Event, Lookup, LookupId};
@@ -108,6 +110,11 @@ impl Workload {
 
 pub(super) const fn info_hash(thing: u8) -> InfoHash {
     InfoHash::from_bytes([thing.wrapping_mul(41); 20])
+}
+
+/// The keys of all users who sign.
+pub(super) fn public_keys() -> Arc<[[u8; 32]]> {
+    (0..THINGS).map(|thing| key(thing).verifying_key().to_bytes()).collect()
 }
 
 fn key(thing: u8) -> SigningKey {

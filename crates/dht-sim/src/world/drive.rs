@@ -326,7 +326,8 @@ impl World {
     }
 
     pub(super) fn announce_birth(&mut self, host: HostId) {
-        self.check_node(host, |dht| Happening::Born { host, dht });
+        let local = self.local_time(host);
+        self.check_node(host, |dht| Happening::Born { host, local, dht });
     }
 
     /// Shows the checkers what happened.
