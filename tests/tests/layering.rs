@@ -39,6 +39,7 @@ fn crates_depend_downwards_only() {
         ("dht-net", &["dht-proto", "dht-driver"]),
         ("dht-mio", &["dht-proto", "dht-driver", "dht-net"]),
         ("dht-pkarr", &["dht-proto"]),
+        ("dht-relay", &["dht-pkarr"]),
         ("dht-sim", &["dht-proto"]),
         ("dht-smol", &["dht-proto", "dht-driver", "dht-net"]),
         ("dht-testnet", &["dht-proto", "dht-driver", "dht-net", "dht-sim"]),

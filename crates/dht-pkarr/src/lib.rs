@@ -31,6 +31,7 @@
 //! * [`PublicKey`], [`Keypair`]: text in z-base-32, keys of URLs, secrets.
 //! * [`SignedPacket`], [`Builder`], [`CachedPacket`]: records in, bytes out, and the reverse.
 //! * [`record`], [`Name`]: what a packet holds.
+//! * [`dns`]: messages and answers, for servers.
 //! * [`Newest`]: the newest of many answers.
 //! * [`resolve`]: what to ask for a key by which policy, and which answer counts.
 //! * [`cache`]: packets in memory, as many as there is room for.
@@ -60,6 +61,13 @@ pub mod resolve;
 mod time;
 mod ttl;
 mod zbase32;
+mod zone;
+
+/// DNS messages, and what packets answer in them: for servers of names.
+pub mod dns {
+    pub use crate::message::{Message, Question, flag};
+    pub use crate::zone::Answer;
+}
 
 pub use self::cached::CachedPacket;
 pub use self::key::{KeyError, Keypair, PublicKey};

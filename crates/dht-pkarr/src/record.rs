@@ -6,6 +6,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::name::Name;
 
+mod text;
+
 /// Numbers of the record types that this crate reads.
 pub mod kind {
     /// An IPv4 address.
@@ -22,6 +24,10 @@ pub mod kind {
     pub const SVCB: u16 = 64;
     /// Where the web server of a name is (RFC 9460).
     pub const HTTPS: u16 = 65;
+    /// In questions: records of all types.
+    pub const ANY: u16 = 255;
+
+    pub use super::text::{kind_name as name, parse_kind as parse};
 }
 
 /// The class of all records that matter: the internet.

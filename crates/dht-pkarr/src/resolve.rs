@@ -286,14 +286,13 @@ impl Resolve {
     /// Answers from the cache if the policy lets it, and decides whether to ask others then.
     fn begin_with(&mut self, now: Timestamp, cached: CachedPacket) {
         let fresh = !cached.is_expired(now, self.options.ttl);
-        let old = now.secs_since(cached.last_seen) >= u64::from(self.options.ttl.min());
+        let old = cached.wants_refresh(now, self.options.ttl);
         match self.options.policy {
             Policy::CacheOnly => {
                 self.to_ask.clear();
                 self.decide(Ok(cached));
             }
             Policy::CacheFirst if fresh => {
-                // What was seen a moment ago needs no refreshing: a name in use is asked for often.
                 if !old {
                     self.to_ask.clear();
                 }
