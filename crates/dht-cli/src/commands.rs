@@ -12,6 +12,7 @@ mod ping;
 mod put_immutable;
 mod put_mutable;
 mod sample;
+mod serve;
 mod signals;
 mod testnet;
 
@@ -43,6 +44,8 @@ pub(crate) fn run(cli: &Cli, out: &Output) -> Ended {
         Command::Sample(args) => sample::run(args, global, out),
         Command::Inspect(args) => inspect::run(args, out),
         Command::Testnet(args) => testnet::run(args, global, out),
+        Command::Relay(args) => serve::relay(args, global, out),
+        Command::Dns(args) => serve::dns(args, global, out),
     }
 }
 

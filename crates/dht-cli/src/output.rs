@@ -131,6 +131,8 @@ impl Output {
 pub(crate) enum Line<'a> {
     /// The node answers at this address.
     Listening { addr: SocketAddr, id: String },
+    /// Something is served at this address: `http`, `dns` or `metrics`.
+    Serving { protocol: &'a str, addr: SocketAddr },
     /// A simulated network answers.
     #[serde(rename = "listening")]
     #[cfg_attr(

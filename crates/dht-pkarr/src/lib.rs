@@ -34,6 +34,7 @@
 //! * [`dns`]: messages and answers, for servers.
 //! * [`Newest`]: the newest of many answers.
 //! * [`resolve`]: what to ask for a key by which policy, and which answer counts.
+//! * [`publish`]: whom to hand a packet to, and what their answers mean.
 //! * [`cache`]: packets in memory, as many as there is room for.
 //! * [`keep_alive`]: when to publish which key again.
 //! * [`endpoint`]: where the service is that a name stands for.
@@ -56,6 +57,7 @@ mod message;
 mod name;
 mod newest;
 mod packet;
+pub mod publish;
 pub mod record;
 pub mod resolve;
 mod time;

@@ -63,9 +63,12 @@ impl SignedPacket {
             .filter(|record| record.class == CLASS_IN && record.name.is(&owner))
             .map(|record| Record { name: name.clone(), ..record })
             .collect();
-        let alias = here.iter().find_map(|record| match &record.data {
-            Rdata::Cname(to) => Some((record.clone(), to.clone())),
-            _ => None,
+        let alias = here.iter().find_map(|record| {
+            if let Rdata::Cname(to) = &record.data {
+                Some((record.clone(), to.clone()))
+            } else {
+                None
+            }
         });
         if kind != kind::ANY {
             here.retain(|record| record.data.kind() == kind);

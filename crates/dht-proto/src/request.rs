@@ -331,3 +331,11 @@ pub struct Refusal {
     /// The error code (BEP 5, BEP 44), see [`code`](crate::wire::code); 0 if none was given.
     pub code: i64,
 }
+
+impl Refusal {
+    /// What a node answered.
+    #[must_use]
+    pub const fn new(node: NodeInfo, code: i64) -> Self {
+        Self { node, code }
+    }
+}

@@ -1,10 +1,12 @@
 //! What a relay stands on: something that resolves and publishes.
 
-use core::fmt;
 use core::future::Future;
 
 use dht_pkarr::resolve::Policy;
 use dht_pkarr::{CachedPacket, PublicKey, SignedPacket, Timestamp};
+use dht_pkarr_client::Origin;
+
+mod client;
 
 /// Resolves keys and publishes packets, and remembers what it saw.
 pub trait Backend: Send + Sync + 'static {
@@ -42,28 +44,6 @@ pub struct Found {
     pub origin: Origin,
 }
 
-/// Who had a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Origin {
-    /// The cache of this relay.
-    Cache,
-    /// The DHT, just now.
-    Dht,
-    /// Another relay, just now.
-    Relay(String),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cache => f.write_str("the cache of this relay"),
-            Self::Dht => f.write_str("the DHT"),
-            Self::Relay(url) => write!(f, "the relay {url}"),
-        }
-    }
-}
-
 /// Why there is no packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -87,6 +67,8 @@ pub enum PublishError {
     NotMostRecent,
     /// The version that is stored is not the one that was expected.
     CasFailed,
+    /// It is none that nodes store, and this is why.
+    Unfit(String),
     /// No node stored it, and this is why.
     Failed(String),
 }

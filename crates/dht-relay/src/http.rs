@@ -189,7 +189,9 @@ impl Front {
         self.abandon(&publication.packet);
         match &result {
             Ok(_) => self.absent.remove(&key),
-            Err(PublishError::Failed(_)) => self.stats.publications_failed += 1,
+            Err(PublishError::Failed(_) | PublishError::Unfit(_)) => {
+                self.stats.publications_failed += 1;
+            }
             Err(PublishError::NotMostRecent | PublishError::CasFailed) => self.stats.conflicts += 1,
         }
         self.close(publication.context, packet::published(result))

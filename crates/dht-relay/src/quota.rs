@@ -16,7 +16,7 @@ const MAX_COUNT: u32 = 1_000_000;
 ///
 /// let quota: Quota = "10r/m".parse()?;
 /// assert_eq!(quota.burst(), 10);
-/// assert_eq!(quota.with_burst(3).to_string(), "10r/m");
+/// assert_eq!(quota.with_burst(3).to_string(), "10r/m:3");
 /// # Ok::<(), dht_relay::quota::QuotaError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,8 @@ impl Quota {
 
 impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}r/{}", self.count, self.unit.row().0)
+        write!(f, "{}r/{}", self.count, self.unit.row().0)?;
+        if self.burst == self.count { Ok(()) } else { write!(f, ":{}", self.burst) }
     }
 }
 
@@ -110,16 +111,22 @@ impl FromStr for Quota {
     type Err = QuotaError;
 
     fn from_str(text: &str) -> Result<Self, QuotaError> {
-        let (count, letter) = text.split_once("r/").ok_or(QuotaError)?;
+        let (rate, burst) = match text.split_once(':') {
+            Some((rate, burst)) => (rate, Some(burst)),
+            None => (text, None),
+        };
+        let (count, letter) = rate.split_once("r/").ok_or(QuotaError)?;
         let unit = Unit::ALL.iter().find(|(_, known, _)| *known == letter);
         let (unit, ..) = unit.ok_or(QuotaError)?;
-        // `parse` would take a sign.
-        let digits = count.bytes().all(|digit| digit.is_ascii_digit());
-        let count = digits.then(|| count.parse().ok()).flatten().ok_or(QuotaError)?;
-        if !(1..=MAX_COUNT).contains(&count) {
-            return Err(QuotaError);
-        }
-        Ok(Self { count, unit: *unit, burst: count })
+        let number = |text: &str| {
+            // `parse` would take a sign.
+            let digits = text.bytes().all(|digit| digit.is_ascii_digit());
+            let number = digits.then(|| text.parse::<u32>().ok()).flatten();
+            number.filter(|number| (1..=MAX_COUNT).contains(number)).ok_or(QuotaError)
+        };
+        let count = number(count)?;
+        let burst = burst.map_or(Ok(count), number)?;
+        Ok(Self { count, unit: *unit, burst })
     }
 }
 
@@ -258,12 +265,23 @@ mod tests {
 
     #[test]
     fn texts_read_back_or_are_refused() {
-        for text in ["1r/s", "10r/m", "7r/h", "1000000r/d"] {
+        for text in ["1r/s", "10r/m", "7r/h", "1000000r/d", "2r/s:10"] {
             assert_eq!(quota(text).to_string(), text);
         }
-        for bad in
-            ["", "r/s", "0r/s", "-1r/s", "+1r/s", "1r/w", "1/s", "1r/", "1000001r/s", "1 r/s"]
-        {
+        for bad in [
+            "",
+            "r/s",
+            "0r/s",
+            "-1r/s",
+            "+1r/s",
+            "1r/w",
+            "1/s",
+            "1r/",
+            "1000001r/s",
+            "1 r/s",
+            "1r/s:",
+            "1r/s:0",
+        ] {
             assert_eq!(bad.parse::<Quota>(), Err(QuotaError), "{bad}");
         }
         assert_eq!(quota("2r/s").with_burst(0).burst(), 1);

@@ -37,7 +37,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Listen {
     /// HTTP: packets, the page, and DNS over HTTP, as [`Options`] say.
     pub http: Vec<SocketAddr>,
-    /// DNS, over UDP and TCP. With port 0, TCP takes the port that UDP got.
+    /// DNS, over UDP, and over TCP on the same ports.
     pub dns: Vec<SocketAddr>,
     /// Metrics for Prometheus, over HTTP at `/metrics`.
     pub metrics: Option<SocketAddr>,
@@ -78,7 +78,7 @@ impl<B: Backend> Server<B> {
     /// # Errors
     /// If an address cannot be bound, with the address.
     pub fn bind(listen: &Listen, options: Options, backend: B) -> io::Result<Self> {
-        let udp = bound(&listen.dns, |addr| Async::<UdpSocket>::bind(addr))?;
+        let udp = bound(&listen.dns, Async::<UdpSocket>::bind)?;
         let udp_addrs: Vec<_> =
             udp.iter().map(|socket| socket.get_ref().local_addr()).collect::<Result<_, _>>()?;
         let tcp = |addr| Async::<TcpListener>::bind(addr);

@@ -6,8 +6,8 @@ use dht_pkarr::record::Txt;
 use dht_pkarr::{Builder, CachedPacket, Keypair, Timestamp};
 
 use super::*;
-use crate::backend::Origin;
 use crate::front::Options;
+use dht_pkarr_client::Origin;
 
 const BEGIN: u64 = 1_700_000_000;
 

@@ -10,7 +10,9 @@ use http::{Method, Request, Response, StatusCode};
 use super::{
     Asked, Context, Lookup, Publication, Reply, Step, limited, not_allowed, parameters, set, text,
 };
-use crate::backend::{Found, Origin, PublishError, ResolveError};
+use dht_pkarr_client::Origin;
+
+use crate::backend::{Found, PublishError, ResolveError};
 use crate::front::{Cached, Front, Now};
 use crate::quota::User;
 
@@ -325,6 +327,7 @@ pub(super) fn published(result: Result<u32, PublishError>) -> Reply {
         Err(PublishError::CasFailed) => {
             text(StatusCode::PRECONDITION_FAILED, "the DHT has another version than the one named")
         }
+        Err(PublishError::Unfit(why)) => text(StatusCode::BAD_REQUEST, why),
         Err(PublishError::Failed(why)) => text(StatusCode::INTERNAL_SERVER_ERROR, why),
     }
 }

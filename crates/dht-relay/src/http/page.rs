@@ -5,12 +5,13 @@ use core::fmt::Write as _;
 use dht_pkarr::record::kind;
 use dht_pkarr::resolve::Policy;
 use dht_pkarr::{CachedPacket, PublicKey, Timestamp, TtlRange};
+use dht_pkarr_client::Origin;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::packet::{Sought, http_date, reason};
 use super::{Asked, Context, Lookup, Reply, Step, not_allowed, parameters, set};
-use crate::backend::{Found, Origin, ResolveError};
+use crate::backend::{Found, ResolveError};
 use crate::front::{Cached, Front, Now};
 use crate::quota::User;
 

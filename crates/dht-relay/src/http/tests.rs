@@ -5,9 +5,9 @@ use dht_pkarr::{Builder, CachedPacket, Keypair};
 use proptest::prelude::*;
 
 use super::*;
-use crate::backend::Origin;
 use crate::front::Options;
 use crate::quota::Quota;
+use dht_pkarr_client::Origin;
 
 /// A relay with a cache and a clock.
 struct Relay {
@@ -310,6 +310,7 @@ fn publishing_ends_with_the_number_of_nodes_or_a_reason() {
         (Ok(20), 204),
         (Err(PublishError::NotMostRecent), 409),
         (Err(PublishError::CasFailed), 412),
+        (Err(PublishError::Unfit("too large".to_owned())), 400),
         (Err(failed()), 500),
     ] {
         let publication = relay.publication(&usual(1), &[]);
@@ -484,7 +485,7 @@ fn the_page_shows_what_a_key_has_and_nothing_as_markup() {
         let shown = body(&relay.get(&format!("/?name={name}"), &[]));
         assert!(shown.contains("1 . port=8443") && shown.contains("42 seconds ago"));
         assert!(shown.contains("&lt;script&gt;") && !shown.contains("<script>alert"));
-        assert!(shown.contains("the cache of this relay"));
+        assert!(shown.contains("the cache"));
     }
     let found = relay.get(&format!("/records?name={}", key(1)), &[]);
     let found: serde_json::Value = serde_json::from_slice(found.body()).unwrap();
