@@ -7,11 +7,11 @@ use core::net::{IpAddr, SocketAddr};
 
 use dht_proto::seed::{Domain, Seed, Stream};
 
+use crate::answer::owner;
 use crate::key::{KeyError, PublicKey, host};
 use crate::name::{Name, NameError};
 use crate::packet::SignedPacket;
 use crate::record::{Rdata, Record, Svcb};
-use crate::zone::owner;
 
 /// Packets in a row, each reached through a record of the one before.
 pub const MAX_DEPTH: usize = 7;

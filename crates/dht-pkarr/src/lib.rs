@@ -48,6 +48,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod answer;
 pub mod cache;
 mod cached;
 pub mod endpoint;
@@ -63,12 +64,11 @@ pub mod resolve;
 mod time;
 mod ttl;
 mod zbase32;
-mod zone;
 
 /// DNS messages, and what packets answer in them: for servers of names.
 pub mod dns {
+    pub use crate::answer::Answer;
     pub use crate::message::{Message, Question, flag};
-    pub use crate::zone::Answer;
 }
 
 pub use self::cached::CachedPacket;

@@ -6,8 +6,6 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::name::Name;
 
-mod text;
-
 /// Numbers of the record types that this crate reads.
 pub mod kind {
     /// An IPv4 address.
@@ -26,8 +24,6 @@ pub mod kind {
     pub const HTTPS: u16 = 65;
     /// In questions: records of all types.
     pub const ANY: u16 = 255;
-
-    pub use super::text::{kind_name as name, parse_kind as parse};
 }
 
 /// The class of all records that matter: the internet.
