@@ -12,6 +12,8 @@ use dht_mio::proto::id::{InfoHash, ItemId, NodeId};
 
 use crate::parse::{self, HexBytes};
 
+pub(crate) mod pkarr;
+
 /// Use and serve the BitTorrent Mainline DHT.
 ///
 /// Finds and announces the peers of torrents, stores and reads small signed items, and runs a node
@@ -85,6 +87,8 @@ pub(crate) enum Command {
     PutMutable(PutMutableArgs),
     /// Read an item
     Get(GetArgs),
+    /// Publish and resolve DNS records under a key of one's own (PKARR)
+    Pkarr(Box<pkarr::PkarrArgs>),
     /// Ask a node which infohashes it stores
     Sample(SampleArgs),
     /// Explain a datagram

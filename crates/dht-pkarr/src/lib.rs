@@ -31,6 +31,7 @@
 //! * [`PublicKey`], [`Keypair`]: text in z-base-32, keys of URLs, secrets.
 //! * [`SignedPacket`], [`Builder`], [`CachedPacket`]: records in, bytes out, and the reverse.
 //! * [`record`], [`Name`]: what a packet holds.
+//! * [`zone`]: records as text.
 //! * [`Newest`]: the newest of many answers.
 //! * [`resolve`]: what to ask for a key by which policy, and which answer counts.
 //! * [`publish`]: whom to hand a packet to, and what their answers mean.
@@ -62,9 +63,10 @@ pub mod resolve;
 mod time;
 mod ttl;
 mod zbase32;
+pub mod zone;
 
 pub use self::cached::CachedPacket;
-pub use self::key::{KeyError, Keypair, PublicKey};
+pub use self::key::{KeyError, Keypair, PublicKey, host};
 pub use self::message::DnsError;
 pub use self::name::{Labels, Name, NameError};
 pub use self::newest::Newest;
