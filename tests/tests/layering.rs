@@ -51,6 +51,7 @@ fn crates_depend_downwards_only() {
                 "dht-net",
                 "dht-mio",
                 "dht-smol",
+                "dht-pkarr",
                 "dht-pkarr-client",
                 "dht-relay",
                 "dht-testnet",

@@ -12,6 +12,7 @@ use dht_mio::proto::id::{InfoHash, ItemId, NodeId};
 
 use crate::parse::{self, HexBytes};
 
+pub(crate) mod pkarr;
 mod serve;
 
 pub(crate) use serve::{DnsArgs, RelayArgs, ServeArgs};
@@ -89,6 +90,8 @@ pub(crate) enum Command {
     PutMutable(PutMutableArgs),
     /// Read an item
     Get(GetArgs),
+    /// Publish and resolve DNS records under a key of one's own (PKARR)
+    Pkarr(Box<pkarr::PkarrArgs>),
     /// Ask a node which infohashes it stores
     Sample(SampleArgs),
     /// Explain a datagram
@@ -119,7 +122,8 @@ impl Command {
             | Self::Get(_)
             | Self::Sample(_)
             | Self::Inspect(_)
-            | Self::Testnet(_) => return None,
+            | Self::Testnet(_)
+            | Self::Pkarr(_) => return None,
         };
         Some((name, path.as_deref()?))
     }

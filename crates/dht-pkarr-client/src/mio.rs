@@ -11,8 +11,15 @@ use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
 use dht_proto::request::{Event, Lookup, Outcome};
 
 use crate::build::{self, BuildError, Shared};
+use crate::keep_alive::Copies;
 use crate::publish::{Job, Publication, PublishError, Published, Report};
-use crate::resolve::{Inquiry, Message, Next, Question, ResolveError, Resolved, lookup_end};
+use crate::resolve::{
+    Inquiry, Message, Next, Question, ResolveError, Resolved, answered, get, lookup_end,
+};
+
+mod keep_alive;
+
+pub use keep_alive::{KeepAlive, KeepAliveRunner};
 
 /// Keys that are looked up in the background at a time. More are not refreshed just now.
 const MAX_BACKGROUND: usize = 64;
@@ -122,6 +129,15 @@ impl Client {
             }
         });
         publication.finish()
+    }
+
+    /// Counts the nodes that have a packet.
+    ///
+    /// # Errors
+    /// If there is no DHT, or nobody answered, with the reason.
+    pub fn copies(&self, packet: &SignedPacket) -> Result<Copies, String> {
+        let outcome = self.lookup(get(packet), |_| true)?;
+        answered(&outcome).map(|()| Copies::of(packet, &outcome))
     }
 
     /// The node, if there is one.

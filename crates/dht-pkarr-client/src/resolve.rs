@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use dht_pkarr::resolve::{self, End, Policy, Resolve, ResolveOptions, Source, Step};
-use dht_pkarr::{CachedPacket, PublicKey, Timestamp};
+use dht_pkarr::{CachedPacket, PublicKey, SignedPacket, Timestamp};
 use dht_proto::item::Item;
 use dht_proto::request::{Ended, Lookup, Outcome};
 
@@ -124,9 +124,15 @@ impl RelayQuestion {
     }
 }
 
-/// What the end of a lookup means.
-pub(crate) fn lookup_end(ended: Result<Outcome, String>) -> Message {
-    Message::End(ended.and_then(|outcome| match outcome.ended {
+/// A lookup for a packet, whatever is known of it.
+pub(crate) fn get(packet: &SignedPacket) -> Lookup {
+    let target = packet.public_key().item_id();
+    Lookup::GetItem { target, salt: Vec::new(), newer_than: None }
+}
+
+/// Whether anybody answered.
+pub(crate) fn answered(outcome: &Outcome) -> Result<(), String> {
+    match outcome.ended {
         Ended::NoContacts => Err("there is no node to ask".to_owned()),
         Ended::NoAnswer => Err("no node answered".to_owned()),
         Ended::OnlyErrors => Err("nodes answered with errors only".to_owned()),
@@ -134,7 +140,12 @@ pub(crate) fn lookup_end(ended: Result<Outcome, String>) -> Message {
             Err("no node answered in time".to_owned())
         }
         Ended::Completed | Ended::TimedOut | _ => Ok(()),
-    }))
+    }
+}
+
+/// What the end of a lookup means.
+pub(crate) fn lookup_end(ended: Result<Outcome, String>) -> Message {
+    Message::End(ended.and_then(|outcome| answered(&outcome)))
 }
 
 /// What to do next.

@@ -3,6 +3,7 @@
 use core::future::{Future, poll_fn};
 use core::pin::Pin;
 use core::task::Poll;
+use core::time::Duration;
 use std::sync::Arc;
 
 use async_channel::{Receiver, Sender, unbounded};
@@ -15,12 +16,18 @@ use dht_smol::{Dht, LookupHandle};
 use futures_lite::{FutureExt as _, StreamExt as _};
 
 use crate::build::{self, BuildError, Shared};
+use crate::keep_alive::Copies;
 use crate::publish::{Job, Publication, PublishError, Published, Report};
-use crate::resolve::{Inquiry, Message, Next, Question, ResolveError, Resolved, lookup_end};
+use crate::resolve::{
+    Inquiry, Message, Next, Question, ResolveError, Resolved, answered, get, lookup_end,
+};
 
 mod background;
+mod keep_alive;
 
 use background::Background;
+
+pub use keep_alive::{KeepAlive, KeepAliveRunner};
 
 /// Sets a client up.
 pub type Builder = build::Builder<Dht>;
@@ -124,14 +131,20 @@ impl Client {
                 (Job::Put(_), None) => Report::Put(Err("there is no DHT".to_owned())),
                 (Job::Put(_), Some(lookup)) => {
                     let end = async { lookup.outcome().await.map_err(|error| error.to_string()) };
-                    let late = async {
-                        Timer::after(timeout).await;
-                        Err(format!("it did not end within {timeout:?}"))
-                    };
-                    Report::Put(end.or(late).await.map(Box::new))
+                    Report::Put(in_time(timeout, end).await.map(Box::new))
                 }
             }
         }
+    }
+
+    /// Counts the nodes that have a packet.
+    ///
+    /// # Errors
+    /// If there is no DHT, or nobody answered, with the reason.
+    pub async fn copies(&self, packet: &SignedPacket) -> Result<Copies, String> {
+        let dht = self.dht.as_ref().ok_or_else(|| "there is no DHT".to_owned())?;
+        let outcome = in_time(self.shared.timeout, look(dht.start(get(packet)), &|_| {})).await?;
+        answered(&outcome).map(|()| Copies::of(packet, &outcome))
     }
 
     /// The node, if there is one.
@@ -206,16 +219,23 @@ impl Run {
                     let Some(lookup) = lookup else {
                         return tell(Message::End(Err("there is no DHT".to_owned())));
                     };
-                    let look = async { look(lookup, &tell).await };
-                    let late = async {
-                        Timer::after(timeout).await;
-                        Err(format!("it did not end within {timeout:?}"))
-                    };
-                    tell(lookup_end(look.or(late).await));
+                    tell(lookup_end(in_time(timeout, look(lookup, &tell)).await));
                 })
             }
         });
     }
+}
+
+/// What comes of something within a time.
+async fn in_time<T>(
+    timeout: Duration,
+    what: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let late = async {
+        Timer::after(timeout).await;
+        Err(format!("it did not end within {timeout:?}"))
+    };
+    what.or(late).await
 }
 
 /// Reads a lookup to its end.

@@ -32,6 +32,7 @@
 //! * [`SignedPacket`], [`Builder`], [`CachedPacket`]: records in, bytes out, and the reverse.
 //! * [`record`], [`Name`]: what a packet holds.
 //! * [`dns`]: messages and answers, for servers.
+//! * [`zone`]: records as text.
 //! * [`Newest`]: the newest of many answers.
 //! * [`resolve`]: what to ask for a key by which policy, and which answer counts.
 //! * [`publish`]: whom to hand a packet to, and what their answers mean.
@@ -64,6 +65,7 @@ pub mod resolve;
 mod time;
 mod ttl;
 mod zbase32;
+pub mod zone;
 
 /// DNS messages, and what packets answer in them: for servers of names.
 pub mod dns {
@@ -72,7 +74,7 @@ pub mod dns {
 }
 
 pub use self::cached::CachedPacket;
-pub use self::key::{KeyError, Keypair, PublicKey};
+pub use self::key::{KeyError, Keypair, PublicKey, host};
 pub use self::message::DnsError;
 pub use self::name::{Labels, Name, NameError};
 pub use self::newest::Newest;

@@ -80,13 +80,25 @@ fn query(request: &Request<&[u8]>) -> Result<(Form, Vec<u8>), Box<Reply>> {
                 bad("give a query as the parameter dns, or a name, and perhaps a type")
             })?;
             let name: Name = name.parse().map_err(|error| bad(&format!("{error}")))?;
-            let kind = parameters.get("type").map_or(Some(kind::A), |text| kind::parse(text));
+            let kind = parameters.get("type").map_or(Some(kind::A), |text| kind_of(text));
             let kind = kind.ok_or_else(|| bad("there is no such type"))?;
             let mut message = Message::new(0, flag::RECURSION_DESIRED);
             message.questions.push(Question { name, kind, class: CLASS_IN });
             message.to_bytes().map(|query| (Form::Json, query)).ok_or_else(|| bad("too long"))
         }
         _ => Err(Box::new(not_allowed("GET,HEAD,POST"))),
+    }
+}
+
+/// A type by its name, by `TYPE` and its number (RFC 3597), or by its number.
+fn kind_of(text: &str) -> Option<u16> {
+    let name = text.to_ascii_uppercase();
+    let digits = name.strip_prefix("TYPE").unwrap_or(&name);
+    // `parse` would take a sign.
+    let plain = digits.bytes().all(|digit| digit.is_ascii_digit());
+    match &*name {
+        "ANY" => Some(kind::ANY),
+        name => kind::of_name(name).or_else(|| plain.then(|| digits.parse().ok()).flatten()),
     }
 }
 

@@ -123,7 +123,7 @@ impl Facts<'_> {
         let records = records.iter().map(|record| {
             json!({
                 "name": record.name.to_string(),
-                "type": kind::name(record.data.kind()),
+                "type": kind::Named(record.data.kind()).to_string(),
                 "ttl": record.ttl,
                 "data": record.data.to_string(),
             })
@@ -167,7 +167,7 @@ impl Facts<'_> {
                 "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
                 escape(&record.name.to_string()),
                 record.ttl,
-                escape(&kind::name(record.data.kind())),
+                kind::Named(record.data.kind()),
                 escape(&record.data.to_string())
             );
         }
