@@ -228,7 +228,7 @@ impl Front {
             set(&mut reply, "x-ratelimit-limit", allowance.limit);
             set(&mut reply, "x-ratelimit-remaining", allowance.remaining);
         }
-        if context.head {
+        if context.head && !reply.body().is_empty() {
             // The length is what GET would give.
             let len = reply.body().len();
             set(&mut reply, "content-length", len);
@@ -244,6 +244,8 @@ fn text(status: StatusCode, text: impl AsRef<str>) -> Reply {
     let mut reply = Response::new(format!("{}\n", text.as_ref()).into_bytes());
     *reply.status_mut() = status;
     set(&mut reply, "content-type", "text/plain; charset=utf-8");
+    // What is wrong now need not be in a moment.
+    set(&mut reply, "cache-control", "no-store");
     reply
 }
 

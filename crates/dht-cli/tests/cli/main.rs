@@ -9,3 +9,4 @@ mod serve;
 mod support;
 #[cfg(target_os = "linux")]
 mod testnet;
+mod tools;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::support::{Node, TempDir, command, dht};
 
 /// A relay or a DNS server in a process of its own; killed when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
     stdout: BufReader<ChildStdout>,
     serving: Vec<(String, SocketAddr)>,
@@ -22,7 +22,7 @@ struct Server {
 
 impl Server {
     /// Starts it and waits until it serves so many addresses.
-    fn start(args: &[&str], addresses: usize) -> Self {
+    pub(crate) fn start(args: &[&str], addresses: usize) -> Self {
         let mut child = command(&[args, &["--json"]].concat())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -43,7 +43,7 @@ impl Server {
         Self { child, stdout, serving }
     }
 
-    fn addr(&self, protocol: &str) -> SocketAddr {
+    pub(crate) fn addr(&self, protocol: &str) -> SocketAddr {
         self.serving.iter().find(|(name, _)| name == protocol).unwrap().1
     }
 
@@ -65,7 +65,7 @@ impl Drop for Server {
 }
 
 /// Status, head and body of a reply.
-fn http(addr: SocketAddr, request: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
+pub(crate) fn http(addr: SocketAddr, request: &str, body: &[u8]) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(addr).unwrap();
     let len = body.len();
     let head = format!(

@@ -25,6 +25,11 @@ use crate::http::{MAX_BODY_LEN, Publication, Reply, Step, user};
 const HEAD_PATIENCE: Duration = Duration::from_secs(10);
 /// And this long for its body.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
+/// A connection is closed after this time, at the end of a request: whoever reads nothing of what is
+/// sent to him would keep it for ever.
+const LIFETIME: Duration = Duration::from_secs(600);
+/// The last request of a connection may take this long.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 /// Headers of a request, at most.
 const MAX_HEADERS: usize = 64;
 /// What is read ahead of a connection; a request's head is shorter.
@@ -90,13 +95,18 @@ async fn serve<B: Backend>(
         true
     };
     let stopped = async {
-        stop.await;
+        future::or(stop, after(LIFETIME)).await;
         false
     };
     if !future::or(ended, stopped).await {
         connection.as_mut().graceful_shutdown();
-        drop(connection.await);
+        let ended = async { drop(connection.await) };
+        future::or(ended, after(CLOSE_PATIENCE)).await;
     }
+}
+
+async fn after(time: Duration) {
+    Timer::after(time).await;
 }
 
 async fn measure<B: Backend>(shared: &Shared<B>, request: &Request<Incoming>) -> Reply {
