@@ -21,9 +21,17 @@ const GREETING = "hello from the owner of the key";
 const directory = mkdtempSync(join(tmpdir(), "dht-tools-"));
 const children = [];
 
-function end(status) {
-  for (const child of children) child.kill("SIGKILL");
-  rmSync(directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
+async function end(status) {
+  for (const child of children) {
+    const gone = new Promise((done) => child.once("exit", done));
+    if (child.exitCode === null && child.kill("SIGKILL")) await gone;
+  }
+  try {
+    // Helpers of a browser outlive it for a moment, and write what they have.
+    rmSync(directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  } catch (error) {
+    console.error(`${directory} stays: ${error.message}`);
+  }
   process.exit(status);
 }
 
@@ -165,4 +173,4 @@ const verbs = {
   curl: () => overHttps(relay, name, inCurl),
 };
 await verbs[what]();
-end(0);
+await end(0);
