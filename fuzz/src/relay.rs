@@ -153,7 +153,11 @@ pub fn dns(data: &[u8]) {
     if data.len() > MAX_INPUT {
         return;
     }
-    let transport = [Transport::Udp, Transport::Tcp, Transport::Http][usize::from(how % 3)];
+    let transport = match how % 3 {
+        0 => Transport::Udp,
+        1 => Transport::Tcp,
+        _ => Transport::Http,
+    };
     let mut options = Options::default();
     options.forward = how & 0x10 != 0;
     if how & 0x20 != 0 {

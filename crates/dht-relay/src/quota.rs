@@ -349,7 +349,7 @@ mod tests {
                             (from..=to).contains(&at) && number.is_none_or(|number| *of == number)
                         }).count() as u128
                     };
-                    let tokens = (*to - *from).as_millis() / 500 + u128::from(burst) + 1;
+                    let tokens = to.saturating_sub(*from).as_millis() / 500 + u128::from(burst) + 1;
                     let buckets = capacity as u128 + 1;
                     prop_assert!(within(None) <= tokens * buckets);
                     for number in 0..8 {

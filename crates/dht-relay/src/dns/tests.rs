@@ -381,7 +381,7 @@ fn ordinary_names_are_forwarded_where_that_is_on() {
     let forwarded = Message::from_bytes(&bytes).unwrap();
     assert_eq!((forwarded.id, &forwarded.questions), (0, &message.questions));
     assert_eq!(forwarded.additional, message.additional);
-    let mut answer = forwarded.clone();
+    let mut answer = forwarded;
     answer.flags |= flag::REPLY | flag::RECURSION_AVAILABLE;
     let data = Rdata::from(core::net::IpAddr::from([192, 0, 2, 9]));
     answer.answers.push(Record::new("www.example.com".parse().unwrap(), 5, data));
