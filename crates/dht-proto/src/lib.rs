@@ -106,7 +106,6 @@ pub mod seed;
 mod seen;
 pub mod server;
 pub mod snapshot;
-mod sorted;
 pub mod stats;
 pub mod table;
 pub mod time;

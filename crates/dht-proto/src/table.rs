@@ -236,7 +236,7 @@ impl<A: Addr> Table<A> {
     }
 
     fn bucket(&self, bucket: usize) -> &[Contact<A>] {
-        self.contacts.get(self.contacts.bucket_range(bucket, self.own)).unwrap_or_default()
+        self.contacts.get(self.contacts.bucket_range(bucket)).unwrap_or_default()
     }
 
     /// Where a contact with this id is, or would be.

@@ -18,7 +18,6 @@ use crate::config::MAX_K;
 use crate::footprint;
 use crate::id::{Distance, NodeId, Target};
 use crate::seen::{Seen, endpoint_number};
-use crate::sorted::partition_point_near;
 
 /// Longer tokens are not kept: a put with the largest item and this token just fits a datagram. The
 /// longest in use has 32 bytes.
@@ -286,8 +285,7 @@ impl<A: Addr> Frontier<A> {
     fn search(&self, distance: Distance, addr: A) -> Result<usize, usize> {
         // One word is enough to tell all but forged neighbours apart.
         let farther = |other: &Candidate<A>| other.distance.high() > distance.high();
-        let nearest = self.candidates.len().saturating_sub(self.k);
-        let start = partition_point_near(&self.candidates, nearest, farther);
+        let start = self.candidates.partition_point(farther);
         let rest = self.candidates.get(start..).unwrap_or_default();
         for (at, other) in (start..).zip(rest) {
             if other.distance.high() != distance.high() {

@@ -3,7 +3,7 @@
 use super::contact::Contact;
 use crate::addr::Addr;
 use crate::config::Config;
-use crate::id::{ID_LEN, NodeId, Target};
+use crate::id::{Distance, ID_LEN, NodeId, Target};
 use crate::seed::Stream;
 
 /// Number of buckets. Bucket i holds the contacts that share exactly i leading bits with our id;
@@ -22,7 +22,12 @@ const RTT_FLOOR: u32 = 20;
 
 /// The bucket of an id.
 pub(super) fn index(own: NodeId, id: NodeId) -> usize {
-    (own.distance(id.target()).leading_zeros() as usize).min(BUCKETS - 1)
+    at(&own.distance(id.target()))
+}
+
+/// The bucket at a distance.
+pub(super) fn at(distance: &Distance) -> usize {
+    (distance.leading_zeros() as usize).min(BUCKETS - 1)
 }
 
 /// The least and the greatest distance in a bucket, by the first 64 bits of it.

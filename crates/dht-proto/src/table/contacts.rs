@@ -9,7 +9,6 @@ use super::contact::{Contact, NEVER, Pauses, Ticks, same_ip};
 use crate::addr::Addr;
 use crate::id::{Distance, NodeId};
 use crate::seen::{Seen, ip_number};
-use crate::sorted::partition_point_near;
 
 /// Capacity is added in steps of this: no byte more than it takes.
 pub(super) const GROWTH: usize = 2;
@@ -28,6 +27,8 @@ const USUAL: usize = 8;
 pub(super) struct Contacts<A: Addr> {
     /// Sorted by distance, nearest first.
     list: Vec<Contact<A>>,
+    /// Where each bucket begins. Farther buckets come later, so the last bucket begins at 0.
+    starts: [u16; BUCKETS],
     /// The IP addresses of all contacts, and of some who left: most who answer a lookup are strangers.
     hosts: Seen,
     /// Contacts that the filter knows and that are no more.
@@ -56,7 +57,13 @@ impl<A: Addr> Deref for Contacts<A> {
 
 impl<A: Addr> Contacts<A> {
     pub(super) const fn new() -> Self {
-        Self { list: Vec::new(), hosts: Seen::NOTHING, removed: 0, due: [NEVER; BUCKETS / PLANNED] }
+        Self {
+            starts: [0; BUCKETS],
+            list: Vec::new(),
+            hosts: Seen::NOTHING,
+            removed: 0,
+            due: [NEVER; BUCKETS / PLANNED],
+        }
     }
 
     /// Contacts that are sorted by distance from `own`.
@@ -64,6 +71,8 @@ impl<A: Addr> Contacts<A> {
         let mut contacts = Self { list, ..Self::new() };
         for i in 0..contacts.len() {
             contacts.due_again(i, own, pauses);
+            let bucket = contacts.list.get(i).map_or(0, |contact| bucket::index(own, contact.id()));
+            contacts.moved(bucket, 1);
         }
         contacts.filter_again();
         contacts
@@ -105,14 +114,16 @@ impl<A: Addr> Contacts<A> {
         }
         self.hosts.add(ip_number(contact.addr()));
         self.list.insert(place, contact);
+        self.moved(bucket::index(own, contact.id()), 1);
         self.due_again(place, own, pauses);
     }
 
-    pub(super) fn remove(&mut self, i: usize) -> Option<Contact<A>> {
+    pub(super) fn remove(&mut self, i: usize, own: NodeId) -> Option<Contact<A>> {
         if i >= self.list.len() {
             return None;
         }
         let removed = self.list.remove(i);
+        self.moved(bucket::index(own, removed.id()), -1);
         self.shrink();
         self.removed += 1;
         if self.removed == REMOVALS {
@@ -160,36 +171,30 @@ impl<A: Addr> Contacts<A> {
     /// How many contacts are nearer than this, as far as the first 64 bits tell: enough for all but
     /// forged neighbours.
     pub(super) fn place_of(&self, distance: &Distance, own: NodeId) -> usize {
-        self.place(distance.high(), own)
-    }
-
-    /// The range of a bucket. Farther buckets come later.
-    pub(super) fn bucket_range(&self, bucket: usize, own: NodeId) -> Range<usize> {
-        let (first, last) = bucket::bounds(bucket);
-        self.range(first, last, own)
-    }
-
-    /// Who is at these distances, by the first 64 bits.
-    fn range(&self, first: u64, last: u64, own: NodeId) -> Range<usize> {
-        let start = self.place(first, own);
-        let outside = |contact: &Contact<A>| contact.distance(own.target()).high() > last;
-        let rest = self.list.get(start..).unwrap_or_default();
-        // Most buckets have few.
-        let len = if rest.get(2 * USUAL).is_some_and(|contact| !outside(contact)) {
-            rest.partition_point(|contact| !outside(contact))
-        } else {
-            rest.iter().position(outside).unwrap_or(rest.len())
-        };
-        start..start + len
-    }
-
-    /// The first place that is not nearer than `high`, looked for from where it would be if all
-    /// buckets beyond were full.
-    fn place(&self, high: u64, own: NodeId) -> usize {
+        let range = self.bucket_range(bucket::at(distance));
+        let contacts = self.list.get(range.clone()).unwrap_or_default();
+        let high = distance.high();
         let nearer = |contact: &Contact<A>| contact.distance(own.target()).high() < high;
-        let beyond = USUAL * high.leading_zeros() as usize;
-        let guess = self.list.len().saturating_sub(beyond + USUAL / 2);
-        partition_point_near(&self.list, guess, nearer)
+        range.start + contacts.partition_point(nearer)
+    }
+
+    /// The range of a bucket.
+    pub(super) fn bucket_range(&self, bucket: usize) -> Range<usize> {
+        self.range(bucket, bucket)
+    }
+
+    /// The range of some buckets, the farthest first.
+    fn range(&self, farthest: usize, nearest: usize) -> Range<usize> {
+        let start = |bucket: usize| self.starts.get(bucket).map(|start| usize::from(*start));
+        let end = farthest.checked_sub(1).and_then(start).unwrap_or(self.list.len());
+        start(nearest).unwrap_or(0)..end
+    }
+
+    /// Everything beyond a bucket moves by one place.
+    fn moved(&mut self, bucket: usize, by: i16) {
+        for start in self.starts.iter_mut().take(bucket) {
+            *start = start.wrapping_add_signed(by);
+        }
     }
 
     /// The first contact at an IP address.
@@ -219,12 +224,7 @@ impl<A: Addr> Contacts<A> {
     }
 
     /// Whoever is due for longest, if anybody is now; and when somebody is, at the earliest.
-    pub(super) fn next_due(
-        &mut self,
-        now: Ticks,
-        own: NodeId,
-        pauses: Pauses,
-    ) -> (Option<Due>, Ticks) {
+    pub(super) fn next_due(&mut self, now: Ticks, pauses: Pauses) -> (Option<Due>, Ticks) {
         loop {
             let planned = self.due.iter().copied().zip(0..).min();
             let Some((planned, group)) = planned.filter(|(planned, _)| *planned <= now) else {
@@ -232,7 +232,7 @@ impl<A: Addr> Contacts<A> {
             };
             // Plans are never too late, so who is due as planned is due before everybody else. And
             // each look makes a plan exact, so no group is looked at more than twice.
-            let due = self.first_of(group, own, pauses);
+            let due = self.first_of(group, pauses);
             if due.first == planned {
                 return (Some(due), planned);
             }
@@ -255,10 +255,8 @@ impl<A: Addr> Contacts<A> {
         self.due.iter().copied().min().unwrap_or(NEVER)
     }
 
-    fn first_of(&self, group: usize, own: NodeId, pauses: Pauses) -> Due {
-        let (_, last) = bucket::bounds(group * PLANNED);
-        let (first, _) = bucket::bounds(group * PLANNED + PLANNED - 1);
-        let range = self.range(first, last, own);
+    fn first_of(&self, group: usize, pauses: Pauses) -> Due {
+        let range = self.range(group * PLANNED, group * PLANNED + PLANNED - 1);
         let mut due = Due { group, index: usize::MAX, first: NEVER, second: NEVER };
         let contacts = self.list.get(range.clone()).unwrap_or_default();
         for (i, contact) in range.zip(contacts) {
@@ -287,6 +285,7 @@ impl<A: Addr> Contacts<A> {
         assert!(self.list.capacity() <= self.list.len() + 2 * GROWTH);
         for (i, contact) in self.list.iter().enumerate() {
             assert_eq!(self.search(contact.id(), own), Ok(i));
+            assert!(self.bucket_range(bucket::index(own, contact.id())).contains(&i));
             assert!(self.hosts.may_have(ip_number(contact.addr())), "the filter forgets nobody");
             let group = bucket::index(own, contact.id()) / PLANNED;
             assert!(self.due.get(group).is_some_and(|due| *due <= contact.due_after(pauses)));

@@ -218,7 +218,7 @@ impl<A: Addr> Table<A> {
             same_ip = self.contacts.same_ip(newcomer.compact());
         }
         let bucket = self.bucket_of(&newcomer);
-        let range = self.contacts.bucket_range(bucket, self.own);
+        let range = self.contacts.bucket_range(bucket);
         if range.len() >= bucket::capacity(bucket, config) {
             let contacts = self.contacts.get(range.clone()).unwrap_or_default();
             let Some(victim) = bucket::victim(contacts, &newcomer, bucket) else {
@@ -285,7 +285,7 @@ impl<A: Addr> Table<A> {
                 return Obstacle::Firm;
             }
         }
-        let range = self.contacts.bucket_range(self.bucket_of(newcomer), self.own);
+        let range = self.contacts.bucket_range(self.bucket_of(newcomer));
         let start = range.start;
         let contacts = self.contacts.get(range).unwrap_or_default().iter().enumerate();
         let neighbours = contacts.filter(|(_, contact)| contact.addr().subnet() == subnet);
@@ -312,7 +312,7 @@ impl<A: Addr> Table<A> {
 
     /// Removes a contact, without a successor.
     fn drop_at(&mut self, i: usize, config: &Config) -> Option<Contact<A>> {
-        let dropped = self.contacts.remove(i)?;
+        let dropped = self.contacts.remove(i, self.own)?;
         let bucket = self.bucket_of(&dropped);
         let news = self.news.get(bucket).copied().unwrap_or_default();
         let stale = instant(self.refresh_of(bucket, news, config));

@@ -27,7 +27,7 @@ impl<A: Addr> Table<A> {
         self.forget_candidates(tick, config);
         let urgent = self.urgent_candidate(tick, config);
         let pauses = Pauses::of(config);
-        let (contact, contact_due) = self.contacts.next_due(tick, self.own, pauses);
+        let (contact, contact_due) = self.contacts.next_due(tick, pauses);
         let candidate = self.candidates.iter().map(|c| (c.due, c.compact)).min();
         let urgent_at = self.ping_time(urgent.map(|(due, _)| due), hurried_pause(config));
         let candidate_due = candidate.map_or(NEVER, |(due, _)| due);
