@@ -38,6 +38,10 @@ interop-setup:
 interop: interop-setup
     cargo test -p dht-tests --test interop --test testnet -- --include-ignored
 
+# dig, curl and Chromium against the relay and its DNS (needs all three, node and openssl).
+interop-relay:
+    cargo test -p dht-cli --test cli tools -- --include-ignored
+
 # A simulated network on real sockets, for any client; for example: just testnet --nodes 100000
 testnet *FLAGS:
     cargo run --release -p dht-cli -- testnet {{FLAGS}}
@@ -77,6 +81,10 @@ bench-core:
 # What a signed packet costs beyond its signature, as ratios to a bare verification.
 bench-pkarr:
     cargo bench -p dht-pkarr --bench packet
+
+# Cached packets that the relay gives out per second on one core.
+bench-relay *ARGS:
+    cargo bench -p dht-relay --bench get -- {{ARGS}}
 
 # A simulated network of so many nodes: memory, speed, lookups beside the reference curve, churn. Asks glibc for huge pages.
 scale N="1000000" *ARGS:

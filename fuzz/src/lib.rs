@@ -13,6 +13,7 @@ mod lookup;
 mod node;
 mod oracle;
 mod pkarr;
+mod relay;
 mod seal;
 mod store;
 mod table;
@@ -26,6 +27,7 @@ pub use self::config::distort;
 pub use self::lookup::lookup;
 pub use self::node::{node, snapshot};
 pub use self::pkarr::{name as pkarr_name, packet as pkarr_packet};
+pub use self::relay::{dns as relay_dns, http as relay_http};
 pub use self::store::store;
 pub use self::table::table;
 pub use self::wire::{decode, differential, round_trip};
@@ -42,6 +44,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("node", node),
     ("pkarr_name", pkarr_name),
     ("pkarr_packet", pkarr_packet),
+    ("relay_dns", relay_dns),
+    ("relay_http", relay_http),
     ("round_trip", round_trip),
     ("snapshot", snapshot),
     ("store", store),

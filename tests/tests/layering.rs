@@ -39,10 +39,24 @@ fn crates_depend_downwards_only() {
         ("dht-net", &["dht-proto", "dht-driver"]),
         ("dht-mio", &["dht-proto", "dht-driver", "dht-net"]),
         ("dht-pkarr", &["dht-proto"]),
+        ("dht-pkarr-client", &["dht-proto", "dht-pkarr", "dht-mio", "dht-smol"]),
+        ("dht-relay", &["dht-pkarr", "dht-pkarr-client"]),
         ("dht-sim", &["dht-proto"]),
         ("dht-smol", &["dht-proto", "dht-driver", "dht-net"]),
         ("dht-testnet", &["dht-proto", "dht-driver", "dht-net", "dht-sim"]),
-        ("dht-cli", &["dht-proto", "dht-mio", "dht-testnet"]),
+        (
+            "dht-cli",
+            &[
+                "dht-proto",
+                "dht-net",
+                "dht-mio",
+                "dht-smol",
+                "dht-pkarr",
+                "dht-pkarr-client",
+                "dht-relay",
+                "dht-testnet",
+            ],
+        ),
     ];
     for entry in fs::read_dir(root().join("crates")).unwrap() {
         let path = entry.unwrap().path();

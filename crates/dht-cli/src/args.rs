@@ -3,7 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 use core::num::NonZeroU32;
 use core::time::Duration;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use dht_mio::proto::Networks;
@@ -11,6 +11,11 @@ use dht_mio::proto::config::{Config, Mode};
 use dht_mio::proto::id::{InfoHash, ItemId, NodeId};
 
 use crate::parse::{self, HexBytes};
+
+pub(crate) mod pkarr;
+mod serve;
+
+pub(crate) use serve::{DnsArgs, RelayArgs, ServeArgs};
 
 /// Use and serve the BitTorrent Mainline DHT.
 ///
@@ -85,12 +90,43 @@ pub(crate) enum Command {
     PutMutable(PutMutableArgs),
     /// Read an item
     Get(GetArgs),
+    /// Publish and resolve DNS records under a key of one's own (PKARR)
+    Pkarr(Box<pkarr::PkarrArgs>),
     /// Ask a node which infohashes it stores
     Sample(SampleArgs),
     /// Explain a datagram
     Inspect(InspectArgs),
     /// Run a simulated network on real sockets, for any client
     Testnet(TestnetArgs),
+    /// Serve signed packets over HTTP, for those who cannot reach the DHT
+    Relay(Box<RelayArgs>),
+    /// Answer DNS for names that are keys
+    Dns(Box<DnsArgs>),
+}
+
+impl Command {
+    /// The file that the flags of a daemon are read from, with the name of the command.
+    pub(crate) fn config_file(&self) -> Option<(&'static str, &Path)> {
+        let (name, path) = match self {
+            Self::Node(args) => ("node", &args.config),
+            Self::Relay(args) => ("relay", &args.serve.config),
+            Self::Dns(args) => ("dns", &args.serve.config),
+            Self::Demo(_)
+            | Self::Ping(_)
+            | Self::FindNode(_)
+            | Self::GetPeers(_)
+            | Self::Announce(_)
+            | Self::Keygen(_)
+            | Self::PutImmutable(_)
+            | Self::PutMutable(_)
+            | Self::Get(_)
+            | Self::Sample(_)
+            | Self::Inspect(_)
+            | Self::Testnet(_)
+            | Self::Pkarr(_) => return None,
+        };
+        Some((name, path.as_deref()?))
+    }
 }
 
 /// `dht demo`
@@ -132,6 +168,16 @@ pub(crate) struct NodeArgs {
     /// Read further flags from this TOML file
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Serve Prometheus metrics here, over HTTP
+    #[arg(long, value_name = "ADDR:PORT", value_parser = parse::bind_addr)]
+    pub(crate) metrics: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(crate) node: NodeOptions,
+}
+
+/// How a daemon takes part in the DHT.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NodeOptions {
     /// Keep ids, contacts and stored items here, so that a restart is warm
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
@@ -144,9 +190,6 @@ pub(crate) struct NodeArgs {
     /// An address that others reach us at; repeatable, otherwise the node finds out
     #[arg(long, value_name = "IP")]
     pub(crate) public_ip: Vec<IpAddr>,
-    /// Serve Prometheus metrics here, over HTTP
-    #[arg(long, value_name = "ADDR:PORT", value_parser = parse::bind_addr)]
-    pub(crate) metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) limits: Limits,
 }

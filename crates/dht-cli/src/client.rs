@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::progress::Progress;
 
 /// What a call waits beyond the lookup's own limit, so that the lookup can say how it ended.
-const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 /// A read-only node (BEP 43) for the time of one command.
 #[derive(Debug)]
@@ -56,7 +56,12 @@ impl<'a> Client<'a> {
         Ok(Self { dht, notices, out })
     }
 
-    fn tell_notices(&self) {
+    /// The node.
+    pub(crate) const fn dht(&self) -> &Dht {
+        &self.dht
+    }
+
+    pub(crate) fn tell_notices(&self) {
         for notice in self.notices.try_iter() {
             self.out.verbose(&notice);
         }
@@ -112,7 +117,7 @@ impl<'a> Client<'a> {
     }
 
     /// Says why, as far as the node knows.
-    fn nobody_answered(&self) -> Failure {
+    pub(crate) fn nobody_answered(&self) -> Failure {
         let mut why = Vec::new();
         if let (Ok(health), Ok(stats)) = (self.dht.health(), self.dht.stats()) {
             if stats.node.queries_out == 0 && !health.problems.is_empty() {
@@ -172,7 +177,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    fn progress(&self, what: &str) -> Progress {
+    pub(crate) fn progress(&self, what: &str) -> Progress {
         let dht = self.dht.with_timeout(GRACE);
         Progress::start(self.out.screen(), what, move || {
             dht.stats().map_or_else(

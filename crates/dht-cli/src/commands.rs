@@ -9,11 +9,15 @@ mod inspect;
 mod keygen;
 mod node;
 mod ping;
+mod pkarr;
 mod put_immutable;
 mod put_mutable;
 mod sample;
+mod serve;
 mod signals;
 mod testnet;
+
+use std::collections::BTreeMap;
 
 use dht_mio::proto::request::Outcome;
 use dht_mio::proto::wire::code;
@@ -40,9 +44,12 @@ pub(crate) fn run(cli: &Cli, out: &Output) -> Ended {
         Command::PutImmutable(args) => put_immutable::run(args, global, out),
         Command::PutMutable(args) => put_mutable::run(args, global, out),
         Command::Get(args) => get::run(args, global, out),
+        Command::Pkarr(args) => pkarr::run(args, global, out),
         Command::Sample(args) => sample::run(args, global, out),
         Command::Inspect(args) => inspect::run(args, out),
         Command::Testnet(args) => testnet::run(args, global, out),
+        Command::Relay(args) => serve::relay(args, global, out),
+        Command::Dns(args) => serve::dns(args, global, out),
     }
 }
 
@@ -74,9 +81,13 @@ fn finish(
 
 /// In words, how many nodes stored something and why others did not.
 fn stored_words(outcome: &Outcome) -> String {
-    let mut words = format!("stored at {}", nodes(outcome.stored));
-    for (code, count) in errors(outcome) {
-        words = format!("{words}, refused by {count} ({})", code_words(code));
+    counts_words(outcome.stored, &errors(outcome))
+}
+
+fn counts_words(stored: u32, refused: &BTreeMap<i64, u32>) -> String {
+    let mut words = format!("stored at {}", nodes(stored));
+    for (code, count) in refused {
+        words = format!("{words}, refused by {count} ({})", code_words(*code));
     }
     words
 }

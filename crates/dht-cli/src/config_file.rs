@@ -12,7 +12,7 @@ use clap::{ArgAction, ArgMatches, CommandFactory as _, Parser as _};
 use toml::{Table, Value};
 
 use crate::Stop;
-use crate::args::{Cli, Command};
+use crate::args::Cli;
 use crate::failure::Failure;
 use crate::value::read_bounded;
 
@@ -21,9 +21,9 @@ const MAX_LEN: u64 = 1 << 20;
 
 /// Adds what the file named by `--config` says, if there is one. The command line wins.
 pub(crate) fn with_config_file(cli: Cli, line: &[OsString]) -> Result<Cli, Stop> {
-    let Command::Node(node) = &cli.command else { return Ok(cli) };
-    let Some(path) = node.config.clone() else { return Ok(cli) };
-    let flags = match read(&path).and_then(|table| flags(&path, &table, line)) {
+    let Some((command, path)) = cli.command.config_file() else { return Ok(cli) };
+    let path = path.to_owned();
+    let flags = match read(&path).and_then(|table| flags(command, &path, &table, line)) {
         Ok(flags) => flags,
         Err(failure) => return Err(Stop::Failure(Box::new(cli), failure)),
     };
@@ -33,7 +33,7 @@ pub(crate) fn with_config_file(cli: Cli, line: &[OsString]) -> Result<Cli, Stop>
         let what = text.split("\n\n").next().unwrap_or_default();
         let what = what.strip_prefix("error: ").unwrap_or(what);
         let message = format!("in {}: {what}", path.display());
-        Stop::Failure(Box::new(cli), Failure::input(message, "see dht node --help"))
+        Stop::Failure(Box::new(cli), Failure::input(message, format!("see dht {command} --help")))
     })
 }
 
@@ -52,19 +52,24 @@ fn read(path: &Path) -> Result<Table, Failure> {
     text.parse().map_err(|error: toml::de::Error| {
         Failure::input(
             format!("{} is not TOML: {}", path.display(), error.to_string().trim_end()),
-            "write key = value lines; dht node --help shows an example",
+            "write key = value lines; --help shows an example",
         )
     })
 }
 
 /// The keys of the file as flags, without those that the command line has.
-fn flags(path: &Path, table: &Table, line: &[OsString]) -> Result<Vec<String>, Failure> {
+fn flags(
+    command: &str,
+    path: &Path,
+    table: &Table,
+    line: &[OsString],
+) -> Result<Vec<String>, Failure> {
     let given = Cli::command()
         .try_get_matches_from(line)
         .ok()
         .and_then(|matches| matches.subcommand().map(|(_, matches)| matches.clone()))
         .unwrap_or_default();
-    let known = known();
+    let known = known(command);
     let mut flags = Vec::new();
     for (key, value) in table {
         let Some(flag) = known.iter().find(|flag| flag.name == *key) else {
@@ -111,7 +116,7 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// A flag of `dht node` that a file may set.
+/// A flag that a file may set.
 struct Flag {
     id: String,
     name: String,
@@ -131,12 +136,12 @@ impl Flag {
     }
 }
 
-fn known() -> Vec<Flag> {
+fn known(command: &str) -> Vec<Flag> {
     let mut cli = Cli::command();
     // Building passes the global flags down to the commands.
     cli.build();
-    let Some(node) = cli.find_subcommand("node") else { return Vec::new() };
-    let flags = node.get_arguments().filter_map(|arg| {
+    let Some(command) = cli.find_subcommand(command) else { return Vec::new() };
+    let flags = command.get_arguments().filter_map(|arg| {
         let name = arg.get_long()?.to_owned();
         let id = arg.get_id().to_string();
         let conflicts = match id.as_str() {
@@ -162,7 +167,9 @@ mod tests {
     }
 
     fn flags_of(toml: &str, args: &str) -> Result<Vec<String>, Failure> {
-        flags(Path::new("x.toml"), &toml.parse().unwrap(), &line(args))
+        let line = line(args);
+        let command = line.iter().find(|word| *word == "relay").map_or("node", |_| "relay");
+        flags(command, Path::new("x.toml"), &toml.parse().unwrap(), &line)
     }
 
     #[test]
@@ -202,6 +209,16 @@ mod tests {
         for key in ["config = \"x\"", "help = true", "version = true"] {
             assert!(flags_of(key, "dht node").is_err(), "{key}");
         }
+    }
+
+    #[test]
+    fn a_relay_has_keys_of_its_own() {
+        let toml = "http = [\"127.0.0.1:1\"]\nwork-quota = \"1r/m\"\nbehind-proxy = true";
+        let mut flags = flags_of(toml, "dht relay --config x.toml").unwrap();
+        flags.sort();
+        assert_eq!(flags, ["--behind-proxy", "--http=127.0.0.1:1", "--work-quota=1r/m"]);
+        assert_eq!(flags_of(toml, "dht relay --http 127.0.0.1:2").unwrap().len(), 2);
+        assert!(flags_of(toml, "dht node").is_err());
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::failure::Failure;
 use crate::inspect::Explained;
 use crate::progress::Screen;
 
+pub(crate) mod pkarr;
+
 /// Where results go.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -131,6 +133,8 @@ impl Output {
 pub(crate) enum Line<'a> {
     /// The node answers at this address.
     Listening { addr: SocketAddr, id: String },
+    /// Something is served at this address: `http`, `dns` or `metrics`.
+    Serving { protocol: &'a str, addr: SocketAddr },
     /// A simulated network answers.
     #[serde(rename = "listening")]
     #[cfg_attr(
@@ -155,6 +159,10 @@ pub(crate) enum Line<'a> {
     Node { id: String, addr: SocketAddr },
     /// An item.
     Item(Item),
+    /// A signed packet.
+    Packet(pkarr::Packet),
+    /// A record of a signed packet.
+    Record(pkarr::Record),
     /// An infohash that a node stores.
     InfoHash { info_hash: String },
     /// A step of the demonstration.
@@ -276,6 +284,8 @@ pub(crate) struct Done {
     pub(crate) interval_s: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
+    #[serde(flatten)]
+    pub(crate) pkarr: Option<pkarr::Done>,
     #[serde(flatten)]
     pub(crate) lookup: Option<Summary>,
 }

@@ -4,6 +4,9 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use dht_mio::proto::id::{ID_LEN, InfoHash, ItemId, NodeId};
+use dht_pkarr::{KeyError, PublicKey, Timestamp};
+
+use crate::args::pkarr::PkarrName;
 
 /// Longest `--timeout`, in seconds: a day.
 const MAX_TIMEOUT_SECS: f64 = 86_400.0;
@@ -48,6 +51,41 @@ pub(crate) fn public_key(text: &str) -> Result<[u8; 32], String> {
 /// Bytes given as hex. A type of its own, because clap reads a `Vec` as a repeated option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HexBytes(pub(crate) Vec<u8>);
+
+/// Reads a PKARR key, also as a part of a host name or URL.
+pub(crate) fn pkarr_key(text: &str) -> Result<PublicKey, String> {
+    text.trim().parse().map_err(|error| {
+        let hint = match error {
+            KeyError::Length => {
+                "expected a key of 52 characters, or a name or URL that ends in one"
+            }
+            KeyError::Character => {
+                "z-base-32 has ybndrfg8ejkmcpqxot1uwisza345h769, lower case only"
+            }
+            KeyError::NotCanonical => "a key ends in y or o; has it been cut or mistyped?",
+            KeyError::NotAPoint | KeyError::Secret | _ => "has it been mistyped?",
+        };
+        format!("{error}; {hint}")
+    })
+}
+
+/// Reads a name whose top-level domain is a PKARR key.
+pub(crate) fn pkarr_name(text: &str) -> Result<PkarrName, String> {
+    let text = text.trim();
+    let key = pkarr_key(text)?;
+    let host = dht_pkarr::host(text);
+    let below = (host != key.to_string()).then(|| host.to_owned());
+    if let Some(name) = &below {
+        dht_pkarr::Name::within(&key, name).map_err(|error| error.to_string())?;
+    }
+    Ok(PkarrName { key, below })
+}
+
+/// Reads the time of a packet, in microseconds since 1970.
+pub(crate) fn timestamp(text: &str) -> Result<Timestamp, String> {
+    let micros = text.parse().ok().and_then(Timestamp::from_micros);
+    micros.ok_or_else(|| "expected microseconds since 1970, at most 9223372036854775807".to_owned())
+}
 
 /// Reads hex of any length.
 pub(crate) fn hex_bytes(text: &str) -> Result<HexBytes, String> {

@@ -80,6 +80,13 @@ impl CachedPacket {
     pub fn is_expired(&self, now: Timestamp, range: TtlRange) -> bool {
         self.expires_in(now, range) == 0
     }
+
+    /// Whether it was seen so long ago that it is worth a look whether there is a newer one. What was
+    /// seen a moment ago is not: a name in use is asked for often.
+    #[must_use]
+    pub fn wants_refresh(&self, now: Timestamp, range: TtlRange) -> bool {
+        now.secs_since(self.last_seen) >= u64::from(range.min())
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use dht_proto::seed::{Domain, Seed, Stream};
 
+use crate::answer::owner;
 use crate::key::{KeyError, PublicKey, host};
 use crate::name::{Name, NameError};
 use crate::packet::SignedPacket;
@@ -210,17 +211,6 @@ impl Resolution {
 /// The records of one owner.
 fn at<'a>(records: &'a [Record], owner: &'a Name) -> impl Iterator<Item = &'a Record> {
     records.iter().filter(|record| record.name.is(owner))
-}
-
-/// Whose records answer for a name: its own, or, if nothing stands there or below, those of the
-/// wildcard below its nearest parent where something does (RFC 4592).
-fn owner(records: &[Record], name: &Name) -> Option<Name> {
-    let exists = |name: &Name| records.iter().any(|record| record.name.is_at_or_below(name));
-    let mut nearest = name.clone();
-    while !exists(&nearest) {
-        nearest = nearest.parent()?;
-    }
-    Some(if nearest == *name { nearest } else { nearest.wildcard() })
 }
 
 /// The addresses of a service at the name of its record, or of its key, or those hinted at.

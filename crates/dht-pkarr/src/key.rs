@@ -113,7 +113,8 @@ impl FromStr for PublicKey {
 }
 
 /// The host of a URL without a final dot, of `pk:<host>`, or of a host with a port or a path.
-pub(crate) fn host(text: &str) -> &str {
+#[must_use]
+pub fn host(text: &str) -> &str {
     let rest = match text.split_once(':') {
         // What is as long as a key in front of a colon has a port behind it.
         Some((scheme, rest)) if scheme.len() < zbase32::LEN => rest,

@@ -31,8 +31,11 @@
 //! * [`PublicKey`], [`Keypair`]: text in z-base-32, keys of URLs, secrets.
 //! * [`SignedPacket`], [`Builder`], [`CachedPacket`]: records in, bytes out, and the reverse.
 //! * [`record`], [`Name`]: what a packet holds.
+//! * [`dns`]: messages and answers, for servers.
+//! * [`zone`]: records as text.
 //! * [`Newest`]: the newest of many answers.
 //! * [`resolve`]: what to ask for a key by which policy, and which answer counts.
+//! * [`publish`]: whom to hand a packet to, and what their answers mean.
 //! * [`cache`]: packets in memory, as many as there is room for.
 //! * [`keep_alive`]: when to publish which key again.
 //! * [`endpoint`]: where the service is that a name stands for.
@@ -46,6 +49,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod answer;
 pub mod cache;
 mod cached;
 pub mod endpoint;
@@ -55,14 +59,22 @@ mod message;
 mod name;
 mod newest;
 mod packet;
+pub mod publish;
 pub mod record;
 pub mod resolve;
 mod time;
 mod ttl;
 mod zbase32;
+pub mod zone;
+
+/// DNS messages, and what packets answer in them: for servers of names.
+pub mod dns {
+    pub use crate::answer::Answer;
+    pub use crate::message::{Message, Question, flag};
+}
 
 pub use self::cached::CachedPacket;
-pub use self::key::{KeyError, Keypair, PublicKey};
+pub use self::key::{KeyError, Keypair, PublicKey, host};
 pub use self::message::DnsError;
 pub use self::name::{Labels, Name, NameError};
 pub use self::newest::Newest;

@@ -1,4 +1,5 @@
-//! DNS messages that carry the records of a packet (RFC 1035, section 4).
+//! DNS messages (RFC 1035, section 4): those that carry the records of a packet, and those that
+//! servers exchange.
 //!
 //! Reading needs sound framing: header, names, lengths. What is framed soundly is kept, whatever it
 //! says. It never panics, allocates no more than the names and data it returns, and every pointer
@@ -12,10 +13,6 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 use crate::name::{MAX_LABEL_LEN, MAX_NAME_LEN, Name};
 use crate::record::{Rdata, Record, Svcb, Txt, kind};
 
-/// Length of the header of a message.
-const HEADER_LEN: usize = 12;
-/// The header of a packet: no id, an answer, and from here on the number of records.
-const HEADER: [u8; 6] = [0, 0, 0x80, 0, 0, 0];
 /// What is added to the offset in a compressed name.
 const POINTER: u16 = 0xc000;
 /// Offsets of compressed names are below.
@@ -48,27 +45,132 @@ impl fmt::Display for DnsError {
 
 impl core::error::Error for DnsError {}
 
+/// What a message asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "RFC 1035, 4.1.2 has these fields")]
+pub struct Question {
+    /// About which name.
+    pub name: Name,
+    /// For records of which type.
+    pub kind: u16,
+    /// Of which class.
+    pub class: u16,
+}
+
+/// Bits of a [`Message`]'s flags (RFC 1035, 4.1.1).
+pub mod flag {
+    /// It is a reply.
+    pub const REPLY: u16 = 0x8000;
+    /// The kind of query; 0 is the usual one.
+    pub const OPCODE: u16 = 0x7800;
+    /// There was more than fits.
+    pub const TRUNCATED: u16 = 0x0200;
+    /// Whoever asks wants the answer, not only a hint where it is.
+    pub const RECURSION_DESIRED: u16 = 0x0100;
+    /// Whoever answers can find it.
+    pub const RECURSION_AVAILABLE: u16 = 0x0080;
+    /// The answer need not be validated (RFC 4035).
+    pub const CHECKING_DISABLED: u16 = 0x0010;
+    /// How it went.
+    pub const RCODE: u16 = 0x000f;
+}
+
+/// A DNS message as servers exchange them.
+///
+/// ```
+/// use dht_pkarr::dns::{Message, Question, flag};
+/// use dht_pkarr::record::{CLASS_IN, kind};
+///
+/// let question = Question { name: "www.example.com".parse()?, kind: kind::A, class: CLASS_IN };
+/// let mut query = Message::new(7, flag::RECURSION_DESIRED);
+/// query.questions.push(question);
+/// let bytes = query.to_bytes().expect("it is short");
+/// assert_eq!(bytes.len(), 12 + 17 + 4);
+/// assert_eq!(Message::from_bytes(&bytes)?, query);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// By which whoever asks knows the reply.
+    pub id: u16,
+    /// Bits of [`flag`].
+    pub flags: u16,
+    /// What is asked: one question, but for oddities.
+    pub questions: Vec<Question>,
+    /// The answers.
+    pub answers: Vec<Record>,
+    /// Who says so.
+    pub authorities: Vec<Record>,
+    /// What else may be useful.
+    pub additional: Vec<Record>,
+}
+
+impl Message {
+    /// A message without questions and records.
+    #[must_use]
+    pub fn new(id: u16, flags: u16) -> Self {
+        Self { id, flags, ..Self::default() }
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// If it is not framed soundly.
+    pub fn from_bytes(message: &[u8]) -> Result<Self, DnsError> {
+        let mut reader = Reader { message, at: 0 };
+        let mut read = Self::new(reader.u16()?, reader.u16()?);
+        let mut counts = [0; 4];
+        for count in &mut counts {
+            *count = reader.u16()?;
+        }
+        // Counts are claims: what they count is taken one by one, and each takes up some of the
+        // message.
+        let [questions, answers, authorities, additional] = counts;
+        for _ in 0..questions {
+            let (name, kind, class) = (reader.name()?, reader.u16()?, reader.u16()?);
+            read.questions.push(Question { name, kind, class });
+        }
+        for (count, section) in [
+            (answers, &mut read.answers),
+            (authorities, &mut read.authorities),
+            (additional, &mut read.additional),
+        ] {
+            for _ in 0..count {
+                section.push(reader.record()?);
+            }
+        }
+        Ok(read)
+    }
+
+    /// Writes the message; `None` if a count or a record does not fit any.
+    ///
+    /// Names of owners, and of what CNAME and NS point to, are compressed, as in the reference
+    /// implementation, which gives the same bytes for the same records. RFC 9460 forbids it for
+    /// targets.
+    #[must_use]
+    pub fn to_bytes(&self) -> Option<Vec<u8>> {
+        let sections = [&self.answers, &self.authorities, &self.additional];
+        let mut writer = Writer::new(self.id, self.flags);
+        writer.count(self.questions.len())?;
+        for section in sections {
+            writer.count(section.len())?;
+        }
+        for Question { name, kind, class } in &self.questions {
+            writer.name(name);
+            writer.u16(*kind);
+            writer.u16(*class);
+        }
+        for record in sections.into_iter().flatten() {
+            writer.record(record)?;
+        }
+        Some(writer.out)
+    }
+}
+
 /// The answers of a message. Its other sections are looked at, too, but not returned.
 pub(crate) fn read(message: &[u8]) -> Result<Vec<Record>, DnsError> {
-    let mut reader = Reader { message, at: 4 };
-    let mut counts = [0; 4];
-    for count in &mut counts {
-        *count = reader.u16()?;
-    }
-    let [questions, answers, authorities, additional] = counts;
-    for _ in 0..questions {
-        reader.name()?;
-        reader.take(4)?;
-    }
-    // Counts are claims: records are taken one by one, and each takes up some of the message.
-    let mut records = Vec::new();
-    for _ in 0..answers {
-        records.push(reader.record()?);
-    }
-    for _ in 0..u32::from(authorities) + u32::from(additional) {
-        reader.record()?;
-    }
-    Ok(records)
+    Message::from_bytes(message).map(|message| message.answers)
 }
 
 /// A place in a message.
@@ -219,26 +321,15 @@ fn expand(kind: u16, data: &mut Reader<'_>) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// A message of records that become its answers; `None` if one does not fit any message.
-///
-/// Names of owners, and of what CNAME and NS point to, are compressed, as in the reference
-/// implementation, which gives the same bytes for the same records. RFC 9460 forbids it for targets.
+/// The message of a packet: no id, a reply, and records that are its answers. `None` if one does
+/// not fit any message.
 pub(crate) fn write(records: &[Record]) -> Option<Vec<u8>> {
-    let mut writer = Writer { out: Vec::with_capacity(512), suffixes: BTreeMap::new() };
-    writer.out.extend_from_slice(&HEADER);
-    writer.u16(u16::try_from(records.len()).ok()?);
-    writer.out.extend_from_slice(&[0; 4]);
-    debug_assert!(writer.out.len() == HEADER_LEN, "the header is complete");
+    let mut writer = Writer::new(0, flag::REPLY);
+    for count in [0, records.len(), 0, 0] {
+        writer.count(count)?;
+    }
     for record in records {
-        writer.name(&record.name);
-        writer.u16(record.data.kind());
-        writer.u16(record.class);
-        writer.out.extend_from_slice(&record.ttl.to_be_bytes());
-        let len_at = writer.out.len();
-        writer.u16(0);
-        writer.data(&record.data)?;
-        let len = u16::try_from(writer.out.len() - len_at - 2).ok()?;
-        writer.out.get_mut(len_at..len_at + 2)?.copy_from_slice(&len.to_be_bytes());
+        writer.record(record)?;
     }
     Some(writer.out)
 }
@@ -250,6 +341,32 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    fn new(id: u16, flags: u16) -> Self {
+        let mut writer = Self { out: Vec::with_capacity(512), suffixes: BTreeMap::new() };
+        writer.u16(id);
+        writer.u16(flags);
+        writer
+    }
+
+    /// How many there are of something.
+    fn count(&mut self, count: usize) -> Option<()> {
+        self.u16(u16::try_from(count).ok()?);
+        Some(())
+    }
+
+    fn record(&mut self, record: &'a Record) -> Option<()> {
+        self.name(&record.name);
+        self.u16(record.data.kind());
+        self.u16(record.class);
+        self.out.extend_from_slice(&record.ttl.to_be_bytes());
+        let len_at = self.out.len();
+        self.u16(0);
+        self.data(&record.data)?;
+        let len = u16::try_from(self.out.len() - len_at - 2).ok()?;
+        self.out.get_mut(len_at..len_at + 2)?.copy_from_slice(&len.to_be_bytes());
+        Some(())
+    }
+
     fn u16(&mut self, value: u16) {
         self.out.extend_from_slice(&value.to_be_bytes());
     }

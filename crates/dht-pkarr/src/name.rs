@@ -169,6 +169,13 @@ impl Name {
         })
     }
 
+    /// This name below another one.
+    pub(crate) fn below(&self, other: &Self) -> Result<Self, NameError> {
+        let own = self.wire.get(..self.wire.len() - 1).unwrap_or_default();
+        let wire = [own, &other.wire].concat();
+        if wire.len() > MAX_NAME_LEN { Err(NameError::NameTooLong) } else { Ok(Self { wire }) }
+    }
+
     /// The name that stands for all below this one: `*` in front of it.
     pub(crate) fn wildcard(&self) -> Self {
         let mut wire = alloc::vec![1, b'*'];
@@ -241,7 +248,7 @@ fn push_label(wire: &mut Vec<u8>, label: &mut Vec<u8>) -> Result<(), NameError> 
 }
 
 /// The byte that is written behind a backslash, and what follows it.
-fn unescape(text: &[u8]) -> Option<(u8, &[u8])> {
+pub(crate) fn unescape(text: &[u8]) -> Option<(u8, &[u8])> {
     let (&first, rest) = text.split_first()?;
     if !first.is_ascii_digit() {
         return Some((first, rest));

@@ -22,6 +22,35 @@ pub mod kind {
     pub const SVCB: u16 = 64;
     /// Where the web server of a name is (RFC 9460).
     pub const HTTPS: u16 = 65;
+    /// In questions: records of all types.
+    pub const ANY: u16 = 255;
+
+    const NAMES: [(u16, &str); 7] = [
+        (A, "A"),
+        (NS, "NS"),
+        (CNAME, "CNAME"),
+        (TXT, "TXT"),
+        (AAAA, "AAAA"),
+        (SVCB, "SVCB"),
+        (HTTPS, "HTTPS"),
+    ];
+
+    /// What DNS calls a type, if this crate reads it.
+    #[must_use]
+    pub fn name(kind: u16) -> Option<&'static str> {
+        NAMES.iter().find(|(known, _)| *known == kind).map(|(_, name)| *name)
+    }
+
+    /// The number of a type by its name, in capitals.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<u16> {
+        NAMES.iter().find(|(_, known)| *known == name).map(|(kind, _)| *kind)
+    }
+
+    /// A type to be printed: by its name, or else as `TYPE123`.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    #[expect(clippy::exhaustive_structs, reason = "it is only a way to print a number")]
+    pub struct Named(pub u16);
 }
 
 /// The class of all records that matter: the internet.
@@ -211,6 +240,27 @@ pub mod param {
     pub const ECH: u16 = 5;
     /// IPv6 addresses to try.
     pub const IPV6HINT: u16 = 6;
+
+    const NAMES: [(u16, &str); 6] = [
+        (MANDATORY, "mandatory"),
+        (ALPN, "alpn"),
+        (NO_DEFAULT_ALPN, "no-default-alpn"),
+        (PORT, "port"),
+        (IPV4HINT, "ipv4hint"),
+        (IPV6HINT, "ipv6hint"),
+    ];
+
+    /// The key of a name, or of a text like `key65400`.
+    pub(crate) fn of_name(name: &str) -> Option<u16> {
+        let known = NAMES.iter().find(|(_, known)| *known == name).map(|(key, _)| *key);
+        known.or_else(|| name.strip_prefix("key")?.parse().ok())
+    }
+
+    /// The name of a key, or a text like `key65400`.
+    pub(crate) fn text(key: u16) -> alloc::string::String {
+        let known = NAMES.iter().find(|(known, _)| *known == key).map(|(_, name)| *name);
+        known.map_or_else(|| alloc::format!("key{key}"), Into::into)
+    }
 }
 
 /// Where a service is, how much this place is wanted, and what is to know about it (RFC 9460).

@@ -82,6 +82,11 @@ pub enum ResolveError {
     NoSource,
     /// What the key's owner stored last is no packet.
     Item(ItemError),
+    /// A relay says that of the item of this version, and nobody has a packet.
+    NotAPacket {
+        /// The version.
+        seq: i64,
+    },
 }
 
 impl fmt::Display for ResolveError {
@@ -91,18 +96,31 @@ impl fmt::Display for ResolveError {
             Self::NoAnswer => f.write_str("nobody answered"),
             Self::NoSource => f.write_str("there is neither DHT nor relay to ask"),
             Self::Item(error) => error.fmt(f),
+            Self::NotAPacket { seq } => {
+                write!(f, "a relay says that the newest item of the key (seq {seq}) is no packet")
+            }
         }
     }
 }
 
 impl core::error::Error for ResolveError {}
 
+/// A packet, and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The packet.
+    pub packet: CachedPacket,
+    /// Who had it; `None` if it was in the own cache.
+    pub source: Option<Source>,
+}
+
 /// What to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
     /// Tell whoever asked for the key. This comes once; what follows happens in the background.
-    Answer(Result<CachedPacket, ResolveError>),
+    Answer(Result<Answer, ResolveError>),
     /// Keep the packet in the cache.
     Keep(CachedPacket),
     /// Ask a source, and report with [`Resolve::handle_end`] when it ends. It need not say what is
@@ -132,7 +150,7 @@ pub enum Step {
 /// assert_eq!(resolve.poll(), Some(Step::Ask { source: Source::Dht, newer_than: None }));
 /// assert_eq!(resolve.poll(), None);
 /// resolve.handle_item(now, &packet.to_item()?); // a lookup in the DHT found it
-/// assert!(matches!(resolve.poll(), Some(Step::Answer(Ok(found))) if found.packet == packet));
+/// assert!(matches!(resolve.poll(), Some(Step::Answer(Ok(found))) if found.packet.packet == packet));
 /// assert!(matches!(resolve.poll(), Some(Step::Keep(_))));
 /// resolve.handle_end(Source::Dht, End::Answered);
 /// assert!(resolve.is_done());
@@ -146,19 +164,24 @@ pub struct Resolve {
     newest: Newest,
     /// When the newest packet was last seen.
     last_seen: Timestamp,
+    /// Who had the newest packet.
+    source: Option<Source>,
+    /// The newest item that is no packet, if a relay is right.
+    claimed: Option<i64>,
     to_ask: BTreeSet<Source>,
     asked: BTreeSet<Source>,
     /// Whether anybody answered.
     heard: bool,
-    answer: Answer,
+    told: Told,
     keep: bool,
 }
 
+/// Whether who asked was told.
 #[derive(Debug)]
-enum Answer {
-    Open,
-    Ready(Result<CachedPacket, ResolveError>),
-    Given,
+enum Told {
+    Nothing,
+    Soon(Result<Answer, ResolveError>),
+    All,
 }
 
 impl Resolve {
@@ -180,10 +203,12 @@ impl Resolve {
             cached,
             newest: Newest::new(key),
             last_seen: Timestamp::UNIX_EPOCH,
+            source: None,
+            claimed: None,
             to_ask: relays.chain(dht.then_some(Source::Dht)).collect(),
             asked: BTreeSet::new(),
             heard: false,
-            answer: Answer::Open,
+            told: Told::Nothing,
             keep: false,
         };
         if let Some(cached) = resolve.cached.clone() {
@@ -202,8 +227,8 @@ impl Resolve {
     /// What to do next; `None` until something is handed in.
     #[must_use]
     pub fn poll(&mut self) -> Option<Step> {
-        if matches!(self.answer, Answer::Ready(_))
-            && let Answer::Ready(answer) = core::mem::replace(&mut self.answer, Answer::Given)
+        if matches!(self.told, Told::Soon(_))
+            && let Told::Soon(answer) = core::mem::replace(&mut self.told, Told::All)
         {
             return Some(Step::Answer(answer));
         }
@@ -221,7 +246,9 @@ impl Resolve {
     /// Takes an item that the DHT has under the key. Items of others are ignored.
     pub fn handle_item(&mut self, now: Timestamp, item: &Item) {
         match SignedPacket::from_item(&self.newest.key(), item) {
-            Ok(packet) => self.handle_packet(now, CachedPacket::new(packet, now)),
+            Ok(packet) => {
+                self.handle_packet(now, Source::Dht, CachedPacket::new(packet, now));
+            }
             Err(ItemError::NotAPacket { seq, .. }) => {
                 let known = self.cached.as_ref().map(|cached| cached.packet.timestamp().as_seq());
                 if known.is_none_or(|known| known <= seq) {
@@ -233,9 +260,15 @@ impl Resolve {
         }
     }
 
+    /// Takes what a relay says: that the key's newest item, of this version, is no packet. Unlike all
+    /// else it cannot be verified, so it counts only if nobody has a packet.
+    pub fn handle_not_a_packet(&mut self, seq: i64) {
+        self.claimed = self.claimed.max(Some(seq));
+    }
+
     /// Takes a packet from a relay, with the time when that saw it last. Packets of others are
     /// ignored.
-    pub fn handle_packet(&mut self, now: Timestamp, mut packet: CachedPacket) {
+    pub fn handle_packet(&mut self, now: Timestamp, source: Source, mut packet: CachedPacket) {
         // A relay's clock may be ahead.
         packet.last_seen = packet.last_seen.min(now);
         let older = |cached: &CachedPacket| cached.packet.more_recent_than(&packet.packet);
@@ -243,7 +276,10 @@ impl Resolve {
             return;
         }
         match self.newest.handle_packet(packet.packet.clone()) {
-            Ok(true) => self.last_seen = packet.last_seen,
+            Ok(true) => {
+                self.last_seen = packet.last_seen;
+                self.source = Some(source);
+            }
             Ok(false) if self.newest.found() == Some(&Ok(packet.packet)) => {
                 self.last_seen = self.last_seen.max(packet.last_seen);
             }
@@ -272,7 +308,10 @@ impl Resolve {
             Some(Ok(_)) if self.options.policy == Policy::NetworkOnly => self.answer_with_found(),
             // What would have been good enough was told when it came.
             Some(Ok(_)) => self.decide(Err(ResolveError::NotFound)),
-            None if self.heard => self.decide(Err(ResolveError::NotFound)),
+            None if self.heard => self.decide(Err(match self.claimed {
+                Some(seq) => ResolveError::NotAPacket { seq },
+                None => ResolveError::NotFound,
+            })),
             None => self.decide(Err(ResolveError::NoAnswer)),
         }
     }
@@ -286,33 +325,32 @@ impl Resolve {
     /// Answers from the cache if the policy lets it, and decides whether to ask others then.
     fn begin_with(&mut self, now: Timestamp, cached: CachedPacket) {
         let fresh = !cached.is_expired(now, self.options.ttl);
-        let old = now.secs_since(cached.last_seen) >= u64::from(self.options.ttl.min());
+        let old = cached.wants_refresh(now, self.options.ttl);
         match self.options.policy {
             Policy::CacheOnly => {
                 self.to_ask.clear();
-                self.decide(Ok(cached));
+                self.decide(Ok(Answer { packet: cached, source: None }));
             }
             Policy::CacheFirst if fresh => {
-                // What was seen a moment ago needs no refreshing: a name in use is asked for often.
                 if !old {
                     self.to_ask.clear();
                 }
-                self.decide(Ok(cached));
+                self.decide(Ok(Answer { packet: cached, source: None }));
             }
             Policy::CacheFirst | Policy::NetworkOnly => {}
         }
     }
 
     /// The answer, unless there was one before.
-    fn decide(&mut self, answer: Result<CachedPacket, ResolveError>) {
-        if matches!(self.answer, Answer::Open) {
-            self.answer = Answer::Ready(answer);
+    fn decide(&mut self, answer: Result<Answer, ResolveError>) {
+        if matches!(self.told, Told::Nothing) {
+            self.told = Told::Soon(answer);
         }
     }
 
     fn answer_with_found(&mut self) {
-        if let Some(found) = self.found() {
-            self.decide(Ok(found));
+        if let Some(packet) = self.found() {
+            self.decide(Ok(Answer { packet, source: self.source }));
         }
     }
 

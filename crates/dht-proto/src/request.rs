@@ -264,6 +264,8 @@ pub struct Outcome {
     pub scrape: Option<Scrape>,
     /// The newest item found; for a put, what was there before.
     pub item: Option<Box<Item>>,
+    /// Nodes that returned that very item.
+    pub holders: u32,
     /// Nodes that acknowledged the announce or put.
     pub stored: u32,
     /// Nodes that refused the announce or put.
@@ -315,9 +317,11 @@ impl Outcome {
             }),
             (a, b) => a.or(b),
         };
-        self.item = match (self.item, other.item) {
-            (Some(a), Some(b)) => Some(if b.supersedes(&a) { b } else { a }),
-            (a, b) => a.or(b),
+        (self.item, self.holders) = match (self.item, other.item) {
+            (Some(a), Some(b)) if a == b => (Some(a), self.holders + other.holders),
+            (Some(a), Some(b)) if b.supersedes(&a) => (Some(b), other.holders),
+            (None, b @ Some(_)) => (b, other.holders),
+            (a, _) => (a, self.holders),
         };
         self.stored += other.stored;
         self.refusals.extend(other.refusals);
@@ -356,4 +360,12 @@ pub struct Refusal {
     pub node: NodeInfo,
     /// The error code (BEP 5, BEP 44), see [`code`](crate::wire::code); 0 if none was given.
     pub code: i64,
+}
+
+impl Refusal {
+    /// What a node answered.
+    #[must_use]
+    pub const fn new(node: NodeInfo, code: i64) -> Self {
+        Self { node, code }
+    }
 }

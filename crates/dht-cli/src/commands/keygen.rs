@@ -14,6 +14,20 @@ use crate::parse::to_hex;
 
 pub(super) fn run(args: &KeygenArgs, out: &Output) -> Ended {
     let path = &args.file;
+    let seed = make(path)?;
+    let public_key = to_hex(SigningKey::from_bytes(&seed).verifying_key().as_bytes());
+    out.words(format_args!("key file    {}", path.display()));
+    out.words(format_args!("public key  {public_key}"));
+    out.json(&Line::Done(Done {
+        public_key: Some(public_key),
+        path: Some(path.display().to_string()),
+        ..Done::default()
+    }));
+    Ok(None)
+}
+
+/// Makes a seed, and a file with it.
+pub(super) fn make(path: &Path) -> Result<[u8; 32], Failure> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| {
         Failure::input(format!("cannot get random bytes from the system: {error}"), "try again")
@@ -40,15 +54,7 @@ pub(super) fn run(args: &KeygenArgs, out: &Output) -> Ended {
             "free some space and try again",
         ));
     }
-    let public_key = to_hex(SigningKey::from_bytes(&seed).verifying_key().as_bytes());
-    out.words(format_args!("key file    {}", path.display()));
-    out.words(format_args!("public key  {public_key}"));
-    out.json(&Line::Done(Done {
-        public_key: Some(public_key),
-        path: Some(path.display().to_string()),
-        ..Done::default()
-    }));
-    Ok(None)
+    Ok(seed)
 }
 
 /// Creates a file that was not there, for the user alone.

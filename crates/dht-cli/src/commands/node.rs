@@ -1,20 +1,21 @@
 //! `dht node`: the daemon.
 
-mod port;
+pub(super) mod port;
 
 use core::mem::{Discriminant, discriminant};
 use core::time::Duration;
 use std::fs;
 use std::path::Path;
-use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Instant;
 
 use dht_mio::proto::addr::Family;
 use dht_mio::proto::config::Config;
 use dht_mio::proto::health::{FamilyHealth, Problem};
-use dht_mio::{Builder, Dht, ErrorKind, Notice};
+use dht_mio::{Dht, ErrorKind, Notice};
+use dht_net::{Builder, Runtime};
 
-use crate::args::{Global, NodeArgs};
+use crate::args::{Global, NodeArgs, NodeOptions};
 use crate::commands::{Ended, signals};
 use crate::failure::Failure;
 use crate::metrics::MetricsServer;
@@ -34,8 +35,11 @@ pub(super) fn run(args: &NodeArgs, global: &Global, out: &Output) -> Ended {
     let stop = sender.clone();
     signals::forward(move || stop.send(Wake::Stop).is_ok())?;
     let metrics = args.metrics.map(MetricsServer::bind).transpose()?;
-    let wanted = port::wanted(args, global);
-    let dht = builder(args, global, wanted, sender)?.spawn()?;
+    let wanted = port::wanted(&args.node, global);
+    // A notice that finds the queue full is lost: the callback must not block.
+    let on_notice = move |notice| drop(sender.try_send(Wake::Notice(notice)));
+    let dht: Dht =
+        builder::<dht_mio::Mio>(&args.node, global, wanted)?.on_notice(on_notice).spawn()?;
     if let Some(server) = metrics {
         if let Some(addr) = server.addr() {
             out.words(format_args!("metrics at http://{addr}/metrics"));
@@ -50,7 +54,7 @@ pub(super) fn run(args: &NodeArgs, global: &Global, out: &Output) -> Ended {
         );
     }
     if let (Some(wanted), Some(addr)) = (wanted, dht.local_addrs().first()) {
-        port::settle(args, wanted, addr.port(), out);
+        port::settle(&args.node, wanted, addr.port(), out);
     }
     out.check()?;
     let mut watch = Watch::new(global, out);
@@ -58,14 +62,14 @@ pub(super) fn run(args: &NodeArgs, global: &Global, out: &Output) -> Ended {
     loop {
         match wakes.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(Wake::Stop) => break,
-            Ok(Wake::Notice(notice)) => watch.notice(&notice),
+            Ok(Wake::Notice(notice)) => tell_notice(out, &notice),
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 due = Instant::now() + CHECK_INTERVAL;
                 watch.check(&dht)?;
             }
         }
     }
-    if args.data_dir.is_some() {
+    if args.node.data_dir.is_some() {
         out.words("stopping, saving the state");
     } else {
         out.words("stopping");
@@ -83,20 +87,15 @@ enum Wake {
     Notice(Notice),
 }
 
-fn builder(
-    args: &NodeArgs,
+/// A node as the flags have it, for either runtime.
+pub(super) fn builder<R: Runtime>(
+    args: &NodeOptions,
     global: &Global,
     port: Option<u16>,
-    sender: SyncSender<Wake>,
-) -> Result<Builder, Failure> {
+) -> Result<Builder<R>, Failure> {
     let mut config = Config::default();
     args.limits.apply(&mut config);
-    let mut builder = Dht::builder()
-        .config(config)
-        .mode(args.mode.into())
-        .port(port.unwrap_or(0))
-        // A notice that finds the queue full is lost: the callback must not block.
-        .on_notice(move |notice| drop(sender.try_send(Wake::Notice(notice))));
+    let mut builder = Builder::new().config(config).mode(args.mode.into()).port(port.unwrap_or(0));
     for addr in &global.bind {
         builder = builder.bind(*addr);
     }
@@ -125,6 +124,22 @@ fn create_dir(dir: &Path) -> Result<(), Failure> {
     })
 }
 
+/// Says what the node has to say.
+pub(super) fn tell_notice(out: &Output, notice: &Notice) {
+    let message = notice.to_string();
+    match notice {
+        Notice::StateDamaged { .. } | Notice::StateNotSaved { .. } | Notice::NotResolved { .. } => {
+            out.warn(format_args!("warning: {message}"));
+        }
+        Notice::NoIpv6 { .. }
+        | Notice::ExternalAddress(_)
+        | Notice::Serving { .. }
+        | Notice::Resolved { .. }
+        | _ => out.verbose(&message),
+    }
+    out.json(&Line::Notice { message });
+}
+
 /// Tells how the node is doing.
 struct Watch<'a> {
     out: &'a Output,
@@ -136,21 +151,6 @@ struct Watch<'a> {
 impl<'a> Watch<'a> {
     const fn new(global: &Global, out: &'a Output) -> Self {
         Self { out, may_be_alone: global.no_bootstrap, last: [None; 2] }
-    }
-
-    fn notice(&self, notice: &Notice) {
-        let message = notice.to_string();
-        match notice {
-            Notice::StateDamaged { .. }
-            | Notice::StateNotSaved { .. }
-            | Notice::NotResolved { .. } => self.out.warn(format_args!("warning: {message}")),
-            Notice::NoIpv6 { .. }
-            | Notice::ExternalAddress(_)
-            | Notice::Serving { .. }
-            | Notice::Resolved { .. }
-            | _ => self.out.verbose(&message),
-        }
-        self.out.json(&Line::Notice { message });
     }
 
     fn check(&mut self, dht: &Dht) -> Result<(), Failure> {

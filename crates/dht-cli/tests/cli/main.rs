@@ -5,6 +5,8 @@ mod bad_input;
 mod daemon;
 mod network;
 mod offline;
+mod serve;
 mod support;
 #[cfg(target_os = "linux")]
 mod testnet;
+mod tools;

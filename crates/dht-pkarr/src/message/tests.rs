@@ -88,7 +88,7 @@ fn names_are_255_bytes_at_most_however_they_are_put_together() {
 
 #[test]
 fn framing_is_all_that_must_be_sound() {
-    for len in 0..HEADER_LEN {
+    for len in 0..12 {
         assert_eq!(read(&message([0; 4], &[])[..len]), Err(DnsError::Truncated), "{len}");
     }
     assert_eq!(read(&message([0; 4], &[b"something behind"])), Ok(Vec::new()));
@@ -183,5 +183,27 @@ proptest! {
                 prop_assert!(write(&records).is_some());
             }
         }
+    }
+}
+
+#[test]
+fn messages_of_servers_round_trip() {
+    let own = Record::new(name("www.example.com"), 60, Rdata::Cname(name("a.example.com")));
+    let opt = Record {
+        name: Name::root(),
+        class: 1_232,
+        ttl: 0,
+        data: Rdata::Other { kind: 41, data: alloc::vec![] },
+    };
+    let mut message = Message::new(0xabcd, flag::REPLY | flag::RECURSION_AVAILABLE | 3);
+    message.questions.push(Question { name: name("WWW.example.com"), kind: kind::A, class: 1 });
+    message.answers.push(own.clone());
+    message.authorities.push(own);
+    message.additional.push(opt);
+    let bytes = message.to_bytes().unwrap();
+    assert_eq!(bytes[..12], [0xab, 0xcd, 0x80, 0x83, 0, 1, 0, 1, 0, 1, 0, 1]);
+    assert_eq!(Message::from_bytes(&bytes), Ok(message));
+    for len in 0..bytes.len() {
+        assert_eq!(Message::from_bytes(&bytes[..len]), Err(DnsError::Truncated), "{len}");
     }
 }

@@ -35,6 +35,11 @@ fn ask(source: Source, version: Option<u64>) -> Step {
     Step::Ask { source, newer_than: version.map(at) }
 }
 
+/// The answer that `packet` is, had by `source`.
+fn answer(packet: CachedPacket, source: Option<Source>) -> Step {
+    Step::Answer(Ok(Answer { packet, source }))
+}
+
 const DHT: Source = Source::Dht;
 const RELAY: Source = Source::Relay(0);
 
@@ -42,14 +47,14 @@ const RELAY: Source = Source::Relay(0);
 fn cache_only_never_asks_the_dht() {
     let expired = seen(1, 9_999);
     let mut hit = resolve(Policy::CacheOnly, 1, Some(expired.clone()));
-    assert_eq!(steps(&mut hit), [Step::Answer(Ok(expired))]);
+    assert_eq!(steps(&mut hit), [answer(expired, None)]);
     assert!(hit.is_done());
 
     let mut miss = resolve(Policy::CacheOnly, 1, None);
     assert_eq!(steps(&mut miss), [ask(RELAY, None)]);
-    miss.handle_packet(at(NOW), seen(1, 9_999));
+    miss.handle_packet(at(NOW), RELAY, seen(1, 9_999));
     let found = seen(1, 9_999);
-    assert_eq!(steps(&mut miss), [Step::Answer(Ok(found.clone())), Step::Keep(found)]);
+    assert_eq!(steps(&mut miss), [answer(found.clone(), Some(RELAY)), Step::Keep(found)]);
     miss.handle_end(RELAY, End::Answered);
     assert_eq!(steps(&mut miss), []);
     assert!(miss.is_done());
@@ -61,16 +66,16 @@ fn cache_only_never_asks_the_dht() {
 #[test]
 fn cache_first_answers_at_once_and_refreshes_in_the_background() {
     let mut young = resolve(Policy::CacheFirst, 1, Some(seen(1, 299)));
-    assert_eq!(steps(&mut young), [Step::Answer(Ok(seen(1, 299)))]);
+    assert_eq!(steps(&mut young), [answer(seen(1, 299), None)]);
     assert!(young.is_done());
 
     let mut older = resolve(Policy::CacheFirst, 1, Some(seen(2, 300)));
-    let expected = [Step::Answer(Ok(seen(2, 300))), ask(DHT, Some(2)), ask(RELAY, Some(2))];
+    let expected = [answer(seen(2, 300), None), ask(DHT, Some(2)), ask(RELAY, Some(2))];
     assert_eq!(steps(&mut older), expected);
     // An older one is no news, the same one is seen again, a newer one is kept.
-    older.handle_packet(at(NOW), seen(1, 0));
+    older.handle_packet(at(NOW), RELAY, seen(1, 0));
     assert_eq!(steps(&mut older), []);
-    older.handle_packet(at(NOW), seen(2, 10));
+    older.handle_packet(at(NOW), RELAY, seen(2, 10));
     assert_eq!(steps(&mut older), [Step::Keep(seen(2, 10))]);
     older.handle_item(at(NOW), &packet(3).to_item().unwrap());
     assert_eq!(steps(&mut older), [Step::Keep(seen(3, 0))]);
@@ -85,21 +90,21 @@ fn cache_first_answers_at_once_and_refreshes_in_the_background() {
 fn cache_first_takes_the_first_answer_that_is_fresh_and_not_older_than_the_cache() {
     let mut first = resolve(Policy::CacheFirst, 1, Some(seen(5, 1_000)));
     assert_eq!(steps(&mut first), [ask(DHT, Some(5)), ask(RELAY, Some(5))]);
-    first.handle_packet(at(NOW), seen(4, 0));
+    first.handle_packet(at(NOW), RELAY, seen(4, 0));
     assert_eq!(steps(&mut first), []);
     // Newer, but expired: the cache learns of it, the asker waits on.
-    first.handle_packet(at(NOW), seen(6, 2_000));
+    first.handle_packet(at(NOW), RELAY, seen(6, 2_000));
     assert_eq!(steps(&mut first), [Step::Keep(seen(6, 2_000))]);
-    first.handle_packet(at(NOW), seen(6, 1));
-    assert_eq!(steps(&mut first), [Step::Answer(Ok(seen(6, 1))), Step::Keep(seen(6, 1))]);
+    first.handle_packet(at(NOW), RELAY, seen(6, 1));
+    assert_eq!(steps(&mut first), [answer(seen(6, 1), Some(RELAY)), Step::Keep(seen(6, 1))]);
     // The same version with an earlier sight takes nothing back.
-    first.handle_packet(at(NOW), seen(6, 500));
+    first.handle_packet(at(NOW), RELAY, seen(6, 500));
     assert_eq!(steps(&mut first), [Step::Keep(seen(6, 1))]);
 
     let mut same = resolve(Policy::CacheFirst, 0, Some(seen(5, 1_000)));
     let _ = steps(&mut same);
     same.handle_item(at(NOW), &packet(5).to_item().unwrap());
-    assert_eq!(steps(&mut same), [Step::Answer(Ok(seen(5, 0))), Step::Keep(seen(5, 0))]);
+    assert_eq!(steps(&mut same), [answer(seen(5, 0), Some(DHT)), Step::Keep(seen(5, 0))]);
 }
 
 #[test]
@@ -121,7 +126,7 @@ fn what_nobody_has_fresh_is_not_found_and_what_nobody_says_is_no_answer() {
     // Only expired ones, in the cache and elsewhere.
     let mut expired = resolve(Policy::CacheFirst, 0, Some(seen(1, 5_000)));
     let _ = steps(&mut expired);
-    expired.handle_packet(at(NOW), seen(1, 4_000));
+    expired.handle_packet(at(NOW), RELAY, seen(1, 4_000));
     expired.handle_end(DHT, End::Answered);
     let expected = [Step::Answer(Err(ResolveError::NotFound)), Step::Keep(seen(1, 4_000))];
     assert_eq!(steps(&mut expired), expected);
@@ -135,14 +140,14 @@ fn network_only_waits_for_all_and_takes_the_newest() {
     let mut all = resolve(Policy::NetworkOnly, 2, Some(seen(9, 0)));
     let relays = [RELAY, Source::Relay(1)];
     assert_eq!(steps(&mut all), [ask(DHT, None), ask(relays[0], None), ask(relays[1], None)]);
-    all.handle_packet(at(NOW), seen(2, 7));
+    all.handle_packet(at(NOW), relays[0], seen(2, 7));
     all.handle_end(relays[0], End::Answered);
-    all.handle_packet(at(NOW), seen(1, 0));
+    all.handle_packet(at(NOW), relays[1], seen(1, 0));
     all.handle_end(relays[1], End::Answered);
     assert_eq!(steps(&mut all), [Step::Keep(seen(2, 7))]);
     all.handle_item(at(NOW), &packet(2).to_item().unwrap());
     all.handle_end(DHT, End::Answered);
-    assert_eq!(steps(&mut all), [Step::Answer(Ok(seen(2, 0))), Step::Keep(seen(2, 0))]);
+    assert_eq!(steps(&mut all), [answer(seen(2, 0), Some(RELAY)), Step::Keep(seen(2, 0))]);
 }
 
 #[test]
@@ -154,7 +159,7 @@ fn a_newer_item_that_is_no_packet_is_the_answer() {
         let _ = steps(&mut resolve);
         resolve.handle_item(at(NOW), &garbage);
         resolve.handle_end(DHT, End::Answered);
-        resolve.handle_packet(at(NOW), seen(4, 0));
+        resolve.handle_packet(at(NOW), RELAY, seen(4, 0));
         assert_eq!(steps(&mut resolve), [], "older than what the owner stored last");
         resolve.handle_end(RELAY, End::Answered);
         let step = steps(&mut resolve).remove(0);
@@ -178,10 +183,28 @@ fn strangers_stale_reports_and_clocks_ahead_do_no_harm() {
     let other = Keypair::from_secret(&[2; 32]);
     let foreign = SignedPacket::builder().sign(&other, at(1)).unwrap();
     resolve.handle_item(at(NOW), &foreign.to_item().unwrap());
-    resolve.handle_packet(at(NOW), CachedPacket::new(foreign, at(NOW)));
+    resolve.handle_packet(at(NOW), RELAY, CachedPacket::new(foreign, at(NOW)));
     resolve.handle_end(Source::Relay(77), End::Answered);
     assert_eq!(steps(&mut resolve), []);
     let ahead = CachedPacket::new(packet(1), at(NOW + 100));
-    resolve.handle_packet(at(NOW), ahead);
-    assert_eq!(steps(&mut resolve)[0], Step::Answer(Ok(seen(1, 0))));
+    resolve.handle_packet(at(NOW), RELAY, ahead);
+    assert_eq!(steps(&mut resolve)[0], answer(seen(1, 0), Some(RELAY)));
+}
+
+#[test]
+fn what_a_relay_says_of_an_item_counts_only_if_nobody_has_a_packet() {
+    for found in [false, true] {
+        let mut resolve = resolve(Policy::NetworkOnly, 1, None);
+        let _ = steps(&mut resolve);
+        resolve.handle_not_a_packet(9_000_000);
+        resolve.handle_not_a_packet(8_000_000);
+        resolve.handle_end(RELAY, End::Answered);
+        if found {
+            resolve.handle_item(at(NOW), &packet(2).to_item().unwrap());
+        }
+        resolve.handle_end(DHT, End::Answered);
+        let error = Step::Answer(Err(ResolveError::NotAPacket { seq: 9_000_000 }));
+        let expected = if found { answer(seen(2, 0), Some(DHT)) } else { error };
+        assert_eq!(steps(&mut resolve)[0], expected);
+    }
 }

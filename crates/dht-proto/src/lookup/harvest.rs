@@ -32,6 +32,8 @@ pub(crate) struct Harvest<A> {
     peers: BTreeSet<A>,
     scrape: Option<Box<ScrapeFilters>>,
     item: Option<Box<Item>>,
+    /// Nodes that returned it.
+    holders: u32,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +64,8 @@ impl<A: Addr> Harvest<A> {
 
     pub(crate) fn new(goal: &Goal) -> Self {
         let scrape = matches!(goal, Goal::GetPeers { scrape: true, .. });
-        Self { peers: BTreeSet::new(), scrape: scrape.then(Box::default), item: None }
+        let scrape = scrape.then(Box::default);
+        Self { peers: BTreeSet::new(), scrape, item: None, holders: 0 }
     }
 
     /// Whether a reply carries a stored item, or says which version it has.
@@ -110,6 +113,7 @@ impl<A: Addr> Harvest<A> {
     pub(crate) fn finish(&mut self, outcome: &mut Outcome) {
         outcome.peers = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
         outcome.item = self.item.take();
+        outcome.holders = self.holders;
         outcome.scrape = self.scrape.take().and_then(ScrapeFilters::finish);
     }
 
@@ -140,12 +144,21 @@ impl<A: Addr> Harvest<A> {
         config: &Config,
     ) -> Option<()> {
         let v = reply.v?;
+        if let Some(known) = &self.item
+            && known.value() == v
+            && known.signed().map(|signed| signed.seq)
+                == reply.seq.filter(|_| known.signed().is_some())
+        {
+            self.holders += 1;
+            return None;
+        }
         let Some(public_key) = reply.public_key else {
             // BEP 44: an immutable value is its own proof.
             if self.item.is_some() || ItemId::of_immutable(v) != target {
                 return None;
             }
             self.item = Some(Box::new(Item::immutable(v).ok()?));
+            self.holders = 1;
             return Some(());
         };
         let (seq, signature) = (reply.seq?, *reply.signature?);
@@ -157,6 +170,7 @@ impl<A: Addr> Harvest<A> {
         }
         let signed = Signed { public_key: *public_key, salt: salt.to_vec(), seq, signature };
         self.item = Some(Box::new(Item::verified(v, signed, config.verify).ok()?));
+        self.holders = 1;
         Some(())
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::args::{Global, NodeArgs};
+use crate::args::{Global, NodeOptions};
 use crate::output::{Line, Output};
 
 /// What most nodes of the DHT use.
@@ -14,7 +14,7 @@ const DEFAULT_PORT: u16 = 6881;
 const PORT_FILE: &str = "dht.port";
 
 /// The port to try first; `None` if `--bind` says all.
-pub(super) fn wanted(args: &NodeArgs, global: &Global) -> Option<u16> {
+pub(in crate::commands) fn wanted(args: &NodeOptions, global: &Global) -> Option<u16> {
     if !global.bind.is_empty() {
         return None;
     }
@@ -23,7 +23,7 @@ pub(super) fn wanted(args: &NodeArgs, global: &Global) -> Option<u16> {
 
 /// Says if it became another one, and remembers the first that a data directory ever had. A later
 /// one does not replace it: whoever holds that port may be gone next time.
-pub(super) fn settle(args: &NodeArgs, wanted: u16, port: u16, out: &Output) {
+pub(in crate::commands) fn settle(args: &NodeOptions, wanted: u16, port: u16, out: &Output) {
     if port != wanted {
         let message = format!("port {wanted} is in use; listening on port {port}");
         out.warn(format_args!("warning: {message}"));

@@ -1,0 +1,67 @@
+//! What `dht pkarr` tells programs.
+
+use serde::Serialize;
+
+/// A signed packet.
+#[derive(Debug, Serialize)]
+pub(crate) struct Packet {
+    pub(crate) key: String,
+    /// The version, in microseconds since 1970.
+    pub(crate) timestamp: u64,
+    /// The same for people, in whole seconds.
+    pub(crate) signed: String,
+    /// When it was last seen, in microseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_seen: Option<u64>,
+    /// For how many seconds it may be kept.
+    pub(crate) ttl: u32,
+    /// For how many more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_in: Option<u32>,
+    /// `cache`, `dht` or `relay`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) origin: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) relay: Option<String>,
+    /// Bytes of the DNS message.
+    pub(crate) dns_bytes: usize,
+    /// The whole packet, as hex.
+    pub(crate) packet: String,
+}
+
+/// A record.
+#[derive(Debug, Serialize)]
+pub(crate) struct Record {
+    /// Without a dot at the end.
+    pub(crate) name: String,
+    pub(crate) ttl: u32,
+    pub(crate) class: u16,
+    /// As zone files have it.
+    pub(crate) kind: String,
+    /// As zone files have it.
+    pub(crate) data: String,
+}
+
+/// What a relay answered.
+#[derive(Debug, Serialize)]
+pub(crate) struct Relay {
+    pub(crate) url: String,
+    /// How many nodes stored the packet, as it says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stored: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+}
+
+/// What the last line has besides.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Done {
+    pub(crate) key: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timestamp: Option<u64>,
+    /// How many records were printed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) records: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) relays: Vec<Relay>,
+}

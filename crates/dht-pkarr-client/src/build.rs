@@ -1,0 +1,126 @@
+//! Setting a client up.
+
+use core::fmt;
+use core::time::Duration;
+
+use dht_pkarr::TtlRange;
+use dht_pkarr::resolve::MAX_RELAYS;
+
+use crate::cache::PacketCache;
+use crate::relay::Relay;
+
+/// How long the DHT and each relay are waited for, unless the builder is told otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// There is neither DHT nor relay.
+    NoNetwork,
+    /// A relay cannot be used.
+    Relay {
+        /// Its URL.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// More relays than [`MAX_RELAYS`].
+    TooManyRelays,
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoNetwork => f.write_str("a client needs a DHT or a relay"),
+            Self::Relay { url, why } => write!(f, "the relay {url} cannot be used: {why}"),
+            Self::TooManyRelays => write!(f, "more than {MAX_RELAYS} relays"),
+        }
+    }
+}
+
+impl core::error::Error for BuildError {}
+
+/// Sets a client up; `Dht` is the handle of one of the runtimes.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder<Dht> {
+    pub(crate) dht: Option<Dht>,
+    relays: Vec<String>,
+    cache: PacketCache,
+    ttl: TtlRange,
+    timeout: Duration,
+}
+
+impl<Dht> Builder<Dht> {
+    pub(crate) fn new() -> Self {
+        Self {
+            dht: None,
+            relays: Vec::new(),
+            cache: PacketCache::default(),
+            ttl: TtlRange::default(),
+            timeout: DEFAULT_TIMEOUT,
+        }
+    }
+
+    /// Asks this node's DHT. Without, there are only relays.
+    pub fn dht(mut self, dht: Dht) -> Self {
+        self.dht = Some(dht);
+        self
+    }
+
+    /// Asks this relay too, for example `http://127.0.0.1:6881`; repeatable.
+    pub fn relay(mut self, url: impl Into<String>) -> Self {
+        self.relays.push(url.into());
+        self
+    }
+
+    /// Keeps packets here, which other clients may share. Otherwise the client has
+    /// [a cache of its own](PacketCache::default).
+    pub fn cache(mut self, cache: PacketCache) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// For how long packets are fresh.
+    pub fn ttl(mut self, range: TtlRange) -> Self {
+        self.ttl = range;
+        self
+    }
+
+    /// Waits this long for the DHT and for each relay, all of which are asked at once.
+    /// [`DEFAULT_TIMEOUT`] otherwise.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// What both clients share.
+    pub(crate) fn shared(&self) -> Result<Shared, BuildError> {
+        if self.dht.is_none() && self.relays.is_empty() {
+            return Err(BuildError::NoNetwork);
+        }
+        if self.relays.len() > MAX_RELAYS {
+            return Err(BuildError::TooManyRelays);
+        }
+        let relays = self.relays.iter().map(|url| Relay::new(url, self.timeout));
+        Ok(Shared {
+            relays: relays.collect::<Result<_, _>>()?,
+            cache: self.cache.clone(),
+            ttl: self.ttl,
+            timeout: self.timeout,
+            dht: self.dht.is_some(),
+        })
+    }
+}
+
+/// What does not depend on the runtime.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) relays: Vec<Relay>,
+    pub(crate) cache: PacketCache,
+    pub(crate) ttl: TtlRange,
+    pub(crate) timeout: Duration,
+    /// Whether there is a DHT to ask.
+    pub(crate) dht: bool,
+}

@@ -1,0 +1,329 @@
+//! Keeping packets alive: carrying out what [`dht_pkarr::keep_alive`] asks, over days and restarts.
+
+use core::fmt;
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dht_pkarr::keep_alive::{Action, KeepAlive, KeepAliveConfig, Status, TooManyKeys};
+use dht_pkarr::publish::PublishError as Reason;
+use dht_pkarr::resolve::ResolveError as Missing;
+use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
+use dht_proto::request::Outcome;
+use dht_proto::seed::Seed;
+
+use crate::clock::now;
+use crate::publish::{PublishError, Published};
+use crate::resolve::{ResolveError, Resolved};
+
+mod file;
+
+/// A change is on disk after this long, at the latest; until then it is only published twice.
+const SAVE_EVERY: Duration = Duration::from_secs(30);
+/// The longest wait: the clock may be set meanwhile.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// How packets are kept alive.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct KeepAliveOptions {
+    /// When, and how many copies.
+    pub config: KeepAliveConfig,
+    /// Where packets and how they are doing are kept over a restart; the file need not be there yet.
+    pub file: Option<PathBuf>,
+}
+
+/// Why packets cannot be kept alive.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum KeepAliveError {
+    /// The file cannot be read or written.
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// There are more keys than the configuration allows.
+    TooManyKeys(TooManyKeys),
+    /// The system has no randomness.
+    Random(getrandom::Error),
+}
+
+impl fmt::Display for KeepAliveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::TooManyKeys(error) => error.fmt(f),
+            Self::Random(error) => write!(f, "no randomness: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for KeepAliveError {}
+
+/// What became of a packet that is kept alive.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Kept {
+    /// It was published.
+    Published(Box<Published>),
+    /// So many nodes have it.
+    Verified {
+        /// Whose it is.
+        key: PublicKey,
+        /// How many nodes returned it.
+        holders: u32,
+    },
+    /// Its owner has published a newer one, which is kept alive from now on.
+    Newer(Box<SignedPacket>),
+    /// Its owner has stored something else, so it is given up.
+    GivenUp {
+        /// Whose it was.
+        key: PublicKey,
+        /// Why.
+        why: String,
+    },
+    /// It came to nothing just now, and is tried again.
+    Failed {
+        /// Whose it is.
+        key: PublicKey,
+        /// Why.
+        why: String,
+    },
+    /// The file could not be written, and is tried again.
+    NotSaved(String),
+}
+
+/// How many nodes have a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Copies {
+    /// Nodes that returned this very packet.
+    pub holders: u32,
+    /// The version that supersedes it, if there is one.
+    pub newer: Option<i64>,
+}
+
+impl Copies {
+    pub(crate) fn of(packet: &SignedPacket, outcome: &Outcome) -> Self {
+        let own = packet.to_item().ok();
+        match (&outcome.item, own) {
+            (Some(found), Some(own)) if **found == own => {
+                Self { holders: outcome.holders, newer: None }
+            }
+            (Some(found), Some(own)) if found.supersedes(&own) => {
+                Self { holders: 0, newer: found.signed().map(|signed| signed.seq) }
+            }
+            _ => Self { holders: 0, newer: None },
+        }
+    }
+}
+
+/// What a runtime is to do for a key.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Publish(SignedPacket),
+    Verify(SignedPacket),
+    /// There is a newer packet than this somewhere.
+    Renew(SignedPacket),
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) enum Done {
+    Published(Result<Published, PublishError>),
+    Verified(Result<Copies, String>),
+    Renewed(SignedPacket, Result<Resolved, ResolveError>),
+}
+
+impl Done {
+    /// What is to be done first, before this counts.
+    pub(crate) fn next(&self, packet: &SignedPacket) -> Option<Task> {
+        let newer = match self {
+            Self::Published(Err(error)) => {
+                matches!(error.reason, Reason::Newer { .. } | Reason::NotMostRecent)
+            }
+            Self::Verified(Ok(copies)) => copies.newer.is_some(),
+            Self::Published(Ok(_)) | Self::Verified(Err(_)) | Self::Renewed(..) => false,
+        };
+        newer.then(|| Task::Renew(packet.clone()))
+    }
+}
+
+/// All packets that are kept alive.
+pub(crate) struct Keeper {
+    schedule: KeepAlive,
+    packets: BTreeMap<PublicKey, SignedPacket>,
+    file: Option<PathBuf>,
+    /// When the file was written last.
+    saved: Timestamp,
+    changed: bool,
+}
+
+impl Keeper {
+    /// Goes on where the file ends.
+    pub(crate) fn open(options: KeepAliveOptions, has_dht: bool) -> Result<Self, KeepAliveError> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(KeepAliveError::Random)?;
+        let mut config = options.config;
+        if !has_dht {
+            // Relays do not say who has it.
+            config.verify_after = Duration::ZERO;
+        }
+        let mut keeper = Self {
+            schedule: KeepAlive::new(config, &Seed::from_bytes(seed)),
+            packets: BTreeMap::new(),
+            file: options.file,
+            saved: now(),
+            changed: false,
+        };
+        if let Some(path) = keeper.file.clone() {
+            let kept = file::read(&path).map_err(|error| KeepAliveError::File { path, error })?;
+            for (packet, status) in kept {
+                keeper.insert(packet, status).map_err(KeepAliveError::TooManyKeys)?;
+            }
+        }
+        keeper.changed = false;
+        Ok(keeper)
+    }
+
+    /// Keeps a packet alive, unless that or a newer one is already. Returns whether it is news.
+    pub(crate) fn add(&mut self, packet: SignedPacket) -> Result<bool, TooManyKeys> {
+        let known = self.packets.get(&packet.public_key());
+        if known.is_some_and(|known| !packet.more_recent_than(known)) {
+            return Ok(false);
+        }
+        self.insert(packet, Status::default()).map(|()| true)
+    }
+
+    fn insert(&mut self, packet: SignedPacket, status: Status) -> Result<(), TooManyKeys> {
+        self.schedule.insert(now(), packet.public_key(), status)?;
+        self.packets.insert(packet.public_key(), packet);
+        self.changed = true;
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Status> {
+        self.packets.remove(key);
+        self.changed = true;
+        self.schedule.remove(key)
+    }
+
+    pub(crate) fn status(&self, key: &PublicKey) -> Option<Status> {
+        self.schedule.status(key).copied()
+    }
+
+    pub(crate) fn statuses(&self) -> Vec<(PublicKey, Status)> {
+        self.schedule.statuses().map(|(key, status)| (*key, *status)).collect()
+    }
+
+    /// What is due.
+    pub(crate) fn poll(&mut self) -> Option<(PublicKey, Task)> {
+        loop {
+            let (key, publish) = match self.schedule.poll(now())? {
+                Action::Publish(key) => (key, true),
+                Action::Verify(key) => (key, false),
+                _ => return None,
+            };
+            match self.packets.get(&key).cloned() {
+                Some(packet) if publish => return Some((key, Task::Publish(packet))),
+                Some(packet) => return Some((key, Task::Verify(packet))),
+                None => drop(self.schedule.remove(&key)),
+            }
+        }
+    }
+
+    /// For how long there is nothing to do, unless something is reported.
+    pub(crate) fn wait(&self) -> Duration {
+        let now = now();
+        let micros = |time: Timestamp| time.as_micros().saturating_sub(now.as_micros());
+        let due = self.schedule.poll_timeout().map(|due| Duration::from_micros(micros(due)));
+        let save = (self.changed && self.file.is_some()).then_some(SAVE_EVERY);
+        [due, save].into_iter().flatten().fold(MAX_WAIT, Duration::min)
+    }
+
+    /// Takes note of how a task ended, and says so.
+    pub(crate) fn handle(&mut self, key: PublicKey, done: Done) -> Option<Kept> {
+        self.changed = true;
+        let schedule = &mut self.schedule;
+        // Removed meanwhile.
+        schedule.status(&key)?;
+        Some(match done {
+            Done::Published(Ok(published)) => {
+                schedule.handle_published(now(), &key, published.copies());
+                Kept::Published(Box::new(published))
+            }
+            Done::Published(Err(error)) => {
+                schedule.handle_failed(now(), &key);
+                Kept::Failed { key, why: error.to_string() }
+            }
+            Done::Verified(Ok(copies)) => {
+                schedule.handle_verified(now(), &key, copies.holders);
+                Kept::Verified { key, holders: copies.holders }
+            }
+            Done::Verified(Err(why)) => {
+                schedule.handle_failed(now(), &key);
+                Kept::Failed { key, why }
+            }
+            Done::Renewed(before, Ok(found)) => self.renewed(key, &before, found.packet.packet),
+            Done::Renewed(_, Err(error)) => match error.reason {
+                Missing::Item(_) => {
+                    self.remove(&key);
+                    Kept::GivenUp { key, why: error.to_string() }
+                }
+                _ => {
+                    schedule.handle_failed(now(), &key);
+                    Kept::Failed { key, why: error.to_string() }
+                }
+            },
+        })
+    }
+
+    fn renewed(&mut self, key: PublicKey, before: &SignedPacket, found: SignedPacket) -> Kept {
+        if found.more_recent_than(before) && matches!(self.add(found.clone()), Ok(true)) {
+            return Kept::Newer(Box::new(found));
+        }
+        self.schedule.handle_failed(now(), &key);
+        let why = "nodes refuse it as old, but a newer packet was not found".to_owned();
+        Kept::Failed { key, why }
+    }
+
+    /// Writes the file if it is time, or in any case.
+    pub(crate) fn save(&mut self, in_any_case: bool) -> Option<Kept> {
+        let path = self.file.as_ref()?;
+        let age = Duration::from_secs(now().secs_since(self.saved));
+        // A clock that went back would put it off for long.
+        let due = in_any_case || age >= SAVE_EVERY || now() < self.saved;
+        if !self.changed || !due {
+            return None;
+        }
+        let kept = self
+            .packets
+            .iter()
+            .filter_map(|(key, packet)| self.schedule.status(key).map(|status| (packet, status)));
+        let written = file::write(path, kept);
+        self.saved = now();
+        self.changed = written.is_err();
+        written.err().map(|error| Kept::NotSaved(format!("{}: {error}", path.display())))
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("keys", &self.packets.len()).finish_non_exhaustive()
+    }
+}
+
+/// Whoever is told what became of packets.
+pub(crate) type Listener = Box<dyn FnMut(Kept) + Send>;
+
+/// All packets, for the runner and its handles.
+pub(crate) type Shared = Arc<Mutex<Keeper>>;
+
+pub(crate) fn lock(keeper: &Shared) -> MutexGuard<'_, Keeper> {
+    // No code panics while holding the lock.
+    keeper.lock().unwrap_or_else(PoisonError::into_inner)
+}
