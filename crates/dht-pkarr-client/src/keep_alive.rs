@@ -284,16 +284,14 @@ impl Keeper {
                 Kept::Failed { key, why }
             }
             Done::Renewed(before, Ok(found)) => self.renewed(key, &before, found),
-            Done::Renewed(_, Err(error)) => match error.reason {
-                Missing::Item(_) => {
-                    self.remove(&key);
-                    Kept::GivenUp { key, why: error.to_string() }
-                }
-                _ => {
-                    schedule.handle_failed(now(), &key);
-                    Kept::Failed { key, why: error.to_string() }
-                }
-            },
+            Done::Renewed(_, Err(error)) if matches!(error.reason, Missing::Item(_)) => {
+                self.remove(&key);
+                Kept::GivenUp { key, why: error.to_string() }
+            }
+            Done::Renewed(_, Err(error)) => {
+                schedule.handle_failed(now(), &key);
+                Kept::Failed { key, why: error.to_string() }
+            }
         })
     }
 
