@@ -81,8 +81,9 @@ fn main() {
     speed.print("idle, 10 s", &world);
 
     let speed = Speed::start(&world);
-    let figures = lookups(&mut world, &oracles.v4, &args);
+    let mut figures = lookups(&mut world, &args);
     speed.print("lookups", &world);
+    figures.compare(&oracles.v4);
     figures.print(&args);
 
     if args.minutes > 0 {
@@ -131,12 +132,17 @@ fn build(world: &mut World, args: &Args, config: &Arc<Config>) -> Oracles {
         each(asked),
         heap.count_current as f64 / f64::from(args.nodes)
     );
-    println!("of that the simulator {} bytes a node", each(world.memory() as u64));
-    let contacts: usize = (0..100)
-        .filter_map(|i| world.node(HostId(i * (args.nodes / 100).max(1))))
-        .map(|dht| dht.stats().contacts as usize)
-        .sum();
-    println!("contacts              {:.1} a node", contacts as f64 / 100.0);
+    let simulator = world.memory() as u64 + oracles.as_ref().map_or(0, Oracles::memory) as u64;
+    println!("of that the simulator {} bytes a node", each(simulator));
+    let nodes = || (0..args.nodes).filter_map(|i| world.node(HostId(i)));
+    let told: u64 = nodes().map(|dht| dht.memory() as u64).sum();
+    println!(
+        "the nodes say         {} bytes each, {:.3} of what was allocated for them",
+        each(told),
+        told as f64 / (asked - simulator) as f64
+    );
+    let contacts: u64 = nodes().map(|dht| dht.stats().contacts).sum();
+    println!("contacts              {:.1} a node", contacts as f64 / f64::from(args.nodes));
     oracles.expect("it was measured")
 }
 
@@ -193,6 +199,8 @@ struct Figures {
     depths: Vec<u8>,
     queries: u64,
     durations: Vec<Duration>,
+    /// Results that are to be compared with the truth: who looked, for what, and whom it found.
+    results: Vec<(HostId, NodeId, Vec<NodeId>)>,
     compared: u32,
     found: usize,
     /// Lookups among those compared that found the closest of all.
@@ -215,7 +223,7 @@ impl Figures {
     }
 
     /// Takes what nodes told their users.
-    fn listen(&mut self, world: &mut World, oracle: &Oracle) {
+    fn listen(&mut self, world: &mut World) {
         while let Some((host, event)) = world.next_event() {
             let Event::Done { lookup, outcome } = event else { continue };
             let Some(target) = self.targets.remove(&(host, lookup)) else { continue };
@@ -224,12 +232,20 @@ impl Figures {
             self.queries += u64::from(outcome.queries);
             self.durations.push(outcome.duration);
             if self.done.is_multiple_of(COMPARED) {
-                let truth = oracle.closest(target.target(), 8, |other| other != host);
-                let told = |id: NodeId| outcome.closest.iter().any(|node| node.id == id);
-                self.found += truth.iter().filter(|(id, _)| told(*id)).count();
-                self.found_closest += u32::from(truth.first().is_some_and(|(id, _)| told(*id)));
-                self.compared += 1;
+                let found = outcome.closest.iter().map(|node| node.id).collect();
+                self.results.push((host, target, found));
             }
+        }
+    }
+
+    /// Compares results with the truth of now.
+    fn compare(&mut self, oracle: &Oracle) {
+        for (host, target, found) in self.results.drain(..) {
+            let truth = oracle.closest(target.target(), 8, |other| other != host);
+            self.found += truth.iter().filter(|(id, _)| found.contains(id)).count();
+            self.found_closest +=
+                u32::from(truth.first().is_some_and(|(id, _)| found.contains(id)));
+            self.compared += 1;
         }
     }
 
@@ -264,7 +280,7 @@ impl Figures {
 }
 
 /// Runs the lookups.
-fn lookups(world: &mut World, oracle: &Oracle, args: &Args) -> Figures {
+fn lookups(world: &mut World, args: &Args) -> Figures {
     let mut figures = Figures::default();
     let at_once = (args.nodes / 100).clamp(1, args.lookups);
     while figures.done < args.lookups {
@@ -275,7 +291,7 @@ fn lookups(world: &mut World, oracle: &Oracle, args: &Args) -> Figures {
         if !world.step(dht_proto::time::Instant::FAR_FUTURE) {
             break;
         }
-        figures.listen(world, oracle);
+        figures.listen(world);
     }
     figures
 }
@@ -299,13 +315,16 @@ fn churn(world: &mut World, oracles: Oracles, config: &Arc<Config>, args: &Args)
         }
         let next = world.now() + gap;
         churn.run_until(world, next);
-        figures.listen(world, &churn.oracles().v4);
+        figures.listen(world);
+        figures.compare(&churn.oracles().v4);
     }
     churn.run_until(world, end.max(world.now()));
-    figures.listen(world, &churn.oracles().v4);
+    figures.listen(world);
+    figures.compare(&churn.oracles().v4);
     // Lookups take seconds.
     churn.run_until(world, end + Duration::from_secs(30));
-    figures.listen(world, &churn.oracles().v4);
+    figures.listen(world);
+    figures.compare(&churn.oracles().v4);
     speed.print("churn", world);
     let tally = churn.tally();
     println!(

@@ -42,6 +42,7 @@ fn measured(mode: Mode, what: &str, make: impl FnOnce(&Arc<Config>) -> (Dht, Ins
     let heap = usize::try_from(counted.bytes_current).unwrap();
     let allocations = usize::try_from(counted.count_current).unwrap();
     let (own, overhead) = (size_of::<Dht>(), allocations * PER_ALLOCATION);
+    assert_eq!(dht.memory(), heap + own, "what it says itself");
     println!(
         "{what}, {contacts} contacts: {heap} B in {allocations} allocations + {own} B = {} B, \
          {} B with the allocator's share",

@@ -63,7 +63,7 @@ pub struct Config {
     /// Table contacts per v6 /32; a /48 may hold a quarter of it. Default: 32. Range: 1 to 4096.
     pub max_per_allocation: usize,
     /// Failures in a row after which a contact leaves the table although nothing replaces it.
-    /// Default: 5. Range: 1 to 255.
+    /// Default: 5. Range: 1 to 31.
     pub max_fails: u8,
     /// A contact that was silent this long is pinged. Default: 10 min. Range: 100 ms to a year.
     pub ping_after: Duration,

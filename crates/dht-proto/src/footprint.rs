@@ -1,4 +1,4 @@
-//! How much heap a full container can take up, for the memory ceilings.
+//! How much heap containers take up, and how much full ones can, for the memory ceilings.
 //!
 //! All sums saturate: on a small machine a configuration may allow more than can be addressed.
 
@@ -19,11 +19,32 @@ pub(crate) const fn list<T>(max: usize) -> usize {
 /// The most bytes of a B-tree of at most `max` entries: all its nodes are as empty as they may be. For
 /// a set, `V` is `()`.
 pub(crate) const fn btree<K, V>(max: usize) -> usize {
-    let node = BTREE_HEAD + align_of::<(K, V)>() + BTREE_MAX * (size_of::<K>() + size_of::<V>());
+    let node = btree_node::<K, V>();
     // An inner node has one child more than entries.
     let inner = max / (BTREE_MIN * (BTREE_MIN + 1)) + 2;
     let nodes = max / BTREE_MIN + 2;
     nodes.saturating_mul(node).saturating_add(inner.saturating_mul(BTREE_CHILDREN))
+}
+
+const fn btree_node<K, V>() -> usize {
+    BTREE_HEAD + align_of::<(K, V)>() + BTREE_MAX * (size_of::<K>() + size_of::<V>())
+}
+
+/// The bytes of the heap that a list with room for so many entries holds.
+pub(crate) const fn room<T>(capacity: usize) -> usize {
+    capacity * size_of::<T>()
+}
+
+/// Entries that a node of a B-tree has on average when they come in any order.
+const BTREE_USUAL: usize = 7;
+
+/// About how many bytes of the heap a B-tree of so many entries holds: it tells nobody.
+pub(crate) const fn tree<K, V>(len: usize) -> usize {
+    if len == 0 {
+        return 0;
+    }
+    let nodes = len.div_ceil(BTREE_USUAL);
+    nodes * btree_node::<K, V>() + nodes / BTREE_USUAL * BTREE_CHILDREN
 }
 
 /// The sum of the parts.

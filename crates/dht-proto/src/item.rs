@@ -79,6 +79,12 @@ impl Item {
     /// The most bytes that an item takes up, itself included.
     pub(crate) const MEMORY_CEILING: usize = size_of::<Self>() + MAX_VALUE_LEN + MAX_SALT_LEN;
 
+    /// The bytes that the item takes up, itself included.
+    pub(crate) fn memory(&self) -> usize {
+        let salt = self.signed.as_ref().map_or(0, |signed| signed.salt.capacity());
+        size_of::<Self>() + self.value.capacity() + salt
+    }
+
     /// An immutable item from a bencoded value.
     ///
     /// # Errors

@@ -253,8 +253,27 @@ impl<A: Addr> Lookups<A> {
         self.running.as_ref().is_some_and(|running| !running.ended.is_empty())
     }
 
+    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    pub(crate) fn read_ahead(&self) -> u64 {
+        let walks = self.running.iter().flat_map(|running| running.slots.iter().take(2));
+        let walks = walks.filter_map(|slot| slot.walk.as_ref());
+        walks.fold(0, |read, walk| read ^ walk.read_ahead())
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.running.as_ref().map_or(0, |running| running.deadlines.len())
+    }
+
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let Some(running) = &self.running else { return 0 };
+        let walks = running.slots.iter().filter_map(|slot| slot.walk.as_ref());
+        size_of::<Running<A>>()
+            + footprint::room::<Slot<A>>(running.slots.capacity())
+            + footprint::room::<u32>(running.free.capacity())
+            + footprint::tree::<(Instant, u32), ()>(running.deadlines.len())
+            + footprint::room::<Ended>(running.ended.capacity())
+            + walks.map(|walk| walk.memory()).sum::<usize>()
     }
 
     /// The most heap bytes that lookups can take up.

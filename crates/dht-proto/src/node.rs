@@ -133,6 +133,19 @@ impl<A: Addr> Node<A> {
         }
     }
 
+    /// See [`Dht::read_ahead`](crate::Dht::read_ahead). Fields that stand far from each other.
+    pub(crate) fn read_ahead(&self) -> u64 {
+        let stats = &self.stats;
+        self.table.read_ahead()
+            ^ self.transactions.read_ahead()
+            ^ self.server.read_ahead()
+            ^ self.role.read_ahead()
+            ^ self.maintain.poll_timeout().map_or(0, Instant::as_micros)
+            ^ self.last_now.as_micros()
+            ^ (stats.datagrams_in ^ stats.oversized_tids ^ stats.replies_in ^ stats.in_flight)
+            ^ self.lookups.read_ahead()
+    }
+
     pub(crate) fn handle_datagram(
         &mut self,
         now: Instant,
@@ -365,6 +378,21 @@ impl<A: Addr> Node<A> {
                 self.link.problem(now, self.config.offline_after)
             },
         }
+    }
+
+    /// The bytes that the node takes up now, itself included.
+    pub(crate) fn memory(&self) -> usize {
+        footprint::sum(&[
+            size_of::<Self>() - size_of::<Table<A>>() + self.table.memory(),
+            self.transactions.heap_bytes(),
+            self.lookups.heap_bytes(),
+            self.server.heap_bytes(),
+            self.role.heap_bytes(),
+            self.voter.heap_bytes(),
+            self.outbox.heap_bytes(),
+            footprint::room::<A>(self.bootstrap.capacity()),
+            footprint::room::<(NodeId, A)>(self.restored.capacity()),
+        ])
     }
 
     /// The most bytes that a node can take up, itself included.

@@ -77,6 +77,15 @@ impl Outbox {
         self.queues.as_ref().map_or(0, |queues| queues.events.len())
     }
 
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let Some(queues) = &self.queues else { return 0 };
+        size_of::<Queues>()
+            + footprint::room::<u32>(queues.ready.capacity())
+            + footprint::room::<Event>(queues.events.capacity())
+            + queues.events.iter().map(Event::heap_bytes).sum::<usize>()
+    }
+
     /// The most heap bytes that waiting work and events can take up.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
         // Beside the events that stop the lookups, each query in flight may bring one, and each

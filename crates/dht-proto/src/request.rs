@@ -189,6 +189,20 @@ pub enum Event {
 }
 
 impl Event {
+    /// The bytes of the heap that it takes up.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Peers { peers, .. } => footprint::room::<SocketAddr>(peers.capacity()),
+            Self::Item { item, .. } => item.memory(),
+            Self::Samples { samples, nodes, .. } => {
+                let nodes = footprint::room::<NodeInfo>(nodes.capacity());
+                footprint::room::<InfoHash>(samples.capacity()) + nodes
+            }
+            Self::Done { outcome, .. } => size_of::<Outcome>() + outcome.heap_bytes(),
+            Self::ExternalAddress(_) | Self::Serving { .. } => 0,
+        }
+    }
+
     /// The lookup that the event belongs to, if it does.
     #[must_use]
     pub const fn lookup(&self) -> Option<LookupId> {
@@ -259,6 +273,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        footprint::room::<NodeInfo>(self.closest.capacity())
+            + footprint::room::<Refusal>(self.refusals.capacity())
+            + self.item.as_ref().map_or(0, |item| item.memory())
+    }
+
     /// The most bytes that the outcome on one network can take up, itself included.
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
         footprint::sum(&[

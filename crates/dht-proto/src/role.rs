@@ -71,6 +71,15 @@ impl Role {
     pub(crate) const MEMORY_CEILING: usize =
         size_of::<Contacted>() + 2 * STRANGERS * size_of::<u64>();
 
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let strangers = match &self.state {
+            State::Probing { strangers, .. } => strangers.capacity() * size_of::<u64>(),
+            State::Fixed { .. } | State::Client { .. } | State::Serving { .. } => 0,
+        };
+        strangers + self.contacted.as_ref().map_or(0, |_| size_of::<Contacted>())
+    }
+
     pub(crate) fn new(mode: Mode, seed: &Seed) -> Self {
         let state = match mode {
             Mode::Server => State::Fixed { serving: true },
@@ -84,6 +93,11 @@ impl Role {
             role.watch(Instant::ZERO, seed);
         }
         role
+    }
+
+    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    pub(crate) fn read_ahead(&self) -> u64 {
+        self.reach.seen.as_micros() ^ u64::from(self.answers())
     }
 
     /// Whether queries are answered; if not, ours carry `ro`.

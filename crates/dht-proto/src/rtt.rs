@@ -38,7 +38,7 @@ impl RttHistogram {
             *count += 1;
             self.total += 1;
         }
-        let (p10, p90) = (self.percentile(10), self.percentile(90));
+        let [p10, p90] = self.percentiles([10, 90]);
         self.stall_ms = (p10 + JITTER_ALLOWANCE_MS).max(p90);
     }
 
@@ -52,17 +52,21 @@ impl RttHistogram {
         stall.max(config.stall_min).min(config.query_timeout)
     }
 
-    /// The upper edge of the bin that holds the given percentile, in milliseconds.
-    fn percentile(&self, percent: u32) -> u16 {
-        let wanted = u32::from(self.total) * percent / 100;
-        let mut seen = 0;
+    /// The upper edges of the bins that hold two percentiles, the lower first, in milliseconds.
+    fn percentiles(&self, [low, high]: [u32; 2]) -> [u16; 2] {
+        let wanted = |percent: u32| u32::from(self.total) * percent / 100;
+        let (low, high) = (wanted(low), wanted(high));
+        let (mut seen, mut first) = (0, BINS - 1);
         for (bin, &count) in self.bins.iter().enumerate() {
             seen += u32::from(count);
-            if seen > wanted {
-                return upper_edge(bin);
+            if seen > low {
+                first = first.min(bin);
+            }
+            if seen > high {
+                return [upper_edge(first), upper_edge(bin)];
             }
         }
-        upper_edge(BINS - 1)
+        [upper_edge(first), upper_edge(BINS - 1)]
     }
 }
 

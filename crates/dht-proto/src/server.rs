@@ -121,6 +121,11 @@ impl<A: Addr> Server<A> {
         }
     }
 
+    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    pub(crate) fn read_ahead(&self) -> u64 {
+        self.throttle.read_ahead() ^ u64::from(self.peers.is_some() ^ self.samples.is_some())
+    }
+
     /// Answers one query into `out`; returns the length of the reply, which is at most
     /// [`Addr::MAX_DATAGRAM`].
     ///
@@ -222,6 +227,14 @@ impl<A: Addr> Server<A> {
             stats.peers += peers.len() as u64;
         }
         stats.items += self.items.as_ref().map_or(0, |items| items.len() as u64);
+    }
+
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.throttle.heap_bytes()
+            + self.peers.as_ref().map_or(0, |peers| peers.memory())
+            + self.items.as_ref().map_or(0, |items| items.memory())
+            + self.samples.as_ref().map_or(0, |samples| samples.memory())
     }
 
     /// The most bytes that a server can take up, itself included.

@@ -8,8 +8,6 @@
 //! A node enters only by answering a query of ours. Contacts that answer keep their places
 //! against all but clearly better newcomers, so an attacker cannot flush them out.
 
-use alloc::vec::Vec;
-use core::ops::Range;
 use core::time::Duration;
 
 use crate::addr::{Addr, Family, Scope};
@@ -20,17 +18,16 @@ use bucket::BUCKETS;
 use candidates::Candidates;
 pub use contact::Contact;
 use contact::Ticks;
+use contacts::Contacts;
 
 mod bucket;
 mod candidates;
 mod closest;
 mod contact;
+mod contacts;
 mod entry;
 mod settle;
 mod upkeep;
-
-/// Capacity for contacts is added in steps of this: a process may hold a million tables.
-const GROWTH: usize = 2;
 
 /// Pause between pings while the table has room for anybody. A fresh network grows in seconds.
 const HURRIED_PING_INTERVAL: Duration = Duration::from_millis(100);
@@ -57,8 +54,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Table<A: Addr> {
     own: NodeId,
-    /// Sorted by distance from `own`, nearest first.
-    contacts: Vec<Contact<A>>,
+    contacts: Contacts<A>,
     candidates: Candidates<A>,
     /// When each bucket last got a contact or was refreshed.
     news: [Ticks; BUCKETS],
@@ -78,7 +74,7 @@ impl<A: Addr> Table<A> {
     pub const fn new(own: NodeId) -> Self {
         Self {
             own,
-            contacts: Vec::new(),
+            contacts: Contacts::new(),
             candidates: Candidates::new(),
             news: [0; BUCKETS],
             unexplored: 0,
@@ -86,6 +82,11 @@ impl<A: Addr> Table<A> {
             last_ping: None,
             refresh_at: Instant::FAR_FUTURE,
         }
+    }
+
+    /// Reads what most calls read first, see [`Dht::read_ahead`](crate::Dht::read_ahead).
+    pub(crate) fn read_ahead(&self) -> u64 {
+        self.contacts.read_ahead() ^ self.ping_at.as_micros() ^ u64::from(self.news[0])
     }
 
     /// Our own id.
@@ -163,16 +164,14 @@ impl<A: Addr> Table<A> {
     #[must_use]
     pub fn memory_ceiling(config: &Config) -> usize {
         size_of::<Self>()
-            + (Self::max_len(config) + 2 * GROWTH) * size_of::<Contact<A>>()
+            + Contacts::<A>::ceiling(Self::max_len(config))
             + Candidates::<A>::ceiling(config)
     }
 
     /// The bytes that the table takes up now, itself included.
     #[must_use]
     pub fn memory(&self) -> usize {
-        size_of::<Self>()
-            + self.contacts.capacity() * size_of::<Contact<A>>()
-            + self.candidates.heap_bytes()
+        size_of::<Self>() + self.contacts.heap_bytes() + self.candidates.heap_bytes()
     }
 
     /// Estimates the number of nodes in the network.
@@ -205,7 +204,8 @@ impl<A: Addr> Table<A> {
     /// Calls `visit` with the contacts in order of distance from `target`, nearest first, until it
     /// returns false. Contacts that failed twice in a row are left out.
     pub fn closest(&self, target: Target, mut visit: impl FnMut(&Contact<A>) -> bool) {
-        closest::walk(&self.contacts, self.own, target, &mut |contact| {
+        let place = self.contacts.place_of(&self.own.distance(target), self.own);
+        closest::walk(&self.contacts, place, target, &mut |contact| {
             !contact.is_good() || visit(contact)
         });
     }
@@ -230,56 +230,24 @@ impl<A: Addr> Table<A> {
         bucket::index(self.own, contact.id())
     }
 
-    /// The range of a bucket. Farther buckets come later.
-    fn bucket_range(&self, bucket: usize) -> Range<usize> {
-        let own = self.own.target();
-        let (first, last) = bucket::bounds(bucket);
-        let high = |contact: &Contact<A>| contact.distance(own).high();
-        let start = self.contacts.partition_point(|contact| high(contact) < first);
-        let end = self.contacts.partition_point(|contact| high(contact) <= last);
-        start..end
-    }
-
     /// Whether a bucket has no place left.
     fn is_full(&self, bucket: usize, config: &Config) -> bool {
-        let own = self.own.target();
-        let (first, last) = bucket::bounds(bucket);
-        let high = |contact: &Contact<A>| contact.distance(own).high();
-        let start = self.contacts.partition_point(|contact| high(contact) < first);
-        let last_place = start + bucket::capacity(bucket, config).saturating_sub(1);
-        self.contacts.get(last_place).is_some_and(|contact| high(contact) <= last)
+        self.bucket(bucket).len() >= bucket::capacity(bucket, config)
     }
 
     fn bucket(&self, bucket: usize) -> &[Contact<A>] {
-        self.contacts.get(self.bucket_range(bucket)).unwrap_or_default()
+        self.contacts.get(self.contacts.bucket_range(bucket, self.own)).unwrap_or_default()
     }
 
     /// Where a contact with this id is, or would be.
     fn search(&self, id: NodeId) -> Result<usize, usize> {
-        let own = self.own.target();
-        let place = id.distance(own);
-        // One word is enough to tell all but forged neighbours apart.
-        let nearer = |contact: &Contact<A>| contact.distance(own).high() < place.high();
-        let start = self.contacts.partition_point(nearer);
-        let rest = self.contacts.get(start..).unwrap_or_default();
-        for (i, contact) in (start..).zip(rest) {
-            let distance = contact.distance(own);
-            if distance.high() != place.high() || distance > place {
-                return Err(i);
-            }
-            if distance == place {
-                return Ok(i);
-            }
-        }
-        Err(self.contacts.len())
+        self.contacts.search(id, self.own)
     }
 
-    /// The contact at an address: fast if it has this id, a scan otherwise.
+    /// The contact at an address: fast if it has this id or nobody is there, a scan otherwise.
     fn position(&self, id: Option<NodeId>, compact: &A::Compact) -> Option<usize> {
         let fits = |i: &usize| self.contacts.get(*i).is_some_and(|c| c.compact() == compact);
-        id.and_then(|id| self.search(id).ok())
-            .filter(fits)
-            .or_else(|| self.contacts.iter().position(|contact| contact.compact() == compact))
+        id.and_then(|id| self.search(id).ok()).filter(fits).or_else(|| self.contacts.at(compact))
     }
 }
 

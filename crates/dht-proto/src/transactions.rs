@@ -78,6 +78,14 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         Self { awaited: None, tids, rtts: RttHistogram::new() }
     }
 
+    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    pub(crate) fn read_ahead(&self) -> u64 {
+        let first = |awaited: &Awaited<A, P>| {
+            awaited.first ^ awaited.sent.front().map_or(0, |sent| sent.at.as_micros())
+        };
+        self.awaited.as_deref().map_or(0, first)
+    }
+
     /// Records a query that leaves now, and returns its transaction id.
     pub(crate) fn begin(
         &mut self,
@@ -143,6 +151,16 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         awaited
             .flat_map(|awaited| awaited.in_flight.into_values())
             .map(|(transaction, _)| transaction)
+    }
+
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let heap = |awaited: &Awaited<A, P>| {
+            size_of::<Awaited<A, P>>()
+                + footprint::tree::<Key<A>, (Transaction<A, P>, u64)>(awaited.in_flight.len())
+                + footprint::room::<Sent<A>>(awaited.sent.capacity())
+        };
+        self.awaited.as_deref().map_or(0, heap)
     }
 
     /// The most heap bytes that queries in flight can take up.

@@ -78,6 +78,16 @@ impl<A: Addr> Voter<A> {
             + 2 * MAX_ADDRESSES * size_of::<(A::Compact, u16)>()
     }
 
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let heap = |round: &Round<A>| {
+            size_of::<Round<A>>()
+                + round.sources.capacity() * size_of::<u64>()
+                + round.votes.capacity() * size_of::<(A::Compact, u16)>()
+        };
+        self.round.as_deref().map_or(0, heap)
+    }
+
     /// The node at `voter` says that it sees us at `seen`. Returns the agreed address if this vote
     /// changed it.
     ///

@@ -24,6 +24,13 @@ pub struct Oracle {
 }
 
 impl Oracle {
+    /// The bytes that it takes up beside itself.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let known = self.buckets.iter().map(|bucket| bucket.capacity() * size_of::<Known>());
+        known.sum::<usize>() + self.buckets.capacity() * size_of::<Vec<Known>>()
+    }
+
     /// Of these nodes, in any order.
     #[must_use]
     pub fn new(mut nodes: Vec<(NodeId, HostId)>) -> Self {

@@ -46,6 +46,12 @@ pub struct Oracles {
 }
 
 impl Oracles {
+    /// The bytes that both take up beside themselves.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.v4.memory() + self.v6.memory()
+    }
+
     /// The one of a family.
     #[must_use]
     pub const fn of(&self, family: Family) -> &Oracle {

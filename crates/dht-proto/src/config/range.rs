@@ -104,7 +104,7 @@ impl Config {
         judge("max_candidates", &mut self.max_candidates, 0, FEW);
         judge("max_per_subnet_in_bucket", &mut self.max_per_subnet_in_bucket, 1, 64);
         judge("max_per_allocation", &mut self.max_per_allocation, 1, FEW);
-        judge("max_fails", &mut self.max_fails, 1, 255);
+        judge("max_fails", &mut self.max_fails, 1, 31);
         judge("ping_after", &mut self.ping_after, TICK, YEAR);
         judge("ping_interval", &mut self.ping_interval, MILLI, YEAR);
         judge("refresh_after", &mut self.refresh_after, TICK, YEAR);

@@ -12,12 +12,13 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
-use core::net::IpAddr;
 
 use crate::addr::{Addr, Scope};
 use crate::config::MAX_K;
 use crate::footprint;
 use crate::id::{Distance, NodeId, Target};
+use crate::seen::{Seen, endpoint_number};
+use crate::sorted::partition_point_near;
 
 /// Longer tokens are not kept: a put with the largest item and this token just fits a datagram. The
 /// longest in use has 32 bytes.
@@ -82,13 +83,20 @@ pub(crate) struct Frontier<A> {
     k: usize,
     /// Farthest first: what a walk hears of is nearer and nearer, and has few to push aside.
     candidates: Vec<Candidate<A>>,
-    addrs: Addresses,
+    /// The addresses of all candidates, and of some who left.
+    addrs: Seen,
     survey: Survey,
 }
 
 impl<A: Addr> Frontier<A> {
     pub(crate) const fn new(target: Target, k: usize) -> Self {
-        Self { target, k, candidates: Vec::new(), addrs: Addresses::new(), survey: Survey::new() }
+        Self { target, k, candidates: Vec::new(), addrs: Seen::NOTHING, survey: Survey::new() }
+    }
+
+    /// See [`Dht::read_ahead`](crate::Dht::read_ahead): what a walk hears of belongs to the nearest.
+    pub(crate) fn read_ahead(&self) -> u64 {
+        let nearest = self.candidates.iter().rev().take(2 * self.k);
+        nearest.fold(0, |read, candidate| read ^ candidate.network)
     }
 
     /// Makes room for the first candidates, and for whom they lead to.
@@ -114,7 +122,7 @@ impl<A: Addr> Frontier<A> {
             self.remove(victim);
             at -= usize::from(victim < at);
         }
-        self.addrs.insert(addr);
+        self.addrs.add(endpoint_number(addr));
         self.survey.added(distance, self.k);
         let network = if addr.scope() == Scope::Global { addr.subnet() } else { 0 };
         let state = State::New;
@@ -278,7 +286,8 @@ impl<A: Addr> Frontier<A> {
     fn search(&self, distance: Distance, addr: A) -> Result<usize, usize> {
         // One word is enough to tell all but forged neighbours apart.
         let farther = |other: &Candidate<A>| other.distance.high() > distance.high();
-        let start = self.candidates.partition_point(farther);
+        let nearest = self.candidates.len().saturating_sub(self.k);
+        let start = partition_point_near(&self.candidates, nearest, farther);
         let rest = self.candidates.get(start..).unwrap_or_default();
         for (at, other) in (start..).zip(rest) {
             if other.distance.high() != distance.high() {
@@ -295,7 +304,7 @@ impl<A: Addr> Frontier<A> {
 
     /// Where the candidate at this address is.
     fn position(&self, addr: A) -> Option<usize> {
-        if !self.addrs.may_have(addr) {
+        if !self.addrs.may_have(endpoint_number(addr)) {
             return None;
         }
         self.candidates.iter().position(|other| other.addr == addr)
@@ -310,6 +319,14 @@ impl<A: Addr> Frontier<A> {
     fn remove(&mut self, at: usize) {
         self.candidates.remove(at);
         self.survey.is_due = true;
+    }
+
+    /// The bytes of the heap that it takes up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let tokens = self.candidates.iter().filter_map(|candidate| candidate.token.as_ref());
+        footprint::room::<Candidate<A>>(self.candidates.capacity())
+            + footprint::room::<u16>(self.survey.eligible.capacity())
+            + tokens.map(|token| token.len()).sum::<usize>()
     }
 
     /// The most heap bytes that a frontier can take up.
@@ -328,12 +345,12 @@ impl<A: Addr> Frontier<A> {
             self.candidates.is_sorted_by(|a, b| (&a.distance, a.addr) > (&b.distance, b.addr)),
             "unsorted frontier"
         );
-        let known = |candidate: &Candidate<A>| self.addrs.may_have(candidate.addr);
+        let known = |candidate: &Candidate<A>| self.addrs.may_have(endpoint_number(candidate.addr));
         assert!(self.candidates.iter().all(known), "an address that nobody finds");
         if !self.survey.is_due {
             let candidates = self.candidates.clone();
             let survey = Survey::new();
-            let mut anew = Self { candidates, survey, addrs: Addresses::new(), ..*self };
+            let mut anew = Self { candidates, survey, addrs: Seen::NOTHING, ..*self };
             anew.look();
             assert_eq!(self.survey, anew.survey, "an outdated survey");
         }
@@ -411,40 +428,6 @@ impl Survey {
         let place = self.eligible.get(self.new.trailing_zeros() as usize).copied();
         self.new &= self.new.wrapping_sub(1);
         place.map(usize::from)
-    }
-}
-
-/// Which addresses are surely not in a frontier: a Bloom filter with one hash. Whoever makes addresses
-/// that meet in it makes us look at every candidate, and no more.
-#[derive(Debug)]
-struct Addresses([u64; 16]);
-
-impl Addresses {
-    const fn new() -> Self {
-        Self([0; 16])
-    }
-
-    fn insert<A: Addr>(&mut self, addr: A) {
-        let (word, bit) = Self::place(addr);
-        if let Some(word) = self.0.get_mut(word) {
-            *word |= bit;
-        }
-    }
-
-    fn may_have<A: Addr>(&self, addr: A) -> bool {
-        let (word, bit) = Self::place(addr);
-        self.0.get(word).is_some_and(|word| word & bit != 0)
-    }
-
-    fn place<A: Addr>(addr: A) -> (usize, u64) {
-        let ip = match addr.ip() {
-            IpAddr::V4(ip) => u64::from(u32::from(ip)),
-            IpAddr::V6(ip) => u128::from(ip) as u64 ^ addr.subnet(),
-        };
-        // The multiplier is 2^64 over the golden ratio: it spreads numbers that follow each other.
-        let word = ip ^ (u64::from(addr.port()) << 32);
-        let hash = word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
-        ((hash >> 6) as usize, 1 << (hash & 63))
     }
 }
 

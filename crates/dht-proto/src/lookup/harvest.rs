@@ -52,6 +52,16 @@ impl<A: Addr> Harvest<A> {
         + footprint::btree::<core::net::IpAddr, ()>(MAX_PEERS)
         + Item::MEMORY_CEILING;
 
+    /// The bytes of the heap that the finds take up now.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let scrape = self.scrape.as_deref().map_or(0, |filters| {
+            let legacy = footprint::tree::<core::net::IpAddr, ()>(filters.legacy.len());
+            size_of::<ScrapeFilters>() + legacy
+        });
+        let item = self.item.as_ref().map_or(0, |item| item.memory());
+        footprint::tree::<A, ()>(self.peers.len()) + scrape + item
+    }
+
     pub(crate) fn new(goal: &Goal) -> Self {
         let scrape = matches!(goal, Goal::GetPeers { scrape: true, .. });
         let scrape = scrape.then(Box::default);

@@ -105,6 +105,11 @@ pub(crate) struct Walk<A> {
 }
 
 impl<A: Addr> Walk<A> {
+    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    pub(crate) fn read_ahead(&self) -> u64 {
+        self.hard_deadline.as_micros() ^ self.frontier.read_ahead() ^ self.asked.len() as u64
+    }
+
     pub(crate) fn new(goal: Goal, tag: Option<LookupId>, target: Target, ctx: &Ctx<'_>) -> Self {
         Self {
             harvest: Harvest::new(&goal),
@@ -315,6 +320,28 @@ impl<A: Addr> Walk<A> {
         }
         self.harvest.finish(&mut outcome);
         outcome
+    }
+
+    /// The bytes that the lookup takes up now, itself included.
+    pub(crate) fn memory(&self) -> usize {
+        let item = match &self.goal {
+            Goal::PutItem { item, .. } => item.memory(),
+            Goal::GetItem { salt, .. } => salt.capacity(),
+            Goal::Ping
+            | Goal::FindNode
+            | Goal::GetPeers { .. }
+            | Goal::Announce { .. }
+            | Goal::Sample
+            | Goal::Maintenance(_) => 0,
+        };
+        size_of::<Self>()
+            + item
+            + self.frontier.heap_bytes()
+            + self.harvest.heap_bytes()
+            + self.outcome.heap_bytes()
+            + footprint::room::<Seed<A>>(self.seeds.capacity())
+            + footprint::room::<A>(self.fallback.capacity() + self.stores.capacity())
+            + footprint::room::<Asked<A>>(self.asked.capacity())
     }
 
     /// The most bytes that one lookup can take up.

@@ -170,6 +170,12 @@ impl<A: Addr> ItemStore<A> {
         self.sweep.finish(now, config.item_lifetime, self.items.len());
     }
 
+    /// The bytes that the store takes up now, itself included.
+    pub(super) fn memory(&self) -> usize {
+        let items = self.items.iter().map(|(_, stored)| stored.item.memory() - size_of::<Item>());
+        size_of::<Self>() + self.items.heap_bytes() + items.sum::<usize>() + self.quota.heap_bytes()
+    }
+
     /// The most heap bytes that the store can take up.
     pub(super) const fn memory_ceiling(config: &Config) -> usize {
         let max = config.max_items;

@@ -119,6 +119,17 @@ impl<A: Addr> PeerStore<A> {
         self.sweep.finish(now, config.peer_lifetime, self.torrents.len());
     }
 
+    /// The bytes that the store takes up now, itself included.
+    pub(super) fn memory(&self) -> usize {
+        let peers = self.torrents.iter().map(|(_, torrent)| {
+            footprint::room::<Peer<A>>(torrent.downloaders.capacity() + torrent.seeds.capacity())
+        });
+        size_of::<Self>()
+            + self.torrents.heap_bytes()
+            + peers.sum::<usize>()
+            + self.quota.heap_bytes()
+    }
+
     /// The most heap bytes that the store can take up.
     pub(super) const fn memory_ceiling(config: &Config) -> usize {
         let (max, each) = (config.max_torrents, config.max_peers_per_torrent);

@@ -30,6 +30,12 @@ impl<K, V> Default for Pool<K, V> {
 }
 
 impl<K, V> Pool<K, V> {
+    /// The bytes of the heap that it takes up now, without what the values hold.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let keys = footprint::room::<K>(self.keys.capacity());
+        footprint::tree::<K, (usize, V)>(self.map.len()) + keys
+    }
+
     /// The most heap bytes that so many entries take up, without what the values hold.
     pub(super) const fn memory_ceiling(entries: usize) -> usize {
         let keys = footprint::list::<K>(entries);

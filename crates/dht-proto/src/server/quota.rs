@@ -36,6 +36,11 @@ impl Limits {
 }
 
 impl Quota {
+    /// The bytes of the heap that it takes up now.
+    pub(super) fn heap_bytes(&self) -> usize {
+        footprint::tree::<Holder, u32>(self.counts.len())
+    }
+
     /// The most heap bytes that the counts of so many entries take up: each may add a holder of
     /// either kind.
     pub(super) const fn memory_ceiling(entries: usize) -> usize {

@@ -61,6 +61,11 @@ pub(super) struct Samples {
 }
 
 impl Samples {
+    /// The bytes that the sample takes up now, itself included.
+    pub(super) fn memory(&self) -> usize {
+        size_of::<Self>() + self.bytes.capacity()
+    }
+
     /// The sample: whole infohashes, one after the other.
     pub(super) fn get<V>(
         &mut self,

@@ -62,6 +62,11 @@ impl Throttle {
         }
     }
 
+    /// See [`Dht::read_ahead`](crate::Dht::read_ahead).
+    pub(super) fn read_ahead(&self) -> u64 {
+        self.slots.first().map_or(0, |slot| slot.0) ^ self.settled
+    }
+
     /// Gives back the memory of a table that grew under load, once nobody is in debt.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         if self.slots.len() > FIRST_SLOTS && self.settled <= nanos(now) {
@@ -168,6 +173,11 @@ impl Throttle {
 }
 
 impl Throttle {
+    /// The bytes of the heap that it takes up now.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Bucket>()
+    }
+
     /// The most heap bytes that the budgets can take up.
     pub(super) const fn memory_ceiling(config: &Config) -> usize {
         config.throttle_slots.saturating_mul(size_of::<Bucket>())

@@ -9,23 +9,21 @@
 
 use super::contact::Contact;
 use crate::addr::Addr;
-use crate::id::{Distance, ID_LEN, NodeId, Target};
+use crate::id::{Distance, ID_LEN, Target};
 
 /// A block this small is sorted, a larger one is split in two by its first differing bit.
 const SMALL: usize = 4;
 
-/// Calls `visit` with contacts in order of distance from `target` until it returns false.
+/// Calls `visit` with contacts in order of distance from `target`, which would stand at `place`, until
+/// it returns false.
 pub(super) fn walk<A: Addr>(
     contacts: &[Contact<A>],
-    own: NodeId,
+    place: usize,
     target: Target,
     visit: &mut impl FnMut(&Contact<A>) -> bool,
 ) {
-    let goal = own.distance(target).high();
-    let own = own.target();
     let key = |contact: &Contact<A>| contact.distance(target).high();
-    let place = contacts.partition_point(|contact| contact.distance(own).high() < goal);
-    let (mut below, mut above) = contacts.split_at(place);
+    let (mut below, mut above) = contacts.split_at(place.min(contacts.len()));
     loop {
         // Where the two first differ, a contact below has 0 and the target 1, and one above has 1
         // and the target 0, unless it agrees in all 64 bits. So the two sides never share equally

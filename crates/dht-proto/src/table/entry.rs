@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use super::bucket::{self, BUCKETS};
 use super::candidates::{Candidate, Standing};
-use super::contact::{Contact, NEVER, Ticks, instant, millis, period, same_ip, ticks};
-use super::{GROWTH, Limits, Table, Verdict, is_local};
+use super::contact::{Contact, Pauses, Ticks, instant, millis, period, same_ip, ticks};
+use super::{Limits, Table, Verdict, is_local};
 use crate::addr::Addr;
 use crate::config::Config;
 use crate::id::NodeId;
@@ -37,7 +37,7 @@ impl<A: Addr> Table<A> {
         // Most who answer a lookup are strangers: one look at all contacts has to do.
         let mut same_ip = None;
         let known = place.filter(is_there).or_else(|| {
-            same_ip = self.same_ip(&compact);
+            same_ip = self.contacts.same_ip(&compact);
             (same_ip?..self.contacts.len()).find(is_there)
         });
         if let Some(i) = known {
@@ -54,7 +54,7 @@ impl<A: Addr> Table<A> {
                 return Verdict::Refused;
             }
             self.drop_at(i, config);
-            same_ip = self.same_ip(&compact);
+            same_ip = self.contacts.same_ip(&compact);
         }
         let mut newcomer = Contact::new(now, id, addr, millis(rtt));
         let asked_us = candidate.filter(|candidate| candidate.standing == Standing::Unsolicited);
@@ -130,7 +130,8 @@ impl<A: Addr> Table<A> {
         let Some(contact) = self.contacts.get_mut(i) else { return false };
         contact.failed(now);
         let (id, fails, good) = (contact.id(), contact.fails(), contact.is_good());
-        self.ping_by(self.contacts.get(i).map_or(NEVER, |contact| contact.due(config)));
+        let due = self.contacts.due_again(i, self.own, Pauses::of(config));
+        self.ping_by(due);
         let bucket = bucket::index(self.own, id);
         if fails >= config.max_fails {
             self.drop_at(i, config);
@@ -159,8 +160,7 @@ impl<A: Addr> Table<A> {
         self.news = [now; BUCKETS];
         self.refresh_at = instant(now);
         self.candidates.retain(|candidate| candidate.id != Some(id));
-        let mut contacts = core::mem::take(&mut self.contacts);
-        self.contacts.reserve_exact(contacts.len());
+        let mut contacts = self.contacts.take();
         // Who is entered first keeps its place.
         contacts.sort_by_key(|c| (c.fails(), !c.has_valid_id(), c.rtt_millis()));
         for contact in contacts {
@@ -169,14 +169,14 @@ impl<A: Addr> Table<A> {
             if contact.id() == id {
                 continue;
             }
-            let same_ip = self.same_ip(contact.compact());
+            let same_ip = self.contacts.same_ip(contact.compact());
             if free && matches!(self.obstacle(&contact, same_ip, config), Obstacle::Nobody) {
-                self.insert(contact);
+                self.contacts.insert(contact, id, Pauses::of(config));
             } else if contact.fails() == 0 {
                 self.candidates.admit(Candidate::waiting(&contact), id, config);
             }
         }
-        self.shrink();
+        self.contacts.shrink();
     }
 
     /// The contact at `i` answered under this id.
@@ -185,7 +185,7 @@ impl<A: Addr> Table<A> {
             Some(contact) if contact.id() == id => {
                 contact.replied(now, rtt, config);
                 // A doubtful one that had failed is due sooner than if it had gone on failing.
-                let due = contact.due(config);
+                let due = self.contacts.due_again(i, self.own, Pauses::of(config));
                 self.ping_by(due);
                 Verdict::Updated
             }
@@ -215,10 +215,10 @@ impl<A: Addr> Table<A> {
                 Obstacle::Failing(i) => drop(self.drop_at(i, config)),
                 Obstacle::Firm => return Verdict::Refused,
             }
-            same_ip = self.same_ip(newcomer.compact());
+            same_ip = self.contacts.same_ip(newcomer.compact());
         }
         let bucket = self.bucket_of(&newcomer);
-        let range = self.bucket_range(bucket);
+        let range = self.contacts.bucket_range(bucket, self.own);
         if range.len() >= bucket::capacity(bucket, config) {
             let contacts = self.contacts.get(range.clone()).unwrap_or_default();
             let Some(victim) = bucket::victim(contacts, &newcomer, bucket) else {
@@ -232,8 +232,7 @@ impl<A: Addr> Table<A> {
                 self.candidates.admit(Candidate::waiting(&displaced), self.own, config);
             }
         }
-        self.insert(newcomer);
-        self.added(now, &newcomer, config);
+        self.add(now, newcomer, config);
         Verdict::Added
     }
 
@@ -245,7 +244,9 @@ impl<A: Addr> Table<A> {
             return;
         }
         let local = is_local(addr);
-        let known = self.contacts.iter().any(|contact| {
+        let first = self.contacts.same_ip(&candidate.compact);
+        let rest = first.and_then(|first| self.contacts.get(first..)).unwrap_or_default();
+        let known = rest.iter().any(|contact| {
             // A contact that fails may have moved to another port.
             let taken = !local && contact.fails() == 0;
             let compact = contact.compact();
@@ -263,11 +264,6 @@ impl<A: Addr> Table<A> {
         let contacts = self.bucket(bucket);
         contacts.len() < bucket::capacity(bucket, config)
             || contacts.iter().any(|contact| contact.fails() > 0)
-    }
-
-    /// The first contact at an IP address.
-    fn same_ip(&self, compact: &A::Compact) -> Option<usize> {
-        self.contacts.iter().position(|contact| same_ip::<A>(contact.compact(), compact))
     }
 
     fn obstacle(&self, newcomer: &Contact<A>, same_ip: Option<usize>, config: &Config) -> Obstacle {
@@ -289,7 +285,7 @@ impl<A: Addr> Table<A> {
                 return Obstacle::Firm;
             }
         }
-        let range = self.bucket_range(self.bucket_of(newcomer));
+        let range = self.contacts.bucket_range(self.bucket_of(newcomer), self.own);
         let start = range.start;
         let contacts = self.contacts.get(range).unwrap_or_default().iter().enumerate();
         let neighbours = contacts.filter(|(_, contact)| contact.addr().subnet() == subnet);
@@ -300,19 +296,10 @@ impl<A: Addr> Table<A> {
         weakest.map_or(Obstacle::Nobody, |(i, _)| yielding(start + i))
     }
 
-    fn insert(&mut self, contact: Contact<A>) {
-        let Err(place) = self.search(contact.id()) else {
-            unreachable!("an id that is present is updated, not inserted")
-        };
-        if self.contacts.len() == self.contacts.capacity() {
-            self.contacts.reserve_exact(GROWTH);
-        }
-        self.contacts.insert(place, contact);
-    }
-
-    /// Bookkeeping after an insertion.
-    fn added(&mut self, now: Ticks, contact: &Contact<A>, config: &Config) {
-        let bucket = self.bucket_of(contact);
+    /// Inserts a contact.
+    fn add(&mut self, now: Ticks, contact: Contact<A>, config: &Config) {
+        self.contacts.insert(contact, self.own, Pauses::of(config));
+        let bucket = self.bucket_of(&contact);
         if let Some(news) = self.news.get_mut(bucket) {
             *news = now;
         }
@@ -325,22 +312,12 @@ impl<A: Addr> Table<A> {
 
     /// Removes a contact, without a successor.
     fn drop_at(&mut self, i: usize, config: &Config) -> Option<Contact<A>> {
-        if i >= self.contacts.len() {
-            return None;
-        }
-        let dropped = self.contacts.remove(i);
-        self.shrink();
+        let dropped = self.contacts.remove(i)?;
         let bucket = self.bucket_of(&dropped);
         let news = self.news.get(bucket).copied().unwrap_or_default();
         let stale = instant(self.refresh_of(bucket, news, config));
         self.refresh_at = self.refresh_at.min(stale);
         Some(dropped)
-    }
-
-    fn shrink(&mut self) {
-        if self.contacts.capacity() - self.contacts.len() > 2 * GROWTH {
-            self.contacts.shrink_to(self.contacts.len() + GROWTH);
-        }
     }
 
     /// Gives the free place of a bucket to a candidate that answered lately, or has the others
@@ -367,7 +344,7 @@ impl<A: Addr> Table<A> {
             .filter(|c| c.standing == Standing::Waiting && c.heard >= since)
             .filter_map(|c| Some(Contact::new(c.heard, c.id?, c.addr(), c.rtt)))
             .filter(|c| self.bucket_of(c) == bucket && self.search(c.id()).is_err())
-            .filter(|c| match self.obstacle(c, self.same_ip(c.compact()), config) {
+            .filter(|c| match self.obstacle(c, self.contacts.same_ip(c.compact()), config) {
                 Obstacle::Nobody => true,
                 Obstacle::Failing(i) => i == without,
                 Obstacle::Firm => false,
@@ -378,8 +355,7 @@ impl<A: Addr> Table<A> {
     /// Makes a waiting candidate a contact.
     fn promote(&mut self, now: Ticks, contact: Contact<A>, config: &Config) {
         self.candidates.remove(contact.compact());
-        self.insert(contact);
-        self.added(now, &contact, config);
+        self.add(now, contact, config);
     }
 
     /// Has those who waited for this bucket too long to be trusted prove that they are alive.

@@ -5,7 +5,8 @@ use core::time::Duration;
 
 use super::Table;
 use super::bucket::{self, BUCKETS};
-use super::contact::{Contact, NEVER, instant, millis, ticks};
+use super::contact::{Contact, NEVER, Pauses, instant, millis, ticks};
+use super::contacts::Contacts;
 use crate::addr::Addr;
 use crate::config::Config;
 use crate::id::NodeId;
@@ -49,9 +50,9 @@ impl<A: Addr> Table<A> {
             *news = ticks(refreshed);
         }
         *self = Self::new(own);
-        (self.contacts, self.news) = (contacts, news);
-        let due = self.contacts.iter().map(|contact| contact.due(config)).min();
-        self.ping_at = instant(due.unwrap_or(NEVER));
+        self.contacts = Contacts::settled(contacts, own, Pauses::of(config));
+        self.news = news;
+        self.ping_at = instant(self.contacts.earliest());
         let stale = self.buckets_to_refresh(config).map(|(due, _)| due).min();
         self.refresh_at = instant(stale.unwrap_or(NEVER));
     }

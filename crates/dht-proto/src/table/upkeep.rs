@@ -3,7 +3,7 @@
 use super::bucket::{self, BUCKETS};
 use super::candidates::{Candidates, Standing};
 use super::contact::{Contact, NEVER, Pauses, Ticks, instant, period, same_ip, ticks};
-use super::{GROWTH, HURRIED_PING_INTERVAL, Limits, Table, is_local};
+use super::{HURRIED_PING_INTERVAL, Limits, Table, is_local};
 use core::time::Duration;
 
 use crate::addr::Addr;
@@ -26,7 +26,8 @@ impl<A: Addr> Table<A> {
         let tick = ticks(now);
         self.forget_candidates(tick, config);
         let urgent = self.urgent_candidate(tick, config);
-        let (contact, contact_due, runner_up) = self.contacts_due(config);
+        let pauses = Pauses::of(config);
+        let (contact, contact_due) = self.contacts.next_due(tick, self.own, pauses);
         let candidate = self.candidates.iter().map(|c| (c.due, c.compact)).min();
         let urgent_at = self.ping_time(urgent.map(|(due, _)| due), hurried_pause(config));
         let candidate_due = candidate.map_or(NEVER, |(due, _)| due);
@@ -45,28 +46,11 @@ impl<A: Addr> Table<A> {
             return self.ping_candidate(now, candidate?.1, config);
         }
         self.last_ping = Some(now);
-        let contact = self.contacts.get_mut(contact)?;
-        contact.asked(tick);
-        let (id, addr, due) = (contact.id(), contact.addr(), contact.due(config));
-        let due = due.min(runner_up).min(candidate_due);
+        let contact = contact?;
+        let due = self.contacts.asked(&contact, tick, pauses).min(candidate_due);
         let urgent_at = self.ping_time(urgent.map(|(due, _)| due), hurried_pause(config));
         self.ping_at = self.ping_time(Some(due), config.ping_interval).min(urgent_at);
-        Some((Some(id), addr))
-    }
-
-    /// The contact that is due first, when, and when the next one is.
-    fn contacts_due(&self, config: &Config) -> (usize, Ticks, Ticks) {
-        let pauses = Pauses::of(config);
-        let (mut index, mut first, mut second) = (usize::MAX, NEVER, NEVER);
-        for (i, contact) in self.contacts.iter().enumerate() {
-            let due = contact.due_after(pauses);
-            if due < first {
-                (index, first, second) = (i, due, first);
-            } else {
-                second = second.min(due);
-            }
-        }
-        (index, first, second)
+        self.contacts.get(contact.index).map(|contact| (Some(contact.id()), contact.addr()))
     }
 
     /// When [`Table::next_ping`] may have something to do: O(1).
@@ -138,7 +122,7 @@ impl<A: Addr> Table<A> {
         config: &Config,
     ) -> impl Iterator<Item = (Ticks, usize)> {
         let mut sizes = [0_usize; BUCKETS];
-        for contact in &self.contacts {
+        for contact in self.contacts.iter() {
             if let Some(size) = sizes.get_mut(self.bucket_of(contact)) {
                 *size += 1;
             }
@@ -228,10 +212,8 @@ impl<A: Addr> Table<A> {
     ///
     /// If one of them is broken.
     pub fn check_invariants(&self, config: &Config) {
-        let own = self.own.target();
-        assert!(self.contacts.is_sorted_by(|a, b| a.id().distance(own) < b.id().distance(own)));
+        self.contacts.check_invariants(self.own, Pauses::of(config));
         assert!(self.search(self.own).is_err(), "we are no contact of ours");
-        assert!(self.contacts.capacity() <= self.contacts.len() + 2 * GROWTH);
         assert!(self.memory() <= Self::memory_ceiling(config));
         for bucket in 0..BUCKETS {
             assert!(self.bucket(bucket).len() <= bucket::capacity(bucket, config));

@@ -1,0 +1,295 @@
+//! The contacts, sorted by distance from our own id, and what spares most looks at all of them: a
+//! process may hold a million tables, and reading one whole costs more than all else that an answer does.
+
+use alloc::vec::Vec;
+use core::ops::{Deref, Range};
+
+use super::bucket::{self, BUCKETS};
+use super::contact::{Contact, NEVER, Pauses, Ticks, same_ip};
+use crate::addr::Addr;
+use crate::id::{Distance, NodeId};
+use crate::seen::{Seen, ip_number};
+use crate::sorted::partition_point_near;
+
+/// Capacity is added in steps of this: no byte more than it takes.
+pub(super) const GROWTH: usize = 2;
+
+/// Buckets whose pings are planned together.
+const PLANNED: usize = 2;
+
+/// The filter is made anew after so many removals.
+const REMOVALS: u8 = 16;
+
+/// How many contacts a bucket is taken to have until somebody has looked.
+const USUAL: usize = 8;
+
+/// All contacts of a table.
+#[derive(Debug)]
+pub(super) struct Contacts<A: Addr> {
+    /// Sorted by distance, nearest first.
+    list: Vec<Contact<A>>,
+    /// The IP addresses of all contacts, and of some who left: most who answer a lookup are strangers.
+    hosts: Seen,
+    /// Contacts that the filter knows and that are no more.
+    removed: u8,
+    /// Nobody in these buckets is to be pinged before this. It may be too early, for whoever is heard
+    /// from is due later.
+    due: [Ticks; BUCKETS / PLANNED],
+}
+
+/// Who is due first in a group of buckets.
+pub(super) struct Due {
+    group: usize,
+    pub(super) index: usize,
+    first: Ticks,
+    /// When the next one is.
+    second: Ticks,
+}
+
+impl<A: Addr> Deref for Contacts<A> {
+    type Target = [Contact<A>];
+
+    fn deref(&self) -> &[Contact<A>] {
+        &self.list
+    }
+}
+
+impl<A: Addr> Contacts<A> {
+    pub(super) const fn new() -> Self {
+        Self { list: Vec::new(), hosts: Seen::NOTHING, removed: 0, due: [NEVER; BUCKETS / PLANNED] }
+    }
+
+    /// Contacts that are sorted by distance from `own`.
+    pub(super) fn settled(list: Vec<Contact<A>>, own: NodeId, pauses: Pauses) -> Self {
+        let mut contacts = Self { list, ..Self::new() };
+        for i in 0..contacts.len() {
+            contacts.due_again(i, own, pauses);
+        }
+        contacts.filter_again();
+        contacts
+    }
+
+    /// Takes all out, and keeps room for as many.
+    pub(super) fn take(&mut self) -> Vec<Contact<A>> {
+        let list = core::mem::take(&mut self.list);
+        *self = Self { list: Vec::with_capacity(list.len()), ..Self::new() };
+        list
+    }
+
+    /// Bytes of memory beside the structure itself.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.list.capacity() * size_of::<Contact<A>>()
+    }
+
+    /// Reads what most calls read first: the buckets farthest from us, in which most nodes are.
+    pub(super) fn read_ahead(&self) -> u64 {
+        let farthest = self.list.len().saturating_sub(3 * USUAL);
+        let contacts = self.list.get(farthest..).unwrap_or_default();
+        let per_line = (64 / size_of::<Contact<A>>()).max(1);
+        let read = contacts.iter().step_by(per_line).map(|c| u64::from(c.fails()));
+        read.fold(u64::from(self.due[0]) ^ self.hosts.read_ahead(), |all, read| all ^ read)
+    }
+
+    /// The same, at most, with so many contacts.
+    pub(super) fn ceiling(len: usize) -> usize {
+        (len + 2 * GROWTH) * size_of::<Contact<A>>()
+    }
+
+    /// Inserts a contact that is not there yet.
+    pub(super) fn insert(&mut self, contact: Contact<A>, own: NodeId, pauses: Pauses) {
+        let Err(place) = self.search(contact.id(), own) else {
+            unreachable!("an id that is present is updated, not inserted")
+        };
+        if self.list.len() == self.list.capacity() {
+            self.list.reserve_exact(GROWTH);
+        }
+        self.hosts.add(ip_number(contact.addr()));
+        self.list.insert(place, contact);
+        self.due_again(place, own, pauses);
+    }
+
+    pub(super) fn remove(&mut self, i: usize) -> Option<Contact<A>> {
+        if i >= self.list.len() {
+            return None;
+        }
+        let removed = self.list.remove(i);
+        self.shrink();
+        self.removed += 1;
+        if self.removed == REMOVALS {
+            self.filter_again();
+        }
+        Some(removed)
+    }
+
+    pub(super) fn shrink(&mut self) {
+        if self.list.capacity() - self.list.len() > 2 * GROWTH {
+            self.list.shrink_to(self.list.len() + GROWTH);
+        }
+    }
+
+    fn filter_again(&mut self) {
+        (self.hosts, self.removed) = (Seen::NOTHING, 0);
+        for contact in &self.list {
+            self.hosts.add(ip_number(contact.addr()));
+        }
+    }
+
+    /// A contact, to be changed. Whoever makes it due earlier says so with
+    /// [`due_again`](Self::due_again).
+    pub(super) fn get_mut(&mut self, i: usize) -> Option<&mut Contact<A>> {
+        self.list.get_mut(i)
+    }
+
+    /// Where a contact with this id is, or would be.
+    pub(super) fn search(&self, id: NodeId, own: NodeId) -> Result<usize, usize> {
+        let place = id.distance(own.target());
+        let start = self.place_of(&place, own);
+        let rest = self.list.get(start..).unwrap_or_default();
+        for (i, contact) in (start..).zip(rest) {
+            let distance = contact.distance(own.target());
+            if distance.high() != place.high() || distance > place {
+                return Err(i);
+            }
+            if distance == place {
+                return Ok(i);
+            }
+        }
+        Err(self.list.len())
+    }
+
+    /// How many contacts are nearer than this, as far as the first 64 bits tell: enough for all but
+    /// forged neighbours.
+    pub(super) fn place_of(&self, distance: &Distance, own: NodeId) -> usize {
+        self.place(distance.high(), own)
+    }
+
+    /// The range of a bucket. Farther buckets come later.
+    pub(super) fn bucket_range(&self, bucket: usize, own: NodeId) -> Range<usize> {
+        let (first, last) = bucket::bounds(bucket);
+        self.range(first, last, own)
+    }
+
+    /// Who is at these distances, by the first 64 bits.
+    fn range(&self, first: u64, last: u64, own: NodeId) -> Range<usize> {
+        let start = self.place(first, own);
+        let outside = |contact: &Contact<A>| contact.distance(own.target()).high() > last;
+        let rest = self.list.get(start..).unwrap_or_default();
+        // Most buckets have few.
+        let len = if rest.get(2 * USUAL).is_some_and(|contact| !outside(contact)) {
+            rest.partition_point(|contact| !outside(contact))
+        } else {
+            rest.iter().position(outside).unwrap_or(rest.len())
+        };
+        start..start + len
+    }
+
+    /// The first place that is not nearer than `high`, looked for from where it would be if all
+    /// buckets beyond were full.
+    fn place(&self, high: u64, own: NodeId) -> usize {
+        let nearer = |contact: &Contact<A>| contact.distance(own.target()).high() < high;
+        let beyond = USUAL * high.leading_zeros() as usize;
+        let guess = self.list.len().saturating_sub(beyond + USUAL / 2);
+        partition_point_near(&self.list, guess, nearer)
+    }
+
+    /// The first contact at an IP address.
+    pub(super) fn same_ip(&self, compact: &A::Compact) -> Option<usize> {
+        if !self.hosts.may_have(ip_number(A::from_compact(*compact))) {
+            return None;
+        }
+        self.list.iter().position(|contact| same_ip::<A>(contact.compact(), compact))
+    }
+
+    /// The contact at an address.
+    pub(super) fn at(&self, compact: &A::Compact) -> Option<usize> {
+        let same_ip = self.same_ip(compact)?;
+        let is_there = |i: &usize| self.list.get(*i).is_some_and(|c| c.compact() == compact);
+        (same_ip..self.list.len()).find(is_there)
+    }
+
+    /// The contact at `i` may be due earlier than it was.
+    pub(super) fn due_again(&mut self, i: usize, own: NodeId, pauses: Pauses) -> Ticks {
+        let Some(contact) = self.list.get(i) else { return NEVER };
+        let due = contact.due_after(pauses);
+        let group = bucket::index(own, contact.id()) / PLANNED;
+        if let Some(planned) = self.due.get_mut(group) {
+            *planned = due.min(*planned);
+        }
+        due
+    }
+
+    /// Whoever is due for longest, if anybody is now; and when somebody is, at the earliest.
+    pub(super) fn next_due(
+        &mut self,
+        now: Ticks,
+        own: NodeId,
+        pauses: Pauses,
+    ) -> (Option<Due>, Ticks) {
+        loop {
+            let planned = self.due.iter().copied().zip(0..).min();
+            let Some((planned, group)) = planned.filter(|(planned, _)| *planned <= now) else {
+                return (None, planned.map_or(NEVER, |(planned, _)| planned));
+            };
+            // Plans are never too late, so who is due as planned is due before everybody else. And
+            // each look makes a plan exact, so no group is looked at more than twice.
+            let due = self.first_of(group, own, pauses);
+            if due.first == planned {
+                return (Some(due), planned);
+            }
+            self.plan(group, due.first);
+        }
+    }
+
+    /// Whoever is due is asked now. When the next one is due, at the earliest.
+    pub(super) fn asked(&mut self, due: &Due, now: Ticks, pauses: Pauses) -> Ticks {
+        if let Some(contact) = self.list.get_mut(due.index) {
+            contact.asked(now);
+            let again = contact.due_after(pauses);
+            self.plan(due.group, again.min(due.second));
+        }
+        self.earliest()
+    }
+
+    /// When somebody is due, at the earliest.
+    pub(super) fn earliest(&self) -> Ticks {
+        self.due.iter().copied().min().unwrap_or(NEVER)
+    }
+
+    fn first_of(&self, group: usize, own: NodeId, pauses: Pauses) -> Due {
+        let (_, last) = bucket::bounds(group * PLANNED);
+        let (first, _) = bucket::bounds(group * PLANNED + PLANNED - 1);
+        let range = self.range(first, last, own);
+        let mut due = Due { group, index: usize::MAX, first: NEVER, second: NEVER };
+        let contacts = self.list.get(range.clone()).unwrap_or_default();
+        for (i, contact) in range.zip(contacts) {
+            let when = contact.due_after(pauses);
+            if when < due.first {
+                (due.index, due.second, due.first) = (i, due.first, when);
+            } else {
+                due.second = due.second.min(when);
+            }
+        }
+        due
+    }
+
+    fn plan(&mut self, group: usize, due: Ticks) {
+        if let Some(planned) = self.due.get_mut(group) {
+            *planned = due;
+        }
+    }
+}
+
+impl<A: Addr> Contacts<A> {
+    /// Checks bounds and orderings, for tests.
+    pub(super) fn check_invariants(&self, own: NodeId, pauses: Pauses) {
+        let distance = |contact: &Contact<A>| contact.distance(own.target());
+        assert!(self.list.is_sorted_by(|a, b| distance(a) < distance(b)));
+        assert!(self.list.capacity() <= self.list.len() + 2 * GROWTH);
+        for (i, contact) in self.list.iter().enumerate() {
+            assert_eq!(self.search(contact.id(), own), Ok(i));
+            assert!(self.hosts.may_have(ip_number(contact.addr())), "the filter forgets nobody");
+            let group = bucket::index(own, contact.id()) / PLANNED;
+            assert!(self.due.get(group).is_some_and(|due| *due <= contact.due_after(pauses)));
+        }
+    }
+}
