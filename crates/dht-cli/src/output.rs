@@ -161,6 +161,8 @@ pub(crate) enum Line<'a> {
     Item(Item),
     /// A signed packet.
     Packet(pkarr::Packet),
+    /// What became of a packet that is kept alive.
+    Kept(pkarr::Kept),
     /// A record of a signed packet.
     Record(pkarr::Record),
     /// An infohash that a node stores.

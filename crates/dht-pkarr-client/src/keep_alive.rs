@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use dht_pkarr::keep_alive::{Action, KeepAlive, KeepAliveConfig, Status, TooManyKeys};
 use dht_pkarr::publish::PublishError as Reason;
 use dht_pkarr::resolve::ResolveError as Missing;
-use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
+use dht_pkarr::{CachedPacket, PublicKey, SignedPacket, Timestamp};
 use dht_proto::request::Outcome;
 use dht_proto::seed::Seed;
 
@@ -136,10 +136,25 @@ pub(crate) enum Task {
 pub(crate) enum Done {
     Published(Result<Published, PublishError>),
     Verified(Result<Copies, String>),
-    Renewed(SignedPacket, Result<Resolved, ResolveError>),
+    Renewed(SignedPacket, Result<SignedPacket, ResolveError>),
 }
 
 impl Done {
+    /// What was found in place of a packet, or is in the cache, whichever is newer.
+    pub(crate) fn renewed(
+        before: SignedPacket,
+        found: Result<Resolved, ResolveError>,
+        cached: Option<CachedPacket>,
+    ) -> Self {
+        let found = found.map(|found| found.packet.packet);
+        let found = match (found, cached.map(|cached| cached.packet)) {
+            (Ok(found), Some(cached)) if cached.more_recent_than(&found) => Ok(cached),
+            (Err(error), Some(cached)) if !matches!(error.reason, Missing::Item(_)) => Ok(cached),
+            (found, _) => found,
+        };
+        Self::Renewed(before, found)
+    }
+
     /// What is to be done first, before this counts.
     pub(crate) fn next(&self, packet: &SignedPacket) -> Option<Task> {
         let newer = match self {
@@ -268,17 +283,15 @@ impl Keeper {
                 schedule.handle_failed(now(), &key);
                 Kept::Failed { key, why }
             }
-            Done::Renewed(before, Ok(found)) => self.renewed(key, &before, found.packet.packet),
-            Done::Renewed(_, Err(error)) => match error.reason {
-                Missing::Item(_) => {
-                    self.remove(&key);
-                    Kept::GivenUp { key, why: error.to_string() }
-                }
-                _ => {
-                    schedule.handle_failed(now(), &key);
-                    Kept::Failed { key, why: error.to_string() }
-                }
-            },
+            Done::Renewed(before, Ok(found)) => self.renewed(key, &before, found),
+            Done::Renewed(_, Err(error)) if matches!(error.reason, Missing::Item(_)) => {
+                self.remove(&key);
+                Kept::GivenUp { key, why: error.to_string() }
+            }
+            Done::Renewed(_, Err(error)) => {
+                schedule.handle_failed(now(), &key);
+                Kept::Failed { key, why: error.to_string() }
+            }
         })
     }
 

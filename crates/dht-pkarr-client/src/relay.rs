@@ -214,12 +214,13 @@ impl fmt::Debug for Relay {
     }
 }
 
-/// What a PUT means for the count, if it means anything.
+/// What a PUT means for the count; nothing if nobody was there.
 pub(crate) const fn answer(put: &Result<u32, RelayError>) -> Option<RelayAnswer> {
     match put {
         Ok(nodes) => Some(RelayAnswer::Stored(*nodes)),
         Err(RelayError::Conflict) => Some(RelayAnswer::Conflict),
-        Err(_) => None,
+        Err(RelayError::Unreachable(_) | RelayError::NoNodes) => None,
+        Err(_) => Some(RelayAnswer::Refused),
     }
 }
 

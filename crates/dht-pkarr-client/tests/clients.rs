@@ -271,7 +271,8 @@ fn relays_say_who_stored_or_why_not() {
         ("409 Conflict", "", Err(RelayError::Conflict), Some(Reason::NotMostRecent)),
         ("412 Precondition Failed", "", Err(RelayError::Conflict), Some(Reason::NotMostRecent)),
         ("428 Precondition Required", "", Err(RelayError::Conflict), Some(Reason::NotMostRecent)),
-        ("400 Bad Request", "no packet", refused(400, "no packet"), Some(Reason::NoAnswer)),
+        ("400 Bad Request", "no packet", refused(400, "no packet"), Some(Reason::Refused)),
+        ("503 Service Unavailable", "", Err(RelayError::NoNodes), Some(Reason::NoAnswer)),
     ] {
         for number in 0..2 {
             let relay = Relay::new([(answer, body.as_bytes().to_vec())]);

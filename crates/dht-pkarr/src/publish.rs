@@ -56,6 +56,8 @@ pub enum RelayAnswer {
     Stored(u32),
     /// It knows a newer packet, or another one than `cas` names.
     Conflict,
+    /// It refused the packet for another reason.
+    Refused,
 }
 
 /// Who stored a packet, and who did not.
@@ -66,7 +68,7 @@ pub struct Stored {
     pub nodes: u32,
     /// How many nodes refused it, by error code (BEP 5, BEP 44).
     pub refused: BTreeMap<i64, u32>,
-    /// What each relay answered; `None`: it did not, or refused for another reason.
+    /// What each relay answered; `None`: it did not, or found no nodes itself.
     pub relays: BTreeMap<usize, Option<RelayAnswer>>,
 }
 
@@ -77,7 +79,7 @@ impl Stored {
     pub fn copies(&self) -> u32 {
         let relayed = self.relays.values().flatten().map(|answer| match answer {
             RelayAnswer::Stored(nodes) => *nodes,
-            RelayAnswer::Conflict => 0,
+            RelayAnswer::Conflict | RelayAnswer::Refused => 0,
         });
         relayed.fold(self.nodes, u32::max)
     }
@@ -294,7 +296,7 @@ impl Publish {
         }
     }
 
-    /// The DHT or a relay did not answer, or a relay refused for a reason of its own.
+    /// The DHT or a relay did not answer, or a relay found no nodes itself.
     pub fn handle_failed(&mut self, source: Source) {
         if self.asked.remove(&source)
             && let Source::Relay(relay) = source

@@ -290,13 +290,13 @@ impl<A: Addr> Node<A> {
         if let Some(stopped) = self.lookups.stop(walk) {
             outcome.add_cost(&stopped);
         }
-        self.outbox.retain_events(|event| match event {
-            // It had ended by itself, and nobody has read that yet.
-            Event::Done { lookup: done, outcome: ended } if *done == lookup => {
+        self.outbox.retain_events(|event| {
+            let is_its = event.lookup() == Some(lookup);
+            if let (true, Event::Done { outcome: ended, .. }) = (is_its, event) {
+                // It had ended by itself, and nobody has read that yet.
                 outcome.add_cost(ended);
-                false
             }
-            _ => event.lookup() != Some(lookup),
+            !is_its
         });
         self.maintain(self.last_now);
     }

@@ -1,5 +1,6 @@
 //! The command line of `dht pkarr`.
 
+use core::time::Duration;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -12,9 +13,9 @@ use crate::parse;
 #[derive(Args, Clone, Debug)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "\
-A key is a name: 52 characters of z-base-32, used as a top-level domain. Whoever has its secret signs
-DNS records for it, at most 996 bytes of them, and stores them in the DHT; everybody else finds and
-verifies them there. Nobody grants such a name or takes it away.
+A key is a name: 52 characters of z-base-32, used as a top-level domain. Whoever has its secret
+signs DNS records for it, at most 996 bytes of them, and stores them in the DHT; everybody else
+finds and verifies them there. Nobody grants such a name or takes it away.
 
 Examples:
   dht pkarr keygen my.key
@@ -35,6 +36,8 @@ pub(crate) enum PkarrCommand {
     Publish(PublishArgs),
     /// Find the records of a key
     Resolve(ResolveArgs),
+    /// Publish packets again and again, until SIGINT or SIGTERM
+    KeepAlive(KeepAliveArgs),
     /// Explain a signed packet
     Inspect(PkarrInspectArgs),
 }
@@ -69,9 +72,9 @@ pub(crate) struct Through {
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
 A record is a line of a zone file: NAME [TTL] [IN] TYPE DATA. Types are A, AAAA, CNAME, NS, TXT,
-HTTPS, SVCB, and any other as TYPE123 \\# LENGTH HEX. @ is the key itself. Names stand below the key;
-one outside ends in a dot. A zone file may have comments (;), $TTL, $ORIGIN, parentheses over several
-lines, and lines that begin with a blank and so have the name of the line before:
+HTTPS, SVCB, and any other as TYPE123 \\# LENGTH HEX. @ is the key itself. Names stand below the
+key; one outside ends in a dot. A zone file may have comments (;), $TTL, $ORIGIN, parentheses
+over several lines, and lines that begin with a blank and so have the name of the line before:
 
   $TTL 1h
   @     A      192.0.2.1
@@ -79,8 +82,8 @@ lines, and lines that begin with a blank and so have the name of the line before
   www   CNAME  example.com.
   _note TXT    \"any text\"
 
-All records of a name are signed at once: what is left out is gone. Nodes forget what they store after
-two hours.
+All records of a name are signed at once: what is left out is gone. Nodes forget what they store
+after two hours.
 
 Examples:
   dht pkarr publish --key my.key '@ A 192.0.2.1' '@ HTTPS 1 . port=8443'
@@ -116,12 +119,13 @@ pub(crate) struct PublishArgs {
 /// `dht pkarr resolve`
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-The key may stand alone, in a host name or in a URL; of a host name below the key, only that name's
-records are printed. What is printed is a zone file, with where it comes from in comments.
+The key may stand alone, in a host name or in a URL; of a host name below the key, only that
+name's records are printed. What is printed is a zone file, with where it comes from in
+comments.
 
-With --policy newest, the default, all who are asked are waited for. With --policy first, the first
-fresh answer will do; with --policy relay-cache, relays answer with what they have, and the DHT is not
-asked.
+With --policy newest, the default, all who are asked are waited for. With --policy first, the
+first fresh answer will do; with --policy relay-cache, relays answer with what they have, and
+the DHT is not asked.
 
 Examples:
   dht pkarr resolve o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy
@@ -138,6 +142,40 @@ pub(crate) struct ResolveArgs {
     /// Also write the packet to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) save: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) through: Through,
+}
+
+/// `dht pkarr keep-alive`
+#[derive(Args, Clone, Debug)]
+#[command(after_help = "\
+Nodes forget packets after two hours, and leave. This publishes them again, hourly and a few at
+a time, counts their copies in between, and tries again where they are too few. It takes no
+secret: anybody can keep anybody's packet alive. When its owner publishes a newer one elsewhere,
+that one is kept alive instead. With --state, all keys are known after a restart, and when each
+is due.
+
+Examples:
+  dht pkarr keep-alive o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy
+  dht pkarr keep-alive --packet my.packet --state ~/.dht/kept
+  dht pkarr keep-alive --state ~/.dht/kept --json | jq -r 'select(.what == \"failed\")'")]
+pub(crate) struct KeepAliveArgs {
+    /// Keys whose packets are looked up first
+    #[arg(value_name = "KEY", value_parser = parse::pkarr_name)]
+    pub(crate) keys: Vec<PkarrName>,
+    /// A file with a packet, as --save writes it; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub(crate) packet: Vec<PathBuf>,
+    /// Keep packets, and how they are doing, in this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+    /// Publish each this often, in seconds
+    #[arg(long, value_name = "SECS", default_value = "3600", value_parser = parse::seconds)]
+    pub(crate) interval: Duration,
+    /// Nodes that should have each
+    #[arg(long, value_name = "N", default_value = "8",
+          value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) copies: u32,
     #[command(flatten)]
     pub(crate) through: Through,
 }
@@ -175,9 +213,9 @@ impl From<PolicyArg> for Policy {
 /// `dht pkarr inspect`
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-A packet is its key, a signature, the time of signing and a DNS message. Relays leave the key out, so
-that --key must name it; caches put the time last seen in front, which is recognised. Exit status 2 if
-it is no packet, or the signature does not match. Nothing is sent.
+A packet is its key, a signature, the time of signing and a DNS message. Relays leave the key
+out, so that --key must name it; caches put the time last seen in front, which is recognised.
+Exit status 2 if it is no packet, or the signature does not match. Nothing is sent.
 
 Examples:
   dht pkarr inspect my.packet

@@ -1,6 +1,7 @@
 //! `dht pkarr`: names that are keys.
 
 mod inspect;
+mod keep_alive;
 mod keygen;
 mod publish;
 mod resolve;
@@ -25,6 +26,7 @@ pub(super) fn run(args: &PkarrArgs, global: &Global, out: &Output) -> Ended {
         PkarrCommand::Keygen(args) => keygen::run(args, out),
         PkarrCommand::Publish(args) => publish::run(args, global, out),
         PkarrCommand::Resolve(args) => resolve::run(args, global, out),
+        PkarrCommand::KeepAlive(args) => keep_alive::run(args, global, out),
         PkarrCommand::Inspect(args) => inspect::run(args, out),
     }
 }
@@ -88,7 +90,9 @@ impl<'a> Session<'a> {
             ResolveError::NotFound => {
                 "nodes forget packets after two hours: has its owner published it lately?"
             }
-            _ => "its owner stored something else under the key; ask for it with dht get",
+            ResolveError::Item(_) | ResolveError::NotAPacket { .. } | _ => {
+                "its owner stored something else under the key; ask for it with dht get"
+            }
         };
         Failure { status: Status::NotFound, message: error.to_string(), hint: hint.to_owned() }
     }
@@ -130,7 +134,7 @@ fn show(
         origin,
         relay,
         dns_bytes: packet.dns().len(),
-        packet: to_hex(packet.as_bytes()),
+        whole: to_hex(packet.as_bytes()),
     }));
     let records = match below {
         Some(name) => packet

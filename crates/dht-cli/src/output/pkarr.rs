@@ -26,7 +26,8 @@ pub(crate) struct Packet {
     /// Bytes of the DNS message.
     pub(crate) dns_bytes: usize,
     /// The whole packet, as hex.
-    pub(crate) packet: String,
+    #[serde(rename = "packet")]
+    pub(crate) whole: String,
 }
 
 /// A record.
@@ -40,6 +41,21 @@ pub(crate) struct Record {
     pub(crate) kind: String,
     /// As zone files have it.
     pub(crate) data: String,
+}
+
+/// What became of a packet that is kept alive.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Kept {
+    pub(crate) what: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) key: Option<String>,
+    /// Nodes that have it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stored: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) timestamp: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
 }
 
 /// What a relay answered.

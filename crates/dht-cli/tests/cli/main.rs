@@ -5,6 +5,7 @@ mod bad_input;
 mod daemon;
 mod network;
 mod offline;
+mod pkarr;
 mod serve;
 mod support;
 #[cfg(target_os = "linux")]

@@ -86,11 +86,60 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
-/// A `dht node` in a process of its own; killed when dropped.
+/// A `dht` that runs on in a process of its own; killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub(crate) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// Starts it and waits for its first line.
+    pub(crate) fn start(args: &[&str]) -> (Self, String) {
+        let mut child = command(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        (Self { child, stdout }, line)
+    }
+
+    pub(crate) fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    /// Sends a signal and waits for the end.
+    pub(crate) fn stop(self, signal: &str) -> (Option<i32>, String, String) {
+        assert!(Command::new("kill").args([signal, &self.pid()]).status().unwrap().success());
+        self.end()
+    }
+
+    /// Waits for the end; returns exit status, rest of standard output, and standard error.
+    pub(crate) fn end(mut self) -> (Option<i32>, String, String) {
+        let status = self.child.wait().unwrap();
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (status.code(), stdout, stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A `dht node`.
+#[derive(Debug)]
+pub(crate) struct Node {
+    running: Running,
     pub(crate) addr: SocketAddr,
     pub(crate) id: String,
 }
@@ -104,23 +153,13 @@ impl Node {
     /// Starts a server wherever it likes and waits until it is ready.
     pub(crate) fn start_anywhere(args: &[&str]) -> Self {
         let all = [&["node", "--json", "--mode", "server"], args].concat();
-        let mut child = command(&all)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
+        let (running, line) = Running::start(&all);
         let Ok(ready) = serde_json::from_str::<Value>(&line) else {
-            child.kill().unwrap();
-            panic!("{all:?} is not ready: {line}{:?}", child.wait_with_output());
+            panic!("{all:?} is not ready: {line}{:?}", running.stop("-KILL"));
         };
         assert_eq!(ready["type"], "listening", "{line}");
         Self {
-            child,
-            stdout,
+            running,
             addr: ready["addr"].as_str().unwrap().parse().unwrap(),
             id: ready["id"].as_str().unwrap().to_owned(),
         }
@@ -130,24 +169,9 @@ impl Node {
         self.addr.to_string()
     }
 
-    /// Sends a signal and waits for the end; returns exit status, rest of standard output, and
-    /// standard error.
-    pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, String, String) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-        let status = self.child.wait().unwrap();
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.stdout.read_to_string(&mut stdout).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        (status.code(), stdout, stderr)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+    /// See [`Running::stop`].
+    pub(crate) fn stop(self, signal: &str) -> (Option<i32>, String, String) {
+        self.running.stop(signal)
     }
 }
 

@@ -1,19 +1,17 @@
 //! `dht testnet` and its clients, every one a process of its own.
 
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::UdpSocket;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{TempDir, command, dht};
+use crate::support::{Running, TempDir, dht};
 
 const HASH: &str = "9a0364b9e99bb480dd25e1f0284c8555d2a2ab03";
 
-/// A running `dht testnet`; killed when dropped.
+/// A `dht testnet`.
 struct Testnet {
-    child: Child,
-    stdout: BufReader<ChildStdout>,
+    running: Running,
     ready: Value,
 }
 
@@ -21,22 +19,13 @@ impl Testnet {
     /// Starts one and waits until it is ready, or returns how it failed.
     fn start(args: &[&str]) -> Result<Self, (Option<i32>, String)> {
         let all = [&["testnet", "--json", "--bind", "0.0.0.0:0"], args].concat();
-        let mut child = command(&all)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        stdout.read_line(&mut line).unwrap();
+        let (running, line) = Running::start(&all);
         let ready: Value = serde_json::from_str(&line).unwrap_or_default();
         if ready["type"] != "listening" {
-            let output = child.wait_with_output().unwrap();
-            let stderr = String::from_utf8(output.stderr).unwrap();
-            return Err((output.status.code(), stderr));
+            let (status, _, stderr) = running.end();
+            return Err((status, stderr));
         }
-        Ok(Self { child, stdout, ready })
+        Ok(Self { running, ready })
     }
 
     fn bootstrap(&self) -> Vec<String> {
@@ -44,23 +33,9 @@ impl Testnet {
         addrs.iter().map(|addr| addr.as_str().unwrap().to_owned()).collect()
     }
 
-    /// Sends a signal and waits for the end.
-    fn stop(mut self, signal: &str) -> (Option<i32>, String, String) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-        let status = self.child.wait().unwrap();
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.stdout.read_to_string(&mut stdout).unwrap();
-        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        (status.code(), stdout, stderr)
-    }
-}
-
-impl Drop for Testnet {
-    fn drop(&mut self) {
-        // It may have ended already.
-        drop(self.child.kill());
-        drop(self.child.wait());
+    /// See [`Running::stop`].
+    fn stop(self, signal: &str) -> (Option<i32>, String, String) {
+        self.running.stop(signal)
     }
 }
 
@@ -133,7 +108,7 @@ fn a_namespace_is_made_or_how_to_make_one_is_told() {
             let v4 = nodes.iter().find(|node| node.starts_with("198.1")).unwrap();
             let v6 = nodes.iter().find(|node| node.starts_with("[3fff:")).unwrap();
             assert_eq!(dht(&["ping", v4, "--timeout", "0.5"]).status, 1, "it is not out here");
-            let pid = testnet.child.id().to_string();
+            let pid = testnet.running.pid();
             let inside = |args: &[&str]| {
                 let dht = env!("CARGO_BIN_EXE_dht");
                 let output = Command::new("nsenter")

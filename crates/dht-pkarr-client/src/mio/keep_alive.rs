@@ -161,8 +161,10 @@ impl Asked {
                     (packet, Done::Verified(copies))
                 }
                 Task::Renew(packet) => {
-                    let found = client.resolve(&packet.public_key(), Policy::NetworkOnly);
-                    (packet.clone(), Done::Renewed(packet, found))
+                    let key = packet.public_key();
+                    let found = client.resolve(&key, Policy::NetworkOnly);
+                    let cached = client.cache().get(&key);
+                    (packet.clone(), Done::renewed(packet, found, cached))
                 }
             };
             next = done.next(&packet);

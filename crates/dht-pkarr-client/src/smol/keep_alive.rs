@@ -173,8 +173,10 @@ fn perform(client: &Client, task: Task) -> Pin<Box<dyn Future<Output = Done> + S
                 (packet, Done::Verified(copies))
             }
             Task::Renew(packet) => {
-                let found = client.resolve(&packet.public_key(), Policy::NetworkOnly).await;
-                (packet.clone(), Done::Renewed(packet, found))
+                let key = packet.public_key();
+                let found = client.resolve(&key, Policy::NetworkOnly).await;
+                let cached = client.cache().get(&key);
+                (packet.clone(), Done::renewed(packet, found, cached))
             }
         };
         match done.next(&packet) {

@@ -155,12 +155,20 @@ fn who_refused_did_answer() {
     let mut silent = Outcome::default();
     silent.ended = Ended::NoAnswer;
     assert_eq!(put(None, &silent), Err(PublishError::NoAnswer));
-    let mut publish = publish(1, None);
-    let _ = steps(&mut publish);
-    publish.handle_failed(Source::Dht);
-    publish.handle_failed(Source::Relay(0));
-    assert!(publish.is_done());
-    assert_eq!(publish.result(), Err(PublishError::NoAnswer));
+    for refused in [false, true] {
+        let mut publish = publish(1, None);
+        let _ = steps(&mut publish);
+        publish.handle_failed(Source::Dht);
+        let error = if refused {
+            publish.handle_relay(0, RelayAnswer::Refused);
+            PublishError::Refused
+        } else {
+            publish.handle_failed(Source::Relay(0));
+            PublishError::NoAnswer
+        };
+        assert!(publish.is_done());
+        assert_eq!(publish.result(), Err(error));
+    }
 }
 
 #[test]

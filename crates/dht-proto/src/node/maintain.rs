@@ -166,7 +166,7 @@ impl<A: Addr> Node<A> {
             self.table.explore(now, &self.config);
         }
         // Give or take a quarter: nodes that began together do not stay in step.
-        let at = now + (pause - pause / 4) + self.jitter(pause / 2);
+        let at = now + pause / 4 * 3 + self.jitter(pause / 2);
         self.maintain.join_at = self.maintain.join_at.min(at);
     }
 

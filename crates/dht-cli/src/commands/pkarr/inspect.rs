@@ -20,8 +20,8 @@ const MAX_INPUT: u64 = 2 * (SignedPacket::MAX_LEN as u64 + 8) + 2;
 pub(super) fn run(args: &PkarrInspectArgs, out: &Output) -> Ended {
     let bytes = read(&args.packet)?;
     let (packet, seen) = match args.key {
-        Some(key) => (of_relay(&key, &bytes).map_err(|error| not_a_packet(&error, true))?, None),
-        None => whole(&bytes).map_err(|error| not_a_packet(&error, false))?,
+        Some(key) => (of_relay(&key, &bytes).map_err(|error| not_a_packet(error, true))?, None),
+        None => whole(&bytes).map_err(|error| not_a_packet(error, false))?,
     };
     let seen = seen.map(|seen| (seen, &Origin::Cache));
     let records = show(out, &packet, seen, None)?;
@@ -30,6 +30,12 @@ pub(super) fn run(args: &PkarrInspectArgs, out: &Output) -> Ended {
     let pkarr = pkarr::Done { timestamp, records: Some(records), ..done(&packet.public_key()) };
     out.json(&Line::Done(Done { ok: Some(true), pkarr: Some(pkarr), ..Done::default() }));
     Ok(None)
+}
+
+/// The whole packet that is in a file.
+pub(super) fn file(path: &str) -> Result<SignedPacket, Failure> {
+    let read = whole(&read(path)?).map_err(|error| not_a_packet(error, false))?;
+    Ok(read.0)
 }
 
 /// The packet of a relay; or a whole one, if it is the same key's.
@@ -48,7 +54,7 @@ fn whole(bytes: &[u8]) -> Result<(SignedPacket, Option<dht_pkarr::Timestamp>), P
     })
 }
 
-fn not_a_packet(error: &PacketError, has_key: bool) -> Failure {
+fn not_a_packet(error: PacketError, has_key: bool) -> Failure {
     let hint = if has_key {
         "give what a relay has of this very key: a signature, a time and a DNS message"
     } else {
