@@ -36,7 +36,7 @@ interop-setup:
 
 # Other implementations as servers, clients, and strangers who meet through our nodes.
 interop: interop-setup
-    cargo test -p dht-tests --test interop --test testnet -- --include-ignored
+    cargo test -p dht-tests --test interop --test testnet --test pkarr_clients -- --include-ignored
 
 # dig, curl and Chromium against the relay and its DNS (needs all three, node and openssl).
 interop-relay:
