@@ -78,11 +78,11 @@ impl Swarm {
                 let bootstrap: Vec<SocketAddrV4> = entry.into_iter().collect();
                 builder.bind_address(ip).port(6881).server_mode().bootstrap(&bootstrap);
                 let server = builder.build().unwrap();
-                entry.get_or_insert(SocketAddrV4::new(ip, 6881));
+                entry = entry.or(Some(SocketAddrV4::new(ip, 6881)));
                 servers.push(server);
             }
             for server in &servers {
-                assert!(server.bootstrapped());
+                assert!(smol::block_on(server.clone().as_async().bootstrapped()));
             }
             (entry.unwrap(), Servers::Mainline(servers))
         })

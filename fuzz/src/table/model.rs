@@ -383,7 +383,7 @@ impl<A: Addr> View<A> {
         };
         assert_eq!(id, Some(contact.id()));
         let due = if contact.last_asked() == contact.last_heard() {
-            let soonest = config.ping_after - config.ping_after / 4;
+            let soonest = config.ping_after / 4 * 3;
             contact.last_heard() + soonest.min(config.verify_delay)
         } else {
             contact.last_asked() + BACKOFF * (1 << contact.fails().min(5))

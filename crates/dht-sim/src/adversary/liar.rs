@@ -96,11 +96,12 @@ impl Actor for Liar {
             Some(target) => self.name(stage, &to, target.as_bytes()),
             None => Vec::new(),
         };
-        let answer = match &query.method {
-            Method::Get { target, .. } if stage.choices.below(About::Adversary, 2) == 0 => {
-                self.forged(stage, (tid, &query, *target), &named)
-            }
-            _ => craft::answer(tid, &query, self.id, &named),
+        let answer = if let Method::Get { target, .. } = &query.method
+            && stage.choices.below(About::Adversary, 2) == 0
+        {
+            self.forged(stage, (tid, &query, *target), &named)
+        } else {
+            craft::answer(tid, &query, self.id, &named)
         };
         stage.send(to, from, answer);
     }

@@ -80,7 +80,9 @@ pub(crate) fn signed_text(salt: &[u8], seq: i64, v: &[u8]) -> Vec<u8> {
 
 fn sha1(parts: &[&[u8]]) -> ItemId {
     let mut sha1 = Sha1::new();
-    parts.iter().for_each(|part| sha1.update(part));
+    for part in parts {
+        sha1.update(part);
+    }
     ItemId::from_bytes(sha1.digest().bytes())
 }
 
