@@ -82,7 +82,7 @@ impl Swarm {
                 servers.push(server);
             }
             for server in &servers {
-                assert!(smol::block_on(server.clone().as_async().bootstrapped()));
+                assert!(::smol::block_on(server.clone().as_async().bootstrapped()));
             }
             (entry.unwrap(), Servers::Mainline(servers))
         })
