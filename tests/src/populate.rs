@@ -18,6 +18,9 @@ use crate::hand::deliver;
 use crate::script::{Answer, encode};
 use crate::world::World;
 
+/// The number of the node's address.
+const OURS: usize = 29_999;
+
 /// An IPv4 node whose table holds `per_bucket[i]` contacts in bucket i, one /24 each, and the time at
 /// which everything it did to get there is over.
 ///
@@ -43,13 +46,13 @@ pub fn full_table_after_work(config: &Arc<Config>, per_bucket: &[usize]) -> (Dht
         world.start(ours, &Lookup::FindNode { target });
     }
     let ask = query(Method::FindNode { target: NodeId::from_bytes([7; 20]).target() });
-    world.with(ours, |dht, now| {
-        for i in 0..20_000 {
-            deliver(dht, now, World::v4(30_000 + if i % 2 == 0 { i } else { 0 }), &ask);
-        }
-    });
+    for i in 0..20_000 {
+        let asker = World::v4(30_000 + if i % 2 == 0 { i } else { 0 });
+        world.send(asker, World::v4(OURS), &ask);
+    }
+    world.run_for(Duration::from_secs(1));
     assert!(world.node(ours).stats().throttled > 0, "the loud one has used up its budget");
-    world.run_for(Duration::from_secs(29 * 60));
+    world.run_for(Duration::from_secs(29 * 60 - 1));
     let stats = world.node(ours).stats();
     assert!(stats.lookups == 200 && stats.lookups_running == 0);
     at_rest(world, ours)
@@ -74,7 +77,7 @@ fn filled(config: &Arc<Config>, per_bucket: &[usize]) -> (World, usize) {
     let mut world = World::new(1);
     let dht = Dht::new(config.clone(), Networks::V4, &Seed::from_bytes([1; 32]), world.now());
     let own = dht.node_id(Family::V4).expect("an IPv4 node");
-    let ours = world.add_dht(&[World::v4(29_999)], dht);
+    let ours = world.add_dht(&[World::v4(OURS)], dht);
     let mut hosts = 0..;
     for (bucket, contacts) in per_bucket.iter().enumerate() {
         for (i, number) in (0..*contacts).zip(&mut hosts) {

@@ -141,6 +141,11 @@ impl World {
         self.0.add_actor(Addrs::of(&[addr]), Box::new(Scripted(script)));
     }
 
+    /// Somebody whom nobody answers sends a datagram.
+    pub fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.0.post(from, to, bytes);
+    }
+
     /// A network of `n` servers on global addresses, each in its own /24, joined through the first.
     /// They know their addresses, so that their ids are valid (BEP 42) from the start.
     #[must_use]

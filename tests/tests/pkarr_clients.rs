@@ -78,7 +78,7 @@ impl Swarm {
                 let bootstrap: Vec<SocketAddrV4> = entry.into_iter().collect();
                 builder.bind_address(ip).port(6881).server_mode().bootstrap(&bootstrap);
                 let server = builder.build().unwrap();
-                entry = entry.or(Some(SocketAddrV4::new(ip, 6881)));
+                entry = entry.or_else(|| Some(SocketAddrV4::new(ip, 6881)));
                 servers.push(server);
             }
             for server in &servers {
@@ -189,7 +189,7 @@ fn packets(publisher: usize) -> Vec<SignedPacket> {
     let keypair = |number: u8| Keypair::from_secret(&[publisher as u8 * 16 + number; 32]);
     let builder = SignedPacket::builder;
     let longest = (0..4).fold(builder(), |builder, number| {
-        builder.txt("@", "x".repeat(if number == 3 { 131 } else { 230 }).as_str(), 60)
+        builder.txt("@", "x".repeat(if number == 3 { 190 } else { 230 }).as_str(), 60)
     });
     let packets = vec![
         builder().sign(&keypair(0), at).unwrap(),
@@ -247,11 +247,13 @@ fn check(swarm: &Swarm) {
 }
 
 #[test]
+#[ignore = "takes a minute: just interop"]
 fn pkarr_and_we_resolve_each_other_among_our_nodes() {
     check(&Swarm::ours());
 }
 
 #[test]
+#[ignore = "takes a minute: just interop"]
 fn pkarr_and_we_resolve_each_other_among_mainline_nodes() {
     check(&Swarm::mainline());
 }
