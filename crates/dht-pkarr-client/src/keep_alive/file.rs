@@ -88,8 +88,6 @@ fn bytes(digits: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "in a test a panic is a failure that says where")]
-
     use dht_pkarr::Keypair;
 
     use super::*;
