@@ -19,7 +19,7 @@ const PLANNED: usize = 2;
 /// The filter is made anew after so many removals.
 const REMOVALS: u8 = 16;
 
-/// How many contacts a bucket is taken to have until somebody has looked.
+/// How many contacts a far bucket has in most networks.
 const USUAL: usize = 8;
 
 /// All contacts of a table.
