@@ -30,13 +30,6 @@ pub(super) fn at(distance: &Distance) -> usize {
     (distance.leading_zeros() as usize).min(BUCKETS - 1)
 }
 
-/// The least and the greatest distance in a bucket, by the first 64 bits of it.
-pub(super) fn bounds(bucket: usize) -> (u64, u64) {
-    let last = u64::MAX.checked_shr(bucket as u32).unwrap_or(0);
-    // A bucket reaches from half its greatest distance; the last one from zero.
-    (if bucket == BUCKETS - 1 { 0 } else { last / 2 + 1 }, last)
-}
-
 /// How many contacts a bucket may hold.
 pub(super) fn capacity(bucket: usize, config: &Config) -> usize {
     match EXTENDED.get(bucket) {

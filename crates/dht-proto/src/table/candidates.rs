@@ -215,11 +215,10 @@ impl<A: Addr> Candidates<A> {
 
     /// The one seen longest ago of those that wait for a bucket, if no more may.
     fn most_patient(&self, bucket: Option<usize>, own: NodeId) -> Option<usize> {
-        let (first, last) = bucket::bounds(bucket?);
+        let bucket = bucket?;
         let (mut peers, mut oldest) = (0, None);
         for (i, old) in self.list.iter().enumerate() {
-            let place = old.id.map_or(u64::MAX, |id| id.distance(own.target()).high());
-            if old.standing == Standing::Waiting && first <= place && place <= last {
+            if old.standing == Standing::Waiting && old.bucket(own) == Some(bucket) {
                 peers += 1;
                 if oldest.is_none_or(|(_, heard)| old.heard < heard) {
                     oldest = Some((i, old.heard));

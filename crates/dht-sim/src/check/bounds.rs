@@ -1,6 +1,6 @@
 //! I7: memory. Everything that [`Config::memory_ceiling`](dht_proto::config::Config) adds up stays
-//! within its bound; what the bounds come to in bytes is measured with a counting allocator, in
-//! the tests of the workspace.
+//! within its bound, and so do the bytes that a node says it takes up; that it says the truth is
+//! measured with a counting allocator, in the tests of the workspace.
 
 use dht_proto::addr::Family;
 use dht_proto::config::Config;
@@ -35,8 +35,13 @@ impl Checker for Bounds {
         let Some(config) = dht.config() else { return Ok(()) };
         let families =
             [Family::V4, Family::V6].into_iter().filter(|family| dht.node_id(*family).is_some());
-        check_gauges(&dht.stats(), config, families.count() as u64)
+        check_gauges(&dht.stats(), config, families.count() as u64)?;
+        check_bytes(dht.memory(), config.memory_ceiling())
     }
+}
+
+fn check_bytes(bytes: usize, ceiling: usize) -> Result<(), String> {
+    demand(bytes <= ceiling, || format!("{bytes} bytes, at most {ceiling} are allowed"))
 }
 
 /// Compares what a node has with what it may have, on this many networks.
@@ -59,6 +64,12 @@ fn check_gauges(stats: &Stats, config: &Config, families: u64) -> Result<(), Str
 mod tests {
     use super::*;
     type Gauge = fn(&mut Stats) -> &mut u64;
+
+    #[test]
+    fn one_byte_more_than_the_ceiling_is_caught() {
+        assert_eq!(check_bytes(7, 7), Ok(()));
+        assert!(check_bytes(8, 7).is_err());
+    }
 
     #[test]
     fn one_more_than_any_bound_is_caught() {
