@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dht_pkarr::keep_alive::{Action, KeepAlive, KeepAliveConfig, Status, TooManyKeys};
+use dht_pkarr::keep_alive::{Action, Handed, KeepAlive, KeepAliveConfig, Status, TooManyKeys};
 use dht_pkarr::publish::PublishError as Reason;
 use dht_pkarr::resolve::ResolveError as Missing;
 use dht_pkarr::{CachedPacket, PublicKey, SignedPacket, Timestamp};
@@ -236,17 +236,20 @@ impl Keeper {
     }
 
     /// What is due.
-    pub(crate) fn poll(&mut self) -> Option<(PublicKey, Task)> {
+    pub(crate) fn poll(&mut self) -> Option<(Handed, Task)> {
         loop {
-            let (key, publish) = match self.schedule.poll(now())? {
-                Action::Publish(key) => (key, true),
-                Action::Verify(key) => (key, false),
+            let (handed, publish) = match self.schedule.poll(now())? {
+                Action::Publish(handed) => (handed, true),
+                Action::Verify(handed) => (handed, false),
                 _ => return None,
             };
-            match self.packets.get(&key).cloned() {
-                Some(packet) if publish => return Some((key, Task::Publish(packet))),
-                Some(packet) => return Some((key, Task::Verify(packet))),
-                None => drop(self.schedule.remove(&key)),
+            match self.packets.get(&handed.key()).cloned() {
+                Some(packet) if publish => return Some((handed, Task::Publish(packet))),
+                Some(packet) => return Some((handed, Task::Verify(packet))),
+                None => {
+                    self.schedule.handle_failed(now(), handed);
+                    self.schedule.remove(&handed.key());
+                }
             }
         }
     }
@@ -261,45 +264,50 @@ impl Keeper {
     }
 
     /// Takes note of how a task ended, and says so.
-    pub(crate) fn handle(&mut self, key: PublicKey, done: Done) -> Option<Kept> {
+    pub(crate) fn handle(&mut self, handed: Handed, done: Done) -> Option<Kept> {
         self.changed = true;
-        let schedule = &mut self.schedule;
-        // Removed meanwhile.
-        schedule.status(&key)?;
+        let (key, schedule) = (handed.key(), &mut self.schedule);
+        if !schedule.is_current(handed) {
+            // Removed meanwhile, or replaced by a newer packet.
+            schedule.handle_failed(now(), handed);
+            return None;
+        }
         Some(match done {
             Done::Published(Ok(published)) => {
-                schedule.handle_published(now(), &key, published.copies());
+                schedule.handle_published(now(), handed, published.copies());
                 Kept::Published(Box::new(published))
             }
             Done::Published(Err(error)) => {
-                schedule.handle_failed(now(), &key);
+                schedule.handle_failed(now(), handed);
                 Kept::Failed { key, why: error.to_string() }
             }
             Done::Verified(Ok(copies)) => {
-                schedule.handle_verified(now(), &key, copies.holders);
+                schedule.handle_verified(now(), handed, copies.holders);
                 Kept::Verified { key, holders: copies.holders }
             }
             Done::Verified(Err(why)) => {
-                schedule.handle_failed(now(), &key);
+                schedule.handle_failed(now(), handed);
                 Kept::Failed { key, why }
             }
-            Done::Renewed(before, Ok(found)) => self.renewed(key, &before, found),
+            Done::Renewed(before, Ok(found)) => self.renewed(handed, &before, found),
             Done::Renewed(_, Err(error)) if matches!(error.reason, Missing::Item(_)) => {
+                schedule.handle_failed(now(), handed);
                 self.remove(&key);
                 Kept::GivenUp { key, why: error.to_string() }
             }
             Done::Renewed(_, Err(error)) => {
-                schedule.handle_failed(now(), &key);
+                schedule.handle_failed(now(), handed);
                 Kept::Failed { key, why: error.to_string() }
             }
         })
     }
 
-    fn renewed(&mut self, key: PublicKey, before: &SignedPacket, found: SignedPacket) -> Kept {
+    fn renewed(&mut self, handed: Handed, before: &SignedPacket, found: SignedPacket) -> Kept {
+        self.schedule.handle_failed(now(), handed);
         if found.more_recent_than(before) && matches!(self.add(found.clone()), Ok(true)) {
             return Kept::Newer(Box::new(found));
         }
-        self.schedule.handle_failed(now(), &key);
+        let key = handed.key();
         let why = "nodes refuse it as old, but a newer packet was not found".to_owned();
         Kept::Failed { key, why }
     }

@@ -237,6 +237,12 @@ fn troubles_with_relays_are_told() {
         ("429 Too Many Requests\r\nRetry-After: 7", vec![], Missing::NoAnswer, "7 s"),
         ("503 Service Unavailable", vec![], Missing::NoAnswer, "503"),
         ("500 Internal Server Error", b"on fire\nmore".to_vec(), Missing::NoAnswer, "500: on fire"),
+        (
+            "500 Internal Server Error",
+            [&b"\xffon fire "[..], &[b'!'; 5_000]].concat(),
+            Missing::NoAnswer,
+            "on fire !!!",
+        ),
         ("302 Found\r\nLocation: http://127.0.0.1:1/", vec![], Missing::NoAnswer, "302"),
         ("200 OK", forged, Missing::NoAnswer, "signature"),
         ("200 OK", vec![0; 1_105], Missing::NoAnswer, "1000 bytes"),

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use dht_pkarr::keep_alive::{Status, TooManyKeys};
+use dht_pkarr::keep_alive::{Handed, Status, TooManyKeys};
 use dht_pkarr::resolve::Policy;
 use dht_pkarr::{PublicKey, SignedPacket};
 
@@ -14,7 +14,7 @@ use crate::keep_alive::{
 };
 
 enum Signal {
-    Done(PublicKey, Done),
+    Done(Handed, Done),
     /// There is something new to do.
     Wake,
     Stop,
@@ -103,8 +103,8 @@ impl KeepAliveRunner {
             self.start_what_is_due();
             let wait = lock(&self.keeper).wait();
             match self.signals.recv_timeout(wait) {
-                Ok(Signal::Done(key, done)) => {
-                    let kept = lock(&self.keeper).handle(key, done);
+                Ok(Signal::Done(handed, done)) => {
+                    let kept = lock(&self.keeper).handle(handed, done);
                     kept.into_iter().for_each(&mut self.listener);
                 }
                 Ok(Signal::Stop) => break,
@@ -121,8 +121,8 @@ impl KeepAliveRunner {
         loop {
             // Not within the loop's head, where the lock would be held all along.
             let due = lock(&self.keeper).poll();
-            let Some((key, task)) = due else { return };
-            let asked = Asked { key, signals: self.sender.clone(), done: None };
+            let Some((handed, task)) = due else { return };
+            let asked = Asked { handed, signals: self.sender.clone(), done: None };
             let client = self.client.clone();
             // If there is no thread, dropping `asked` says so.
             drop(
@@ -142,7 +142,7 @@ impl core::fmt::Debug for KeepAliveRunner {
 
 /// A task under way. Says at the latest when dropped how it ended.
 struct Asked {
-    key: PublicKey,
+    handed: Handed,
     signals: Sender<Signal>,
     done: Option<Done>,
 }
@@ -178,6 +178,6 @@ impl Drop for Asked {
         let failed = || Done::Verified(Err("it could not be tried".to_owned()));
         let done = self.done.take().unwrap_or_else(failed);
         // A runner that has ended does not listen.
-        drop(self.signals.send(Signal::Done(self.key, done)));
+        drop(self.signals.send(Signal::Done(self.handed, done)));
     }
 }

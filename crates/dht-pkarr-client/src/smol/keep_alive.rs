@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_channel::{Receiver, Sender, bounded, unbounded};
 use async_io::Timer;
 use blocking::unblock;
-use dht_pkarr::keep_alive::{Status, TooManyKeys};
+use dht_pkarr::keep_alive::{Handed, Status, TooManyKeys};
 use dht_pkarr::resolve::Policy;
 use dht_pkarr::{PublicKey, SignedPacket};
 use futures_lite::FutureExt as _;
@@ -92,7 +92,7 @@ impl KeepAlive {
 
 /// Why a runner does not wait any more.
 enum Woken {
-    Done(PublicKey, Box<Done>),
+    Done(Handed, Box<Done>),
     Due,
     Stopped,
 }
@@ -105,8 +105,8 @@ impl KeepAliveRunner {
         loop {
             self.start_what_is_due(&sender, &mut going_on);
             match self.wait(&mut going_on, &receiver).await {
-                Woken::Done(key, done) => {
-                    let kept = lock(&self.keeper).handle(key, *done);
+                Woken::Done(handed, done) => {
+                    let kept = lock(&self.keeper).handle(handed, *done);
                     kept.into_iter().for_each(&mut self.listener);
                 }
                 Woken::Due => {}
@@ -117,28 +117,24 @@ impl KeepAliveRunner {
         self.save(true).await;
     }
 
-    fn start_what_is_due(&self, sender: &Sender<(PublicKey, Done)>, going_on: &mut Vec<Work>) {
+    fn start_what_is_due(&self, sender: &Sender<(Handed, Done)>, going_on: &mut Vec<Work>) {
         loop {
             // Not within the loop's head, where the lock would be held all along.
             let due = lock(&self.keeper).poll();
-            let Some((key, task)) = due else { return };
+            let Some((handed, task)) = due else { return };
             let (client, sender) = (self.client.clone(), sender.clone());
             going_on.push(Box::pin(async move {
                 let done = perform(&client, task).await;
-                drop(sender.try_send((key, done)));
+                drop(sender.try_send((handed, done)));
             }));
         }
     }
 
-    async fn wait(
-        &self,
-        going_on: &mut Vec<Work>,
-        receiver: &Receiver<(PublicKey, Done)>,
-    ) -> Woken {
+    async fn wait(&self, going_on: &mut Vec<Work>, receiver: &Receiver<(Handed, Done)>) -> Woken {
         let wait = lock(&self.keeper).wait();
         let done = async {
-            let (key, done) = message(going_on, receiver).await;
-            Woken::Done(key, Box::new(done))
+            let (handed, done) = message(going_on, receiver).await;
+            Woken::Done(handed, Box::new(done))
         };
         let due = async {
             Timer::after(wait).await;
