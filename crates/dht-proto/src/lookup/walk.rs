@@ -292,6 +292,11 @@ impl<A: Addr> Walk<A> {
         self.stage == Stage::Finished
     }
 
+    /// The time is up now.
+    pub(crate) const fn expire(&mut self, now: Instant) {
+        self.hard_deadline = now;
+    }
+
     /// When [`advance`](Self::advance) must be called though nothing happened.
     pub(crate) fn deadline(&self) -> Instant {
         self.grace.map_or(self.hard_deadline, |grace| grace.min(self.hard_deadline))
