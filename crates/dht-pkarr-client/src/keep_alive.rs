@@ -5,15 +5,19 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use dht_pkarr::keep_alive::{Action, Handed, KeepAlive, KeepAliveConfig, Status, TooManyKeys};
+use dht_pkarr::keep_alive::{
+    Action, Handed, KeepAlive as Schedule, KeepAliveConfig, Status, TooManyKeys,
+};
 use dht_pkarr::publish::PublishError as Reason;
 use dht_pkarr::resolve::ResolveError as Missing;
-use dht_pkarr::{CachedPacket, PublicKey, SignedPacket, Timestamp};
+use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
 use dht_proto::request::Outcome;
 use dht_proto::seed::Seed;
 
+use crate::busy::lock;
+use crate::cache::PacketCache;
 use crate::clock::now;
 use crate::publish::{PublishError, Published};
 use crate::resolve::{ResolveError, Resolved};
@@ -131,6 +135,15 @@ pub(crate) enum Task {
     Renew(SignedPacket),
 }
 
+impl Task {
+    /// What it is about.
+    pub(crate) const fn packet(&self) -> &SignedPacket {
+        match self {
+            Self::Publish(packet) | Self::Verify(packet) | Self::Renew(packet) => packet,
+        }
+    }
+}
+
 /// How it ended.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -140,19 +153,21 @@ pub(crate) enum Done {
 }
 
 impl Done {
-    /// What was found in place of a packet, or is in the cache, whichever is newer.
+    /// What was found in place of a packet, or is in the cache, whichever is newer. What came too late
+    /// to be found is in memory.
     pub(crate) fn renewed(
-        before: SignedPacket,
+        before: &SignedPacket,
         found: Result<Resolved, ResolveError>,
-        cached: Option<CachedPacket>,
+        cache: &PacketCache,
     ) -> Self {
+        let cached = cache.recent(&before.public_key());
         let found = found.map(|found| found.packet.packet);
         let found = match (found, cached.map(|cached| cached.packet)) {
             (Ok(found), Some(cached)) if cached.more_recent_than(&found) => Ok(cached),
             (Err(error), Some(cached)) if !matches!(error.reason, Missing::Item(_)) => Ok(cached),
             (found, _) => found,
         };
-        Self::Renewed(before, found)
+        Self::Renewed(before.clone(), found)
     }
 
     /// What is to be done first, before this counts.
@@ -170,7 +185,7 @@ impl Done {
 
 /// All packets that are kept alive.
 pub(crate) struct Keeper {
-    schedule: KeepAlive,
+    schedule: Schedule,
     packets: BTreeMap<PublicKey, SignedPacket>,
     file: Option<PathBuf>,
     /// When the file was written last.
@@ -189,7 +204,7 @@ impl Keeper {
             config.verify_after = Duration::ZERO;
         }
         let mut keeper = Self {
-            schedule: KeepAlive::new(config, &Seed::from_bytes(seed)),
+            schedule: Schedule::new(config, &Seed::from_bytes(seed)),
             packets: BTreeMap::new(),
             file: options.file,
             saved: now(),
@@ -339,12 +354,104 @@ impl fmt::Debug for Keeper {
 }
 
 /// Whoever is told what became of packets.
-pub(crate) type Listener = Box<dyn FnMut(Kept) + Send>;
+type Listener = Box<dyn FnMut(Kept) + Send>;
 
 /// All packets, for the runner and its handles.
 pub(crate) type Shared = Arc<Mutex<Keeper>>;
 
-pub(crate) fn lock(keeper: &Shared) -> MutexGuard<'_, Keeper> {
-    // No code panics while holding the lock.
-    keeper.lock().unwrap_or_else(PoisonError::into_inner)
+/// How handles reach a runner, which may have ended.
+pub(crate) trait Runner: fmt::Debug + Send + Sync {
+    /// There is something to do.
+    fn wake(&self);
+    /// It is to end.
+    fn stop(&self);
+}
+
+/// A handle of packets that are kept alive. Clones are cheap and name the same ones.
+#[derive(Clone, Debug)]
+pub struct KeepAlive {
+    keeper: Shared,
+    runner: Arc<dyn Runner>,
+}
+
+impl KeepAlive {
+    /// Keeps a packet alive, unless that or a newer one of its key is already.
+    ///
+    /// # Errors
+    /// [`TooManyKeys`].
+    pub fn insert(&self, packet: SignedPacket) -> Result<(), TooManyKeys> {
+        lock(&self.keeper).add(packet)?;
+        self.runner.wake();
+        Ok(())
+    }
+
+    /// Lets a packet die.
+    pub fn remove(&self, key: &PublicKey) {
+        lock(&self.keeper).remove(key);
+    }
+
+    /// How a packet is doing.
+    #[must_use]
+    pub fn status(&self, key: &PublicKey) -> Option<Status> {
+        lock(&self.keeper).status(key)
+    }
+
+    /// How all are doing.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<(PublicKey, Status)> {
+        lock(&self.keeper).statuses()
+    }
+
+    /// Ends the runner, which writes the file first.
+    pub fn stop(&self) {
+        self.runner.stop();
+    }
+}
+
+/// What a runner has, whatever it waits with.
+pub(crate) struct Keeping {
+    keeper: Shared,
+    listener: Listener,
+}
+
+impl Keeping {
+    pub(crate) fn new(keeper: Keeper, listener: impl FnMut(Kept) + Send + 'static) -> Self {
+        Self { keeper: Arc::new(Mutex::new(keeper)), listener: Box::new(listener) }
+    }
+
+    pub(crate) fn handle(&self, runner: impl Runner + 'static) -> KeepAlive {
+        KeepAlive { keeper: Arc::clone(&self.keeper), runner: Arc::new(runner) }
+    }
+
+    /// What is due.
+    pub(crate) fn due(&self) -> Option<(Handed, Task)> {
+        lock(&self.keeper).poll()
+    }
+
+    /// See [`Keeper::wait`].
+    pub(crate) fn wait(&self) -> Duration {
+        lock(&self.keeper).wait()
+    }
+
+    /// A task has ended.
+    pub(crate) fn done(&mut self, handed: Handed, done: Done) {
+        let kept = lock(&self.keeper).handle(handed, done);
+        self.tell(kept);
+    }
+
+    /// What writes the file, see [`Keeper::save`], and may take a while; [`Keeping::tell`] it the result.
+    pub(crate) fn saving(&self, in_any_case: bool) -> impl FnOnce() -> Option<Kept> + Send + use<> {
+        let keeper = Arc::clone(&self.keeper);
+        move || lock(&keeper).save(in_any_case)
+    }
+
+    pub(crate) fn tell(&mut self, kept: Option<Kept>) {
+        kept.into_iter().for_each(&mut self.listener);
+    }
+}
+
+impl fmt::Debug for Keeping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeping").field("keeper", &self.keeper).finish_non_exhaustive()
+    }
 }
