@@ -8,7 +8,7 @@ use dht_pkarr::record::{CLASS_IN, Rdata, Record, kind};
 use dht_pkarr::{Name, PublicKey, SignedPacket};
 
 use crate::backend::{Found, ResolveError};
-use crate::front::{Cached, Front, Now};
+use crate::front::{Cached, Front, Known, Now};
 use crate::quota::User;
 
 mod reply;
@@ -48,6 +48,8 @@ pub enum Step {
     Drop,
     /// Send this.
     Reply(Vec<u8>),
+    /// Look for [`Query::wants`] on disk, and give the query to [`Front::handle_dns_read`].
+    Read(Box<Query>),
     /// Resolve [`Query::wants`] by [`Policy::CacheFirst`](dht_pkarr::resolve::Policy::CacheFirst),
     /// and give the result to [`Front::handle_dns_found`].
     Resolve(Box<Query>),
@@ -132,6 +134,11 @@ impl Front {
         self.advance(now, Box::new(query), cached)
     }
 
+    /// Takes a query again, now that `cached` knows the key for which it had to look on disk.
+    pub fn handle_dns_read(&mut self, now: Now, query: Box<Query>, cached: Cached<'_>) -> Step {
+        self.advance(now, query, cached)
+    }
+
     /// Takes what became of the key that was wanted.
     pub fn handle_dns_found(
         &mut self,
@@ -169,7 +176,7 @@ impl Front {
         }) else {
             return self.finish(*query, Rcode::Failed, Vec::new(), None);
         };
-        if query.chain.is_empty() {
+        if query.chain.is_empty() && bytes.len() <= query.limit() {
             // As it is, but for the id: it may hold what only the client understands.
             let mut bytes = bytes.to_vec();
             if let Some(id) = bytes.get_mut(..2) {
@@ -178,7 +185,7 @@ impl Front {
             self.count(Rcode::of(reply.flags));
             return Step::Reply(bytes);
         }
-        if reply.flags & flag::TRUNCATED != 0 {
+        if reply.flags & flag::TRUNCATED != 0 || query.chain.is_empty() {
             return self.truncated(&query);
         }
         let rcode = Rcode::of(reply.flags);
@@ -188,7 +195,9 @@ impl Front {
     /// Looks for the name that the query has come to.
     fn advance(&mut self, now: Now, query: Box<Query>, cached: Cached<'_>) -> Step {
         let Some(key) = query.wants() else { return self.leave(query) };
-        if let Some(packet) = cached(&key) {
+        let absent = self.absent.left(now.elapsed, &key);
+        let known = cached(&key);
+        if let Known::Packet(packet) = known {
             let left = packet.expires_in(now.wall, self.options.ttl);
             if left > 0 && !self.refreshes(now, query.user, &packet) {
                 self.stats.cache_hits += 1;
@@ -198,9 +207,12 @@ impl Front {
                 self.stats.lookups += 1;
                 return Step::Resolve(query);
             }
-        } else if let Some(left) = self.absent.left(now.elapsed, &key) {
+        } else if let Some(left) = absent {
             let authority = self.soa(&key, None, left);
             return self.finish(*query, Rcode::NoName, Vec::new(), Some(authority));
+        } else if known == Known::Unread {
+            self.stats.disk_reads += 1;
+            return Step::Read(query);
         }
         if self.take_work(now, query.user).is_err() {
             return self.finish(*query, Rcode::Failed, Vec::new(), None);

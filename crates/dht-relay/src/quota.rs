@@ -73,14 +73,20 @@ impl Quota {
         self.burst
     }
 
-    /// How long one token takes to come back, in nanoseconds.
-    fn interval(self) -> u64 {
+    /// How long one token takes to come back.
+    #[must_use]
+    pub fn interval(self) -> Duration {
+        Duration::from_nanos(self.nanos())
+    }
+
+    /// The same in nanoseconds.
+    fn nanos(self) -> u64 {
         self.unit.row().1 * 1_000_000_000 / u64::from(self.count)
     }
 
     /// How long a whole bucket takes.
     fn span(self) -> u64 {
-        self.interval().saturating_mul(self.burst.into())
+        self.nanos().saturating_mul(self.burst.into())
     }
 }
 
@@ -216,7 +222,7 @@ impl Limiter {
         let known = self.full_at.get(&user).copied();
         let shares = known.is_none() && self.full_at.len() >= self.capacity;
         let full_at = known.unwrap_or(if shares { self.others_full_at } else { 0 }).max(now);
-        let next = full_at.saturating_add(quota.interval());
+        let next = full_at.saturating_add(quota.nanos());
         let (span, until_full) = (quota.span(), next - now);
         if until_full > span {
             let wait = Some(Duration::from_nanos(until_full - span));
@@ -232,7 +238,7 @@ impl Limiter {
             self.full_at.insert(user, next);
         }
         debug_assert!(self.by_time.len() == self.full_at.len(), "each bucket has one time");
-        let remaining = (span - until_full) / quota.interval();
+        let remaining = (span - until_full) / quota.nanos();
         let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
         Some(Allowance { limit: quota.burst, remaining, wait: None })
     }

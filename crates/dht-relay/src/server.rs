@@ -5,7 +5,7 @@ use core::future::Future;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,15 +18,17 @@ use futures_lite::FutureExt as _;
 
 use crate::backend::{Backend, Found, PublishError, ResolveError};
 use crate::dns;
-use crate::front::{Front, Now, Options};
+use crate::front::{Front, Known, Now, Options};
 use crate::stats;
 
 mod forward;
 mod http;
 mod slots;
 mod sockets;
+mod udp;
 
 use slots::Slots;
+use udp::Udp;
 
 /// What is going on when the relay is told to stop may take this long to end.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -37,7 +39,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Listen {
     /// HTTP: packets, the page, and DNS over HTTP, as [`Options`] say.
     pub http: Vec<SocketAddr>,
-    /// DNS, over UDP, and over TCP on the same ports.
+    /// DNS, over UDP, and over TCP on the same ports; the wildcard of IPv6 is not that of IPv4.
     pub dns: Vec<SocketAddr>,
     /// Metrics for Prometheus, over HTTP at `/metrics`.
     pub metrics: Option<SocketAddr>,
@@ -67,7 +69,7 @@ impl Default for Listen {
 pub struct Server<B> {
     shared: Arc<Shared<B>>,
     http: Vec<Async<TcpListener>>,
-    udp: Vec<Async<UdpSocket>>,
+    udp: Vec<Udp>,
     tcp: Vec<Async<TcpListener>>,
     metrics: Option<Async<TcpListener>>,
 }
@@ -78,14 +80,13 @@ impl<B: Backend> Server<B> {
     /// # Errors
     /// If an address cannot be bound, with the address.
     pub fn bind(listen: &Listen, options: Options, backend: B) -> io::Result<Self> {
-        let udp = bound(&listen.dns, Async::<UdpSocket>::bind)?;
-        let udp_addrs: Vec<_> =
-            udp.iter().map(|socket| socket.get_ref().local_addr()).collect::<Result<_, _>>()?;
+        let udp = bound(&listen.dns, Udp::bind)?;
+        let udp_addrs: Vec<_> = udp.iter().map(Udp::local_addr).collect::<Result<_, _>>()?;
         let tcp = |addr| Async::<TcpListener>::bind(addr);
         let metrics: Vec<_> = listen.metrics.into_iter().collect();
         Ok(Self {
             http: bound(&listen.http, tcp)?,
-            tcp: bound(&udp_addrs, tcp)?,
+            tcp: bound(&udp_addrs, |addr| Async::new(dht_net::listen(addr)?))?,
             udp,
             metrics: bound(&metrics, tcp)?.pop(),
             shared: Arc::new(Shared {
@@ -109,7 +110,7 @@ impl<B: Backend> Server<B> {
     /// Where DNS is.
     #[must_use]
     pub fn dns_addrs(&self) -> Vec<SocketAddr> {
-        self.udp.iter().filter_map(|socket| socket.get_ref().local_addr().ok()).collect()
+        self.udp.iter().filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
     /// Where the metrics are.
@@ -214,6 +215,20 @@ impl<B: Backend> Shared<B> {
         Now { wall: micros.unwrap_or_default(), elapsed: self.begin.elapsed() }
     }
 
+    /// What the cache has of a key, without waiting for the disk.
+    fn known(&self, key: &PublicKey) -> Known {
+        match self.backend.cached(key) {
+            None if self.backend.has_disk() => Known::Unread,
+            packet => packet.into(),
+        }
+    }
+
+    /// The same, of a key that was looked for on disk.
+    async fn read(&self, key: PublicKey) -> impl Fn(&PublicKey) -> Known {
+        let read = Known::from(self.backend.read(key).await);
+        move |other| if *other == key { read.clone() } else { self.known(other) }
+    }
+
     async fn resolve(&self, key: PublicKey, policy: Policy) -> Result<Found, ResolveError> {
         let Some(_slot) = self.work.take() else { return Err(ResolveError::NoAnswer) };
         self.backend.resolve(key, policy).await
@@ -236,12 +251,19 @@ impl<B: Backend> Shared<B> {
             step = match step {
                 dns::Step::Drop => return None,
                 dns::Step::Reply(reply) => return Some(reply),
+                dns::Step::Read(query) => match query.wants() {
+                    Some(key) => {
+                        let cached = self.read(key).await;
+                        self.front().handle_dns_read(self.now(), query, &cached)
+                    }
+                    None => return None,
+                },
                 dns::Step::Resolve(query) => {
                     let result = match query.wants() {
                         Some(key) => self.resolve(key, Policy::CacheFirst).await,
                         None => Err(ResolveError::NoAnswer),
                     };
-                    let cached = |key: &PublicKey| self.backend.cached(key);
+                    let cached = |key: &PublicKey| self.known(key);
                     self.front().handle_dns_found(self.now(), query, result, &cached)
                 }
                 dns::Step::Forward(query, message) => {

@@ -81,7 +81,7 @@ impl Server {
 
     fn step(&mut self, transport: Transport, bytes: &[u8]) -> Step {
         let (now, cache) = (self.now(), &self.cache);
-        self.front.handle_dns(now, user(), transport, bytes, &|key| cache.get(key).cloned())
+        self.front.handle_dns(now, user(), transport, bytes, &|key| cache.get(key).cloned().into())
     }
 
     /// Goes on until there is something to send.
@@ -98,7 +98,9 @@ impl Server {
             }
             let result = result.map(|packet| Found { packet, origin: Origin::Dht });
             let cache = &self.cache;
-            step = self.front.handle_dns_found(now, query, result, &|key| cache.get(key).cloned());
+            step = self
+                .front
+                .handle_dns_found(now, query, result, &|key| cache.get(key).cloned().into());
         }
         step
     }
@@ -415,4 +417,38 @@ fn a_server_that_does_not_answer_well_is_a_failure() {
         let Step::Reply(bytes) = step else { panic!("{step:?}") };
         assert_eq!(bytes[3] & 15, 2);
     }
+}
+
+#[test]
+fn the_disk_is_asked_for_each_key_on_the_way() {
+    let mut server = Server::with(|options| options.work_quota = Some("1r/d".parse().unwrap()));
+    let now = server.now();
+    let cached = |packet: SignedPacket| Known::Packet(CachedPacket::new(packet, now.wall));
+    let first =
+        packet(1, |builder| builder.cname("www", Name::of_key(&keypair(2).public_key()), 60));
+    let second = packet(2, |builder| builder.address("@", [192, 0, 2, 9].into(), 60));
+    let message = query(&format!("www.{}", key(1)), kind::A).to_bytes().unwrap();
+    let unread = |_: &PublicKey| Known::Unread;
+    let mut step = server.front.handle_dns(now, user(), Transport::Udp, &message, &unread);
+    for (number, packet) in [(1, first), (2, second)] {
+        let Step::Read(query) = step else { panic!("{step:?}") };
+        let wanted = keypair(number).public_key();
+        assert_eq!(query.wants(), Some(wanted));
+        let packet = cached(packet);
+        let read = |key: &PublicKey| if *key == wanted { packet.clone() } else { Known::Unread };
+        step = server.front.handle_dns_read(now, query, &read);
+    }
+    let Step::Reply(reply) = step else { panic!("{step:?}") };
+    assert_eq!(Message::from_bytes(&reply).unwrap().answers.len(), 2);
+    // Of what is known to be nowhere, the disk is not asked again.
+    let message = query(&key(3), kind::A).to_bytes().unwrap();
+    let step = server.front.handle_dns(now, user(), Transport::Udp, &message, &unread);
+    let Step::Read(query) = step else { panic!("{step:?}") };
+    let step = server.front.handle_dns_read(now, query, &|_| Known::Nothing);
+    let Step::Resolve(query) = step else { panic!("{step:?}") };
+    let absent = Err(ResolveError::NotFound);
+    assert!(matches!(server.front.handle_dns_found(now, query, absent, &unread), Step::Reply(_)));
+    let step = server.front.handle_dns(now, user(), Transport::Udp, &message, &unread);
+    assert!(matches!(step, Step::Reply(_)), "{step:?}");
+    assert_eq!(server.front.stats().disk_reads, 3);
 }

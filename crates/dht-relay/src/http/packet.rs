@@ -13,7 +13,7 @@ use super::{
 use dht_pkarr_client::Origin;
 
 use crate::backend::{Found, PublishError, ResolveError};
-use crate::front::{Cached, Front, Now};
+use crate::front::{Cached, Front, Known, Now};
 use crate::quota::User;
 
 /// The longest body of a `PUT` that is looked at, as in the reference implementation: a packet with
@@ -57,6 +57,8 @@ impl Get {
 pub(super) enum Sought {
     /// The cache, if it has one.
     Here(Option<CachedPacket>),
+    /// The disk, if it has one.
+    Disk,
     /// It has to be looked up.
     Ask,
     /// That must wait.
@@ -73,7 +75,12 @@ impl Front {
         policy: Policy,
         cached: Cached<'_>,
     ) -> Sought {
-        let known = if policy == Policy::NetworkOnly { None } else { cached(key) };
+        let known = if policy == Policy::NetworkOnly { Known::Nothing } else { cached(key) };
+        let known = match known {
+            Known::Packet(packet) => Some(packet),
+            Known::Nothing => None,
+            Known::Unread => return Sought::Disk,
+        };
         let expired = |packet: &CachedPacket| packet.is_expired(now.wall, self.options.ttl);
         let usable =
             policy == Policy::CacheOnly || known.as_ref().is_some_and(|known| !expired(known));
@@ -144,6 +151,7 @@ impl Front {
                 let reply = found(&get, now, self.options.ttl, known);
                 self.reply(context, reply)
             }
+            Sought::Disk => self.unread(key, context),
             Sought::Ask => {
                 Step::Resolve(Box::new(Lookup { key, policy, asked: Asked::Packet(get), context }))
             }
@@ -160,7 +168,12 @@ impl Front {
         context: Context,
         cached: Cached<'_>,
     ) -> Step {
-        let read = self.read_packet(request, key, cached);
+        let known = match cached(key) {
+            Known::Packet(packet) => Some(packet),
+            Known::Nothing => None,
+            Known::Unread => return self.unread(*key, context),
+        };
+        let read = self.read_packet(request, key, known);
         let (packet, cas) = match read {
             Ok(read) => read,
             Err(reply) => return self.reply(context, *reply),
@@ -180,7 +193,7 @@ impl Front {
         &mut self,
         request: &Request<&[u8]>,
         key: &PublicKey,
-        cached: Cached<'_>,
+        known: Option<CachedPacket>,
     ) -> Result<(SignedPacket, Option<Timestamp>), Box<Reply>> {
         let body = request.body();
         if body.len() > MAX_PAYLOAD_LEN {
@@ -191,7 +204,7 @@ impl Front {
         let packet = SignedPacket::from_relay_payload(key, body)
             .map_err(|error| Box::new(text(StatusCode::BAD_REQUEST, error.to_string())))?;
         let conflict = |status, what: &str| Err(Box::new(text(status, what)));
-        let result = match (cached(key), self.publishing.get(key)) {
+        let result = match (known, self.publishing.get(key)) {
             (Some(known), _) if known.packet.more_recent_than(&packet) => {
                 conflict(StatusCode::CONFLICT, "there is a newer packet of this key")
             }

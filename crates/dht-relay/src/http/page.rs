@@ -63,6 +63,7 @@ impl Front {
                 let reply = page.found(now, self.options.ttl, Ok(found));
                 self.reply(context, reply)
             }
+            Sought::Disk => self.unread(key, context),
             Sought::Here(None) | Sought::Ask => {
                 Step::Resolve(Box::new(Lookup { key, policy, asked: Asked::Page(page), context }))
             }

@@ -7,7 +7,7 @@ use dht_pkarr::{Builder, CachedPacket, Keypair};
 use proptest::prelude::*;
 
 use super::*;
-use crate::front::Options;
+use crate::front::{Known, Options};
 use crate::quota::Quota;
 use dht_pkarr_client::Origin;
 
@@ -76,7 +76,7 @@ impl Relay {
         let request = request.body(body).unwrap();
         let user = user([192, 0, 2, 1].into(), request.headers(), true);
         let (now, cache) = (self.now(), &self.cache);
-        self.front.handle_http(now, user, &request, &|key| cache.get(key).cloned())
+        self.front.handle_http(now, user, &request, &|key| cache.get(key).cloned().into())
     }
 
     fn reply(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
@@ -584,4 +584,49 @@ fn a_dns_answer_that_waits_ends_as_a_reply() {
 
 fn http_date(time: Timestamp) -> String {
     packet::http_date(time)
+}
+
+/// What only the disk has is as good as what memory has: it takes no token of work, and the request
+/// counts once.
+#[test]
+fn the_disk_is_asked_before_anybody_else() {
+    let mut relay = Relay::with(|options| {
+        options.http_quota = Some("9r/d".parse().unwrap());
+        options.work_quota = Some("1r/d".parse().unwrap());
+    });
+    let (now, user) = (relay.now(), core::net::IpAddr::from([192, 0, 2, 1]).into());
+    let found = Known::Packet(CachedPacket::new(usual(1), now.wall));
+    let older = signed(1, 1, |builder| builder);
+    for (method, path, body, status) in [
+        ("GET", format!("/{}", key(1)), &b""[..], 200),
+        ("GET", format!("/{}?policy=CacheOnly", key(1)), b"", 200),
+        ("HEAD", format!("/{}", key(1)), b"", 200),
+        ("GET", format!("/?name={}", key(1)), b"", 200),
+        ("GET", format!("/records?name={}", key(1)), b"", 200),
+        ("PUT", format!("/{}", key(1)), older.relay_payload(), 409),
+    ] {
+        let request = Request::builder().method(method).uri(&path).body(body).unwrap();
+        let step = relay.front.handle_http(now, user, &request, &|_| Known::Unread);
+        let Step::Read(unread) = step else { panic!("{method} {path}: {step:?}") };
+        assert_eq!(unread.key(), keypair(1).public_key());
+        let step = relay.front.handle_http_read(now, user, &request, *unread, &|_| found.clone());
+        let Step::Reply(reply) = step else { panic!("{method} {path}: {step:?}") };
+        assert_eq!(reply.status(), status, "{method} {path}");
+    }
+    assert_eq!(relay.front.stats().disk_reads, 6);
+    // Whoever wants the newest does not wait for the disk, and whoever is over his quota never does.
+    let newest = format!("/{}?policy=NetworkOnly", key(1));
+    for (path, expected) in [(&newest, 200), (&newest, 429), (&newest, 429), (&newest, 429)] {
+        let request = Request::get(path).body(&b""[..]).unwrap();
+        let step = relay.front.handle_http(now, user, &request, &|_| Known::Unread);
+        match step {
+            Step::Resolve(_) => assert_eq!(expected, 200),
+            Step::Reply(reply) => assert_eq!(reply.status(), expected),
+            step => panic!("{step:?}"),
+        }
+    }
+    let request = Request::get(format!("/{}", key(1))).body(&b""[..]).unwrap();
+    let step = relay.front.handle_http(now, user, &request, &|_| Known::Unread);
+    assert!(matches!(step, Step::Reply(reply) if reply.status() == 429));
+    assert_eq!(relay.front.stats().disk_reads, 6);
 }

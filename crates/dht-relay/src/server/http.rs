@@ -136,15 +136,21 @@ async fn respond<B: Backend>(
         *reply.status_mut() = StatusCode::REQUEST_TIMEOUT;
         return reply;
     };
-    let step = {
+    let request = Request::from_parts(parts, &*body);
+    let (user, mut step) = {
         let mut front = shared.front();
-        let user = user(peer, &parts.headers, front.options().behind_proxy);
-        let request = Request::from_parts(parts, &*body);
-        let cached = |key: &PublicKey| shared.backend.cached(key);
-        front.handle_http(shared.now(), user, &request, &cached)
+        let user = user(peer, request.headers(), front.options().behind_proxy);
+        let cached = |key: &PublicKey| shared.known(key);
+        (user, front.handle_http(shared.now(), user, &request, &cached))
     };
+    if let Step::Read(unread) = step {
+        let cached = shared.read(unread.key()).await;
+        step = shared.front().handle_http_read(shared.now(), user, &request, *unread, &cached);
+    }
     match step {
         Step::Reply(reply) => reply,
+        // There is one key in a request.
+        Step::Read(_) => unreachable!("the key of the request has been read"),
         Step::Resolve(lookup) => {
             let result = shared.resolve(lookup.key(), lookup.policy()).await;
             shared.front().handle_http_found(shared.now(), *lookup, result)

@@ -1,20 +1,21 @@
 //! DNS over UDP and TCP.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 use core::time::Duration;
 use std::io;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use async_io::{Async, Timer};
 use dht_pkarr::PublicKey;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 
+use super::udp::{Batch, Udp};
 use super::{Shared, Tasks};
 use crate::backend::Backend;
 use crate::dns::{Step, Transport};
 
-/// The longest query that is read over TCP; over UDP, longer ones are cut and then no message.
+/// The longest query that is read over TCP.
 const MAX_QUERY_LEN: usize = 4_096;
 /// A TCP client may be silent for so long (RFC 7766, 6.2.3), and so may one that does not read.
 const IDLE: Duration = Duration::from_secs(10);
@@ -22,38 +23,29 @@ const IDLE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers datagrams until it is dropped.
-pub(super) async fn receive<B: Backend>(
-    shared: Arc<Shared<B>>,
-    tasks: Tasks,
-    socket: Async<UdpSocket>,
-) {
+pub(super) async fn receive<B: Backend>(shared: Arc<Shared<B>>, tasks: Tasks, socket: Udp) {
     let socket = Arc::new(socket);
-    let mut buffer = vec![0; MAX_QUERY_LEN];
+    let mut batch = Batch::new();
     loop {
-        // Errors are those of datagrams sent before, to somebody who is gone.
-        let Ok((len, from)) = socket.recv_from(&mut buffer).await else { continue };
-        let query = buffer.get(..len).unwrap_or_default();
-        match step(&shared, from.ip(), Transport::Udp, query) {
-            Step::Drop => {}
-            Step::Reply(reply) => send(&socket, &reply, from).await,
-            step @ (Step::Resolve(_) | Step::Forward(..)) => {
-                // `Shared::answer` keeps a bound of its own, but a reply that says so is work, too.
-                let Some(slot) = shared.dns.take() else { continue };
-                let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
-                tasks.begin(async move {
-                    if let Some(reply) = shared.answer(step).await {
-                        send(&socket, &reply, from).await;
-                    }
-                    drop(slot);
-                });
+        socket.receive(&mut batch).await;
+        for (from, query) in batch.iter() {
+            match step(&shared, from.addr.ip(), Transport::Udp, query) {
+                Step::Drop => {}
+                Step::Reply(reply) => socket.send(&reply, from).await,
+                step @ (Step::Read(_) | Step::Resolve(_) | Step::Forward(..)) => {
+                    // `Shared::answer` keeps a bound of its own, but a reply that says so is work, too.
+                    let Some(slot) = shared.dns.take() else { continue };
+                    let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
+                    tasks.begin(async move {
+                        if let Some(reply) = shared.answer(step).await {
+                            socket.send(&reply, from).await;
+                        }
+                        drop(slot);
+                    });
+                }
             }
         }
     }
-}
-
-async fn send(socket: &Async<UdpSocket>, reply: &[u8], to: SocketAddr) {
-    // A reply that does not leave is one that got lost.
-    drop(socket.send_to(reply, to).await);
 }
 
 /// Takes connections until it is dropped.
@@ -94,7 +86,7 @@ async fn converse<B: Backend>(shared: &Shared<B>, mut stream: Async<TcpStream>, 
 }
 
 fn step<B: Backend>(shared: &Shared<B>, peer: IpAddr, transport: Transport, query: &[u8]) -> Step {
-    let cached = |key: &PublicKey| shared.backend.cached(key);
+    let cached = |key: &PublicKey| shared.known(key);
     shared.front().handle_dns(shared.now(), peer.into(), transport, query, &cached)
 }
 
