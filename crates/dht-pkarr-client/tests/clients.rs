@@ -321,7 +321,8 @@ fn dht_and_relays_work_side_by_side() {
         ]);
         let cache = PacketCache::new(10);
         let relays = vec![relay.url(), nobody()];
-        let setup = Setup { network: Some(&network), relays, cache: cache.clone(), ..Setup::default() };
+        let setup =
+            Setup { network: Some(&network), relays, cache: cache.clone(), ..Setup::default() };
         let client = if number == 0 { setup.mio() } else { setup.smol() };
         let published = client.publish(&old).unwrap();
         assert!(published.stored >= 8 && published.copies() == published.stored);
