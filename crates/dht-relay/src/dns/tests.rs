@@ -210,7 +210,7 @@ fn failures_are_no_answers() {
         let bytes = query(&key(1), kind::A).to_bytes().unwrap();
         let Step::Resolve(query) = server.step(Transport::Udp, &bytes) else { panic!("not known") };
         let now = server.now();
-        let step = server.front.handle_dns_found(now, query, Err(error), &|_| None);
+        let step = server.front.handle_dns_found(now, query, Err(error), &|_| Known::Nothing);
         let Step::Reply(reply) = step else { panic!("{step:?}") };
         assert_eq!(reply[3] & 15, 2);
         // It is not remembered.

@@ -572,7 +572,7 @@ fn a_dns_answer_that_waits_ends_as_a_reply() {
     };
     let now = relay.now();
     let found = Found { packet: CachedPacket::new(usual(1), now.wall), origin: Origin::Dht };
-    let step = relay.front.handle_dns_found(now, query, Ok(found), &|_| None);
+    let step = relay.front.handle_dns_found(now, query, Ok(found), &|_| Known::Nothing);
     let dns::Step::Reply(reply) = step else { panic!("{step:?}") };
     let reply = relay.front.handle_http_answered(*request, Some(&reply));
     assert!(body(&reply).contains(r#""data": "\"b\"""#));

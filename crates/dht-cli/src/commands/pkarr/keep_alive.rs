@@ -55,7 +55,7 @@ pub(super) fn run(args: &KeepAliveArgs, global: &Global, out: &Output) -> Ended 
             "give keys, or packets that --save wrote; or the --state file of an earlier run",
         ));
     }
-    out.result(format_args!("keeping {begin} alive"), &Line::Keeping(begin));
+    out.result(format_args!("keeping packets alive; {begin}"), &Line::Keeping(begin));
     if args.state.is_none() {
         out.words("without --state, a restart has to be told all of them again");
     }
