@@ -45,7 +45,7 @@ fn usizes(config: &mut Config) -> [&mut usize; 15] {
     ]
 }
 
-fn durations(config: &mut Config) -> [&mut Duration; 16] {
+fn durations(config: &mut Config) -> [&mut Duration; 17] {
     [
         &mut config.bootstrap_backoff_min,
         &mut config.bootstrap_backoff_max,
@@ -63,14 +63,16 @@ fn durations(config: &mut Config) -> [&mut Duration; 16] {
         &mut config.item_lifetime,
         &mut config.sample_interval,
         &mut config.token_rotation,
+        &mut config.subnet_query_interval,
     ]
 }
 
-fn rates(config: &mut Config) -> [&mut u32; 4] {
+fn rates(config: &mut Config) -> [&mut u32; 5] {
     [
         &mut config.subnet_bytes_per_sec,
         &mut config.subnet_burst_bytes,
         &mut config.total_bytes_per_sec,
         &mut config.verifications_per_sec,
+        &mut config.subnet_query_burst,
     ]
 }

@@ -9,7 +9,7 @@ use dht_pkarr::{CachedPacket, Keypair, PublicKey, SignedPacket, Timestamp};
 use dht_relay::dns::{self, MAX_UDP_LEN, Transport};
 use dht_relay::http::{self, ProxyHeader, Reply};
 use dht_relay::quota::{Quota, User};
-use dht_relay::{Found, Front, Now, Options, Origin, PublishError, ResolveError};
+use dht_relay::{Found, Front, Known, Now, Options, Origin, PublishError, ResolveError};
 
 /// Longer than any body or query that is looked at.
 const MAX_INPUT: usize = 6_000;
@@ -30,6 +30,15 @@ static PACKET: LazyLock<SignedPacket> = LazyLock::new(|| {
 
 fn cached(key: &PublicKey) -> Option<CachedPacket> {
     (*key == PACKET.public_key()).then(|| CachedPacket::new(PACKET.clone(), BEGIN))
+}
+
+fn read(key: &PublicKey) -> Known {
+    cached(key).into()
+}
+
+/// What the cache has, some of it only on disk.
+fn known(choice: u8) -> fn(&PublicKey) -> Known {
+    if choice & 0x20 == 0 { read } else { |_| Known::Unread }
 }
 
 fn user() -> User {
@@ -92,7 +101,11 @@ pub fn http(data: &[u8]) {
         let (method, headers) = (request.method(), request.headers());
         let reply = match front.admit_http(now, user, method, headers) {
             Ok(admitted) => {
-                let step = front.handle_http(now, admitted, &request, &cached);
+                let mut step = front.handle_http(now, admitted, &request, &known(choice));
+                if let http::Step::Read(unread) = step {
+                    step = front.handle_http_read(now, &request, *unread, &read);
+                    assert!(!matches!(step, http::Step::Read(_)), "the disk is read once");
+                }
                 work += usize::from(matches!(step, http::Step::Publish(_)));
                 settle(&mut front, now, choice, step, &mut work)
             }
@@ -166,9 +179,10 @@ fn answered(front: &mut Front, now: Now, choice: u8, mut step: dns::Step) -> Opt
         step = match step {
             dns::Step::Drop => return None,
             dns::Step::Reply(reply) => return Some(reply),
+            dns::Step::Read(query) => front.handle_dns_read(now, query, &read),
             dns::Step::Resolve(query) => {
                 let key = query.wants().unwrap_or_else(|| unreachable!("it wants a key"));
-                front.handle_dns_found(now, query, result(choice, key), &cached)
+                front.handle_dns_found(now, query, result(choice, key), &known(choice))
             }
             dns::Step::Forward(query, mut message) => {
                 assert_eq!(message.get(..2), Some(&[0, 0][..]));
@@ -205,7 +219,7 @@ pub fn dns(data: &[u8]) {
     let mut front = Front::new(options);
     let now = Now { wall: Timestamp::from_secs(u64::from(choice) * 4), elapsed: Duration::ZERO };
     for _ in 0..2 {
-        let step = front.handle_dns(now, user(), transport, message, &cached);
+        let step = front.handle_dns(now, user(), transport, message, &known(choice));
         let Some(reply) = answered(&mut front, now, choice, step) else { continue };
         let read = Message::from_bytes(&reply);
         let read = read.unwrap_or_else(|error| panic!("no message goes out: {error}"));

@@ -40,7 +40,7 @@ fn crates_depend_downwards_only() {
         ("dht-mio", &["dht-proto", "dht-driver", "dht-net"]),
         ("dht-pkarr", &["dht-proto"]),
         ("dht-pkarr-client", &["dht-proto", "dht-pkarr", "dht-mio", "dht-smol"]),
-        ("dht-relay", &["dht-pkarr", "dht-pkarr-client"]),
+        ("dht-relay", &["dht-proto", "dht-driver", "dht-net", "dht-pkarr", "dht-pkarr-client"]),
         ("dht-sim", &["dht-proto"]),
         ("dht-smol", &["dht-proto", "dht-driver", "dht-net"]),
         ("dht-testnet", &["dht-proto", "dht-driver", "dht-net", "dht-sim"]),

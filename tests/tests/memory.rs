@@ -327,6 +327,22 @@ const LIMITS: [Limit; 12] = [
             assert!(dht.stats().throttled > 0);
         },
     },
+    Limit {
+        name: "throttle_slots, with queries limited",
+        set: |config, n| {
+            (config.throttle_slots, config.subnet_burst_bytes) = (n, 10_000);
+            config.subnet_bytes_per_sec = 1_000;
+            config.subnet_query_interval = Duration::from_secs(1);
+        },
+        low: 8,
+        high: 1 << 16,
+        fill: |dht, _| {
+            for place in PLACES {
+                (0..500).for_each(|_| drop(deliver(dht, NOW, place(0), &query(Method::Ping))));
+            }
+            assert!(dht.stats().throttled > 0);
+        },
+    },
     // A node has a copy of what had to be corrected.
     Limit {
         name: "bootstrap",

@@ -15,7 +15,7 @@ use crate::parse::{self, HexBytes};
 pub(crate) mod pkarr;
 mod serve;
 
-pub(crate) use serve::{DnsArgs, RelayArgs, ServeArgs};
+pub(crate) use serve::{DnsArgs, QuotaArg, RelayArgs, ServeArgs};
 
 /// Use and serve the BitTorrent Mainline DHT.
 ///
@@ -219,6 +219,10 @@ pub(crate) struct Limits {
     /// Reply bytes that one /24 (IPv6: /64) can be sent at once [default: 131072]
     #[arg(long, value_name = "BYTES")]
     pub(crate) subnet_burst_bytes: Option<u32>,
+    /// Queries that one /24 (IPv6: /64) may have answered: number, r/s or r/m or r/h or r/d, and how
+    /// many at once; or off [default: off]
+    #[arg(long, value_name = "QUOTA", value_parser = serve::quota)]
+    pub(crate) dht_quota: Option<QuotaArg>,
     /// Reply bytes per second to everybody [default: 20000000]
     #[arg(long, value_name = "BYTES")]
     pub(crate) total_bytes_per_sec: Option<u32>,
@@ -240,6 +244,10 @@ impl Limits {
         set(&mut config.max_items_per_subnet, self.max_items_per_subnet);
         set(&mut config.subnet_bytes_per_sec, self.subnet_bytes_per_sec);
         set(&mut config.subnet_burst_bytes, self.subnet_burst_bytes);
+        if let Some(QuotaArg(Some(quota))) = self.dht_quota {
+            config.subnet_query_interval = quota.interval();
+            config.subnet_query_burst = quota.burst();
+        }
         set(&mut config.total_bytes_per_sec, self.total_bytes_per_sec);
         set(&mut config.verifications_per_sec, self.verifications_per_sec);
     }

@@ -3,6 +3,7 @@
 use std::io;
 
 use dht_mio::{Error, ErrorKind};
+use dht_pkarr_client::StoreError;
 
 /// Exit statuses other than success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,12 @@ impl Failure {
     /// The reader of our output is gone: there is nobody left to tell.
     pub(crate) fn output(error: &io::Error) -> Self {
         Self::input(format!("cannot write to standard output: {error}"), "see where it goes")
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::input(error.to_string(), error.hint)
     }
 }
 

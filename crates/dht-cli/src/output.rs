@@ -161,6 +161,8 @@ pub(crate) enum Line<'a> {
     Item(Item),
     /// A signed packet.
     Packet(pkarr::Packet),
+    /// How all packets that are kept alive are doing.
+    Keeping(pkarr::Keeping),
     /// What became of a packet that is kept alive.
     Kept(pkarr::Kept),
     /// A record of a signed packet.

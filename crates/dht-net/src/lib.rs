@@ -36,4 +36,4 @@ pub use resolver::{Post, Resolver};
 pub use sockets::{Sockets, Watch, Watched};
 pub use state::{SaveTimes, Saver};
 pub use tally::{Sample, Tally};
-pub use udp::{Calls, UdpSocket};
+pub use udp::{Calls, UdpSocket, listen};

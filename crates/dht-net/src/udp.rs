@@ -29,6 +29,9 @@ use crate::{batch, errors};
 /// Receive buffer asked of the system, in bytes: a burst of lookups brings hundreds of replies.
 const RECV_BUFFER: usize = 4 << 20;
 
+/// Connections that wait to be accepted, at most.
+const BACKLOG: i32 = 128;
+
 /// How a socket talks to the system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "a choice of two")]
@@ -149,6 +152,24 @@ impl UdpSocket {
         }
         single::send(&self.socket, buffers, outgoing).map_err(|error| Fault::of(&error))
     }
+}
+
+/// Listens for TCP on an address; like those of [`UdpSocket`], IPv6 sockets never carry IPv4, so that
+/// both may have the same ports.
+///
+/// # Errors
+/// What the system said.
+pub fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // As the standard library has it: a restart need not wait for connections to be forgotten.
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 #[cfg(unix)]

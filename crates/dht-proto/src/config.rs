@@ -144,6 +144,12 @@ pub struct Config {
     /// Reply bytes that one /24 (v6: /64) can be sent at once. Default: 131072.
     /// Range: any; 0 is silence.
     pub subnet_burst_bytes: u32,
+    /// One /24 (v6: /64) may have a query answered this often, after the burst. Default: 0, which is no
+    /// limit but that of bytes. Range: 0 to a day.
+    pub subnet_query_interval: Duration,
+    /// Queries that one /24 (v6: /64) may have answered at once, if they are limited. Default: 1.
+    /// Range: any; 0 is silence.
+    pub subnet_query_burst: u32,
     /// Reply bytes per second to everybody. Default: 20000000. Range: any; 0 is silence.
     pub total_bytes_per_sec: u32,
     /// Counters of the per-subnet budget, at most; made as load requires, in powers of two, of 8
@@ -236,6 +242,8 @@ impl Default for Config {
             token_rotation: Duration::from_secs(5 * 60),
             subnet_bytes_per_sec: 32 * 1024,
             subnet_burst_bytes: 128 * 1024,
+            subnet_query_interval: Duration::ZERO,
+            subnet_query_burst: 1,
             total_bytes_per_sec: 20_000_000,
             throttle_slots: 4096,
             verifications_per_sec: 2000,

@@ -302,6 +302,7 @@ impl<A: Addr> Server<A> {
             return None;
         };
         self.throttle.charge(now, network, len as u32, config);
+        self.throttle.charge_query(now, network, config);
         stats.replies_out += 1;
         Some(len)
     }

@@ -10,8 +10,18 @@ mod client;
 
 /// Resolves keys and publishes packets, and remembers what it saw.
 pub trait Backend: Send + Sync + 'static {
-    /// The packet that is in the cache, expired or not, without asking anybody.
+    /// The packet that is in the cache, expired or not, without asking anybody or waiting for the disk.
     fn cached(&self, key: &PublicKey) -> Option<CachedPacket>;
+
+    /// Whether [`read`](Self::read) may find what [`cached`](Self::cached) has not.
+    fn has_disk(&self) -> bool {
+        false
+    }
+
+    /// The packet that is in the cache, even if that has to be read from the disk first.
+    fn read(&self, key: PublicKey) -> impl Future<Output = Option<CachedPacket>> + Send {
+        async move { self.cached(&key) }
+    }
 
     /// Resolves a key by a policy.
     fn resolve(

@@ -9,7 +9,7 @@ use dht_pkarr::resolve::Policy;
 use dht_pkarr::{Name, PublicKey, SignedPacket};
 
 use crate::backend::{Found, ResolveError};
-use crate::front::{Cached, Front, Now};
+use crate::front::{Cached, Front, Known, Now};
 use crate::lookups::Ticket;
 use crate::quota::User;
 
@@ -50,6 +50,8 @@ pub enum Step {
     Drop,
     /// Send this.
     Reply(Vec<u8>),
+    /// Look for [`Query::wants`] on disk, and give the query to [`Front::handle_dns_read`].
+    Read(Box<Query>),
     /// Wait for the resolution of [`Query::ticket`], and give its result to
     /// [`Front::handle_dns_found`].
     Resolve(Box<Query>),
@@ -159,6 +161,11 @@ impl Front {
         self.advance(now, Box::new(query), cached)
     }
 
+    /// Takes a query again, now that `cached` knows the key for which it had to look on disk.
+    pub fn handle_dns_read(&mut self, now: Now, query: Box<Query>, cached: Cached<'_>) -> Step {
+        self.advance(now, query, cached)
+    }
+
     /// Takes what became of the key that was wanted.
     pub fn handle_dns_found(
         &mut self,
@@ -189,10 +196,7 @@ impl Front {
         }) else {
             return self.finish(*query, Rcode::Failed, Vec::new(), None);
         };
-        if query.chain.is_empty() && bytes.len() > query.limit() {
-            return self.truncated(&query);
-        }
-        if query.chain.is_empty() {
+        if query.chain.is_empty() && bytes.len() <= query.limit() {
             // As it is, but for the id: it may hold what only the client understands.
             let mut bytes = bytes.to_vec();
             if let Some(id) = bytes.get_mut(..2) {
@@ -201,7 +205,7 @@ impl Front {
             self.count(Rcode::of(reply.flags));
             return Step::Reply(bytes);
         }
-        if reply.flags & flag::TRUNCATED != 0 {
+        if reply.flags & flag::TRUNCATED != 0 || query.chain.is_empty() {
             return self.truncated(&query);
         }
         let rcode = Rcode::of(reply.flags);
@@ -211,17 +215,23 @@ impl Front {
     /// Looks for the name that the query has come to.
     fn advance(&mut self, now: Now, mut query: Box<Query>, cached: Cached<'_>) -> Step {
         let Some(key) = query.wants() else { return self.leave(query) };
-        if let Some(packet) = cached(&key) {
+        let absent = self.absent.left(now.elapsed, &key);
+        let known = cached(&key);
+        if let Known::Packet(packet) = &known {
             let left = packet.expires_in(now.wall, self.options.ttl);
             if left > 0 {
                 self.stats.cache_hits += 1;
-                self.refresh(now, query.user, query.transport, &packet);
+                self.refresh(now, query.user, query.transport, packet);
                 return self.answer(now, query, &packet.packet, left, cached);
             }
         }
-        if let Some(left) = self.absent.left(now.elapsed, &key) {
+        if let Some(left) = absent {
             let authority = self.soa(&key, None, left);
             return self.finish(*query, Rcode::NoName, Vec::new(), Some(authority));
+        }
+        if known == Known::Unread {
+            self.stats.disk_reads += 1;
+            return Step::Read(query);
         }
         match self.look_up(now, query.user, query.transport, key, Policy::CacheFirst) {
             Ok(ticket) => {

@@ -69,8 +69,26 @@ pub struct Now {
     pub elapsed: Duration,
 }
 
-/// Looks into a cache, without asking anybody.
-pub type Cached<'a> = &'a dyn Fn(&PublicKey) -> Option<CachedPacket>;
+/// What a cache has of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "callers make it")]
+pub enum Known {
+    /// This packet, expired or not.
+    Packet(CachedPacket),
+    /// Nothing.
+    Nothing,
+    /// Nothing at hand, but the disk may have it.
+    Unread,
+}
+
+impl From<Option<CachedPacket>> for Known {
+    fn from(packet: Option<CachedPacket>) -> Self {
+        packet.map_or(Self::Nothing, Self::Packet)
+    }
+}
+
+/// Looks into a cache, without asking anybody or waiting for the disk.
+pub type Cached<'a> = &'a dyn Fn(&PublicKey) -> Known;
 
 /// All that answers: takes requests and queries, and says what to reply or what it needs for that.
 ///

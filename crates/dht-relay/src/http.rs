@@ -7,7 +7,7 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use dht_pkarr::{SignedPacket, Timestamp};
+use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
@@ -45,6 +45,8 @@ pub type Reply = Response<Vec<u8>>;
 pub enum Step {
     /// Send this.
     Reply(Reply),
+    /// Look for [`Unread::key`] on disk, and give the request again, to [`Front::handle_http_read`].
+    Read(Box<Unread>),
     /// Wait for the resolution of [`Lookup::ticket`], and give its result to
     /// [`Front::handle_http_found`].
     Resolve(Box<Lookup>),
@@ -53,6 +55,22 @@ pub enum Step {
     Publish(Box<Publication>),
     /// Do what [`dns::Step`] says, and give the last reply to [`Front::handle_http_answered`].
     Dns(Box<DnsRequest>, dns::Step),
+}
+
+/// A request that waits for the disk.
+#[derive(Debug)]
+pub struct Unread {
+    key: PublicKey,
+    user: User,
+    context: Context,
+}
+
+impl Unread {
+    /// Whose packet may be there.
+    #[must_use]
+    pub const fn key(&self) -> PublicKey {
+        self.key
+    }
 }
 
 /// A request that waits for the packet of a key.
@@ -166,6 +184,29 @@ impl Front {
         if request.method() == Method::OPTIONS {
             return self.reply(context, cors::preflight(request.headers()));
         }
+        self.route(now, user, request, context, cached)
+    }
+
+    /// Takes a request again, now that `cached` knows the key for which it had to look on disk.
+    pub fn handle_http_read(
+        &mut self,
+        now: Now,
+        request: &Request<&[u8]>,
+        unread: Unread,
+        cached: Cached<'_>,
+    ) -> Step {
+        let Unread { user, context, .. } = unread;
+        self.route(now, user, request, context, cached)
+    }
+
+    fn route(
+        &mut self,
+        now: Now,
+        user: User,
+        request: &Request<&[u8]>,
+        context: Context,
+        cached: Cached<'_>,
+    ) -> Step {
         match request.uri().path() {
             "/" if self.options.relay => self.page(now, user, request, context, true, cached),
             "/records" if self.options.relay => {
@@ -225,6 +266,11 @@ impl Front {
         if self.publishing.get(&key) == Some(&packet.timestamp()) {
             self.publishing.remove(&key);
         }
+    }
+
+    fn unread(&mut self, key: PublicKey, user: User, context: Context) -> Step {
+        self.stats.disk_reads += 1;
+        Step::Read(Box::new(Unread { key, user, context }))
     }
 
     fn reply(&mut self, context: Context, reply: Reply) -> Step {

@@ -73,14 +73,20 @@ impl Quota {
         self.burst
     }
 
-    /// How long one token takes to come back, in nanoseconds.
-    fn interval(self) -> u64 {
+    /// How long one token takes to come back.
+    #[must_use]
+    pub fn interval(self) -> Duration {
+        Duration::from_nanos(self.nanos())
+    }
+
+    /// The same in nanoseconds.
+    fn nanos(self) -> u64 {
         self.unit.row().1 * 1_000_000_000 / u64::from(self.count)
     }
 
     /// How long a whole bucket takes.
     fn span(self) -> u64 {
-        self.interval().saturating_mul(self.burst.into())
+        self.nanos().saturating_mul(self.burst.into())
     }
 }
 
@@ -312,7 +318,7 @@ impl Draw {
     /// From a bucket of the size of `shares` times the quota.
     fn new(now: u64, full_at: u64, quota: Quota, shares: u32) -> Self {
         // A token takes a microsecond at least, so there is something left of its part.
-        let interval = quota.interval() / u64::from(shares);
+        let interval = quota.nanos() / u64::from(shares);
         let full_at = full_at.max(now).saturating_add(interval);
         let (span, until_full) = (quota.span(), full_at - now);
         let wait = until_full.checked_sub(span).filter(|wait| *wait > 0).map(Duration::from_nanos);

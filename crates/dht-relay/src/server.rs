@@ -5,7 +5,7 @@ use core::future::Future;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use futures_lite::FutureExt as _;
 
 use crate::backend::{Backend, Found, PublishError, ResolveError};
 use crate::dns::{self, Transport};
-use crate::front::{Front, Now, Options};
+use crate::front::{Front, Known, Now, Options};
 use crate::lookups::Resolution;
 use crate::stats;
 
@@ -29,9 +29,11 @@ mod sockets;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod udp;
 
 use resolving::Resolving;
 use slots::{Slot, Slots};
+use udp::Udp;
 
 /// Lookups that wait for the executor, however many places there are.
 const MAX_BEGUN: usize = 8_192;
@@ -44,7 +46,7 @@ const MAX_METRICS: usize = 16;
 pub struct Listen {
     /// HTTP: packets, the page, and DNS over HTTP, as [`Options`] say.
     pub http: Vec<SocketAddr>,
-    /// DNS, over UDP, and over TCP on the same ports.
+    /// DNS, over UDP, and over TCP on the same ports; the wildcard of IPv6 is not that of IPv4.
     pub dns: Vec<SocketAddr>,
     /// Metrics for Prometheus, over HTTP at `/metrics`.
     pub metrics: Option<SocketAddr>,
@@ -87,7 +89,7 @@ impl Default for Listen {
 pub struct Server<B> {
     shared: Arc<Shared<B>>,
     http: Vec<Async<TcpListener>>,
-    udp: Vec<Async<UdpSocket>>,
+    udp: Vec<Udp>,
     tcp: Vec<Async<TcpListener>>,
     metrics: Option<Async<TcpListener>>,
     to_resolve: channel::Receiver<(Resolution, Slot)>,
@@ -100,15 +102,14 @@ impl<B: Backend> Server<B> {
     /// # Errors
     /// If an address cannot be bound, with the address.
     pub fn bind(listen: &Listen, options: Options, backend: B) -> io::Result<Self> {
-        let udp = bound(&listen.dns, Async::<UdpSocket>::bind)?;
-        let udp_addrs: Vec<_> =
-            udp.iter().map(|socket| socket.get_ref().local_addr()).collect::<Result<_, _>>()?;
+        let udp = bound(&listen.dns, Udp::bind)?;
+        let udp_addrs: Vec<_> = udp.iter().map(Udp::local_addr).collect::<Result<_, _>>()?;
         let tcp = |addr| Async::<TcpListener>::bind(addr);
         let metrics: Vec<_> = listen.metrics.into_iter().collect();
         let (shared, to_resolve) = Shared::new(listen, options, backend);
         Ok(Self {
             http: bound(&listen.http, tcp)?,
-            tcp: bound(&udp_addrs, tcp)?,
+            tcp: bound(&udp_addrs, |addr| Async::new(dht_net::listen(addr)?))?,
             udp,
             metrics: bound(&metrics, tcp)?.pop(),
             shared: Arc::new(shared),
@@ -126,7 +127,7 @@ impl<B: Backend> Server<B> {
     /// Where DNS is.
     #[must_use]
     pub fn dns_addrs(&self) -> Vec<SocketAddr> {
-        self.udp.iter().filter_map(|socket| socket.get_ref().local_addr().ok()).collect()
+        self.udp.iter().filter_map(|socket| socket.local_addr().ok()).collect()
     }
 
     /// Where the metrics are.
@@ -288,6 +289,20 @@ impl<B: Backend> Shared<B> {
         Now { wall: dht_pkarr_client::now(), elapsed: self.begin.elapsed() }
     }
 
+    /// What the cache has of a key, without waiting for the disk.
+    fn known(&self, key: &PublicKey) -> Known {
+        match self.backend.cached(key) {
+            None if self.backend.has_disk() => Known::Unread,
+            packet => packet.into(),
+        }
+    }
+
+    /// The same, of a key that was looked for on disk.
+    async fn read(&self, key: PublicKey) -> impl Fn(&PublicKey) -> Known {
+        let read = Known::from(self.backend.read(key).await);
+        move |other| if *other == key { read.clone() } else { self.known(other) }
+    }
+
     /// A place for work, if there is one.
     fn place(&self, transport: Transport) -> Option<Slot> {
         match transport {
@@ -320,6 +335,10 @@ impl<B: Backend> Shared<B> {
                 step = match step {
                     dns::Step::Drop => return None,
                     dns::Step::Reply(reply) => return Some(reply),
+                    dns::Step::Read(query) => {
+                        let cached = shared.read(query.wants()?).await;
+                        shared.handle(|front| front.handle_dns_read(shared.now(), query, &cached))
+                    }
                     dns::Step::Resolve(query) => {
                         let result = resolved.await;
                         shared.found(query, result)
@@ -345,19 +364,23 @@ impl<B: Backend> Shared<B> {
     ) -> impl Future<Output = Result<Found, ResolveError>> + Send + use<B> {
         self.resolving.wait(match step {
             dns::Step::Resolve(query) => query.ticket(),
-            dns::Step::Drop | dns::Step::Reply(_) | dns::Step::Forward(..) => None,
+            dns::Step::Drop | dns::Step::Reply(_) | dns::Step::Read(_) | dns::Step::Forward(..) => {
+                None
+            }
         })
     }
 
     fn found(&self, query: Box<dns::Query>, result: Result<Found, ResolveError>) -> dns::Step {
-        let cached = |key: &PublicKey| self.backend.cached(key);
+        let cached = |key: &PublicKey| self.known(key);
         self.handle(|front| front.handle_dns_found(self.now(), query, result, &cached))
     }
 
     /// The reply to a query for which there is no place.
     fn refuse(&self, step: dns::Step) -> Option<Vec<u8>> {
         let step = match step {
-            dns::Step::Resolve(query) => self.found(query, Err(ResolveError::NoAnswer)),
+            dns::Step::Read(query) | dns::Step::Resolve(query) => {
+                self.found(query, Err(ResolveError::NoAnswer))
+            }
             dns::Step::Forward(query, _) => self.front().handle_dns_forwarded(query, None),
             step @ (dns::Step::Drop | dns::Step::Reply(_)) => step,
         };

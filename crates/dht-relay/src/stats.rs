@@ -20,6 +20,8 @@ pub struct Stats {
     pub http_limited: u64,
     /// Packets given from the cache at once.
     pub cache_hits: u64,
+    /// Packets looked for on disk.
+    pub disk_reads: u64,
     /// Lookups begun for who waits for them.
     pub lookups: u64,
     /// Requests that waited for a lookup which was begun for another.
@@ -77,6 +79,7 @@ const METRICS: &[(&str, &str, Read)] = &[
     }),
     ("pkarr_http_limited_total", "HTTP requests over the quota.", |s| s.http_limited),
     ("pkarr_cache_hits_total", "Packets given from the cache at once.", |s| s.cache_hits),
+    ("pkarr_disk_reads_total", "Packets looked for on disk.", |s| s.disk_reads),
     ("pkarr_lookups_total", "Lookups begun for who waits for them.", |s| s.lookups),
     ("pkarr_lookups_shared_total", "Requests that joined a lookup.", |s| s.lookups_shared),
     ("pkarr_refreshes_total", "Lookups begun for packets in use.", |s| s.refreshes),
@@ -99,15 +102,22 @@ const METRICS: &[(&str, &str, Read)] = &[
     ("pkarr_dns_forwarded_total", "DNS queries forwarded.", |s| s.dns_forwarded),
 ];
 
-/// A number of the moment: its name, what it is, and how much.
-pub(crate) type Gauge = (&'static str, &'static str, u64);
+/// A number: its name, what it is, and how much.
+pub(crate) type Number = (&'static str, &'static str, u64);
 
-/// Counters and gauges in the text format of Prometheus.
-pub(crate) fn text(stats: &Stats, gauges: &[Gauge]) -> String {
+/// The counters, and numbers of the moment, in the text format of Prometheus.
+pub(crate) fn text(stats: &Stats, gauges: &[Number]) -> String {
+    let counters: Vec<_> =
+        METRICS.iter().map(|(name, help, read)| (*name, *help, read(stats))).collect();
+    format(&counters, gauges)
+}
+
+/// Counters and numbers of the moment in the text format of Prometheus.
+pub(crate) fn format(counters: &[Number], gauges: &[Number]) -> String {
     let mut text = String::with_capacity(8 * 1024);
-    let counters = METRICS.iter().map(|(name, help, read)| (name, help, "counter", read(stats)));
-    let gauges = gauges.iter().map(|(name, help, value)| (name, help, "gauge", *value));
-    for (name, help, kind, value) in counters.chain(gauges) {
+    let counters = counters.iter().map(|number| (number, "counter"));
+    let gauges = gauges.iter().map(|number| (number, "gauge"));
+    for ((name, help, value), kind) in counters.chain(gauges) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     }

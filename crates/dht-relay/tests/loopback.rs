@@ -33,6 +33,8 @@ struct Memory {
     held: Option<async_channel::Receiver<()>>,
     /// Nor does resolving.
     held_lookups: Option<async_channel::Receiver<()>>,
+    /// What is on a disk, which is as slow as the holder of a receiver likes.
+    disk: Option<(SignedPacket, async_channel::Receiver<()>)>,
 }
 
 fn now() -> Timestamp {
@@ -44,6 +46,16 @@ impl Backend for Memory {
     fn cached(&self, key: &PublicKey) -> Option<CachedPacket> {
         let packets = self.packets.lock().unwrap();
         packets.get(key).map(|packet| CachedPacket::new(packet.clone(), now()))
+    }
+
+    fn has_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    async fn read(&self, key: PublicKey) -> Option<CachedPacket> {
+        let (packet, slow) = self.disk.as_ref().filter(|disk| disk.0.public_key() == key)?;
+        let _closed = slow.recv().await;
+        Some(CachedPacket::new(packet.clone(), now()))
     }
 
     async fn resolve(&self, key: PublicKey, _: Policy) -> Result<Found, ResolveError> {
@@ -172,6 +184,38 @@ fn a_packet_goes_in_and_comes_out() {
     assert!(String::from_utf8(page).unwrap().contains("192.0.2.1"));
 }
 
+/// Neither over HTTP nor over DNS.
+#[test]
+fn a_slow_disk_holds_up_nobody_whose_packet_is_in_memory() {
+    let (slow, receiver) = async_channel::bounded(1);
+    let on_disk = packet(5);
+    let in_memory = SignedPacket::builder()
+        .address("@", [192, 0, 2, 2].into(), 300)
+        .sign(&Keypair::from_secret(&[2; 32]), now())
+        .unwrap();
+    let backend = Memory { disk: Some((on_disk.clone(), receiver)), ..Memory::default() };
+    let key = in_memory.public_key();
+    backend.packets.lock().unwrap().insert(key, in_memory.clone());
+    let relay = Running::start(backend, |_, _| {});
+    let mut stream = relay.connect();
+    let get = format!("GET /{}", on_disk.public_key());
+    send(&mut stream, &format!("{get}\nconnection: close\r\n"), b"");
+    let reads = || {
+        let stream = TcpStream::connect(relay.metrics).unwrap();
+        String::from_utf8(exchange(stream, "GET /metrics", b"").2).unwrap()
+    };
+    while !reads().contains("\npkarr_disk_reads_total 1\n") {
+        thread::yield_now();
+    }
+    let (status, _, body) = relay.ask(&format!("GET /{key}"), b"");
+    assert_eq!((status, &*body), (200, in_memory.relay_payload()));
+    let answer = over_udp(relay.dns, &query(&key.to_string(), kind::A));
+    assert_eq!(answer.answers.len(), 1);
+    drop(slow);
+    let (status, _, body) = reply(stream);
+    assert_eq!((status, &*body), (200, on_disk.relay_payload()));
+}
+
 #[test]
 fn connections_serve_many_requests_and_are_not_more_than_the_limit() {
     let relay = Running::start(Memory::default(), |listen, _| listen.max_connections = 1);
@@ -272,7 +316,8 @@ fn query(name: &str, kind: u16) -> Message {
 }
 
 fn over_udp(server: SocketAddr, message: &Message) -> Message {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let own = if server.is_ipv4() { "127.0.0.1:0" } else { "[::1]:0" };
+    let socket = UdpSocket::bind(own).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.connect(server).unwrap();
     socket.send(&message.to_bytes().unwrap()).unwrap();
@@ -314,6 +359,32 @@ fn dns_is_answered_over_udp_and_tcp() {
     // What nobody has comes back through the whole of it, too.
     let other = Keypair::from_secret(&[2; 32]).public_key();
     assert_eq!(over_udp(relay.dns, &query(&other.to_string(), kind::A)).flags & flag::RCODE, 3);
+}
+
+/// Whoever asks one address takes no answer of another one, as here, where the socket takes nothing else.
+#[test]
+fn a_wildcard_answers_from_the_address_that_was_asked() {
+    for wildcard in ["0.0.0.0:0", "[::]:0"] {
+        let relay = Running::start(Memory::default(), |listen, _| {
+            listen.dns = vec![wildcard.parse().unwrap()];
+        });
+        let port = relay.dns.port();
+        let asked: &[&str] = match wildcard {
+            // At once, as for what is no key, and after a while, as for what is.
+            "0.0.0.0:0" => &["127.0.0.1", "127.0.0.2", "127.3.2.1"],
+            _ => &["::1"],
+        };
+        for ip in asked {
+            let server = SocketAddr::new(ip.parse().unwrap(), port);
+            let key = Keypair::from_secret(&[2; 32]).public_key();
+            let unknown = over_udp(server, &query(&key.to_string(), kind::A));
+            assert_eq!(unknown.flags & flag::RCODE, 3, "{server}");
+            let refused = over_udp(server, &query("www.example.com", kind::A));
+            assert_eq!(refused.flags & flag::RCODE, 5, "{server}");
+            let mut stream = TcpStream::connect(server).unwrap();
+            assert_eq!(over_tcp(&mut stream, &query("x.org", kind::A)).flags & flag::RCODE, 5);
+        }
+    }
 }
 
 /// A server of ordinary names that says the same to everybody, over UDP and TCP.

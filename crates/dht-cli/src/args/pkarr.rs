@@ -66,6 +66,9 @@ pub(crate) struct Through {
     /// Use relays only
     #[arg(long, requires = "relay")]
     pub(crate) no_dht: bool,
+    /// Remember packets in this file, which is made if it is not there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cache: Option<PathBuf>,
 }
 
 /// `dht pkarr publish`
@@ -124,8 +127,8 @@ name's records are printed. What is printed is a zone file, with where it comes 
 comments.
 
 With --policy newest, the default, all who are asked are waited for. With --policy first, the
-first fresh answer will do; with --policy relay-cache, relays answer with what they have, and
-the DHT is not asked.
+first fresh answer will do, that of our own --cache before all others; with --policy cache, our
+own and relays answer with what they have, and the DHT is not asked.
 
 Examples:
   dht pkarr resolve o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy
@@ -153,18 +156,22 @@ Nodes forget packets after two hours, and leave. This publishes them again, hour
 a time, counts their copies in between, and tries again where they are too few. It takes no
 secret: anybody can keep anybody's packet alive. When its owner publishes a newer one elsewhere,
 that one is kept alive instead. With --state, all keys are known after a restart, and when each
-is due.
+is due: give keys and packets once, and the file alone from then on. Only one process may have
+such a file. What goes wrong is printed as it happens, what goes well with -v or --json; how all
+are doing, every few minutes.
 
 Examples:
   dht pkarr keep-alive o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy
   dht pkarr keep-alive --packet my.packet --state ~/.dht/kept
+  dht pkarr keep-alive --packet packets/ --state ~/.dht/kept
+  xargs dht pkarr keep-alive --state ~/.dht/kept < keys.txt
   dht pkarr keep-alive --state ~/.dht/kept --json | jq -r 'select(.what == \"failed\")'")]
 pub(crate) struct KeepAliveArgs {
     /// Keys whose packets are looked up first
     #[arg(value_name = "KEY", value_parser = parse::pkarr_name)]
     pub(crate) keys: Vec<PkarrName>,
-    /// A file with a packet, as --save writes it; repeatable
-    #[arg(long, value_name = "FILE")]
+    /// A file with a packet, as --save writes it, or a directory of such files; repeatable
+    #[arg(long, value_name = "FILE|DIR")]
     pub(crate) packet: Vec<PathBuf>,
     /// Keep packets, and how they are doing, in this file
     #[arg(long, value_name = "FILE")]
@@ -196,8 +203,9 @@ pub(crate) enum PolicyArg {
     Newest,
     /// The first packet that is fresh
     First,
-    /// What relays have in their caches, fresh or not
-    RelayCache,
+    /// What the cache has, or relays have in theirs, fresh or not
+    #[value(alias = "relay-cache")]
+    Cache,
 }
 
 impl From<PolicyArg> for Policy {
@@ -205,7 +213,7 @@ impl From<PolicyArg> for Policy {
         match policy {
             PolicyArg::Newest => Self::NetworkOnly,
             PolicyArg::First => Self::CacheFirst,
-            PolicyArg::RelayCache => Self::CacheOnly,
+            PolicyArg::Cache => Self::CacheOnly,
         }
     }
 }

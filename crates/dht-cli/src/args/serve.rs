@@ -91,9 +91,16 @@ pub(crate) struct ServeArgs {
     /// Lookups and publications per user
     #[arg(long, value_name = "QUOTA", default_value = "2r/s:10", value_parser = quota)]
     pub(crate) work_quota: QuotaArg,
-    /// Packets in the cache, of about a kilobyte each
+    /// Keep packets in this file too, so that a restart has them
+    /// [default: packets.redb in --data-dir, if that is given]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cache: Option<PathBuf>,
+    /// Packets in the cache, of about a kilobyte each; 0 keeps none
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub(crate) cache_size: usize,
+    /// Packets of these in memory, if there is a file
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub(crate) cache_memory: usize,
     /// Packets are fresh for so many seconds at least
     #[arg(long, value_name = "SECS", default_value_t = 300,
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -134,7 +141,7 @@ impl From<ProxyArg> for ProxyHeader {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct QuotaArg(pub(crate) Option<Quota>);
 
-fn quota(text: &str) -> Result<QuotaArg, String> {
+pub(super) fn quota(text: &str) -> Result<QuotaArg, String> {
     if text == "off" {
         return Ok(QuotaArg(None));
     }

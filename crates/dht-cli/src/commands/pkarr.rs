@@ -11,7 +11,7 @@ use std::path::Path;
 
 use dht_pkarr::resolve::ResolveError;
 use dht_pkarr::{MAX_DNS_LEN, PublicKey, SignedPacket, TtlRange, zone};
-use dht_pkarr_client::{Origin, mio, now};
+use dht_pkarr_client::{Origin, PacketCache, mio, now};
 
 use crate::args::Global;
 use crate::args::pkarr::{PkarrArgs, PkarrCommand, Through};
@@ -20,6 +20,11 @@ use crate::commands::Ended;
 use crate::failure::{Failure, Status};
 use crate::output::{Line, Output, pkarr};
 use crate::parse::to_hex;
+
+/// Packets in the file of a cache: more than one user has names to look up.
+const MAX_CACHED: usize = 100_000;
+/// Packets of these in memory, for commands that go on for long.
+const MAX_IN_MEMORY: usize = 1_000;
 
 pub(super) fn run(args: &PkarrArgs, global: &Global, out: &Output) -> Ended {
     match &args.command {
@@ -36,6 +41,7 @@ struct Session<'a> {
     /// The node, if the DHT is used.
     node: Option<Client<'a>>,
     client: mio::Client,
+    out: &'a Output,
 }
 
 impl<'a> Session<'a> {
@@ -43,6 +49,9 @@ impl<'a> Session<'a> {
         let node = (!through.no_dht).then(|| Client::start(global, out)).transpose()?;
         // A lookup says how it ended when its own time is up.
         let mut builder = mio::Client::builder().timeout(global.timeout + GRACE);
+        if let Some(file) = &through.cache {
+            builder = builder.cache(PacketCache::open(file, MAX_CACHED, MAX_IN_MEMORY)?);
+        }
         for url in &through.relay {
             builder = builder.relay(url);
         }
@@ -52,7 +61,7 @@ impl<'a> Session<'a> {
         let client = builder.build().map_err(|error| {
             Failure::input(error.to_string(), "give, for example, --relay http://127.0.0.1:6881")
         })?;
-        Ok(Self { node, client })
+        Ok(Self { node, client, out })
     }
 
     /// Runs something that takes a while.
@@ -62,7 +71,15 @@ impl<'a> Session<'a> {
         if let Some(node) = &self.node {
             node.tell_notices();
         }
+        self.save_cache();
         result
+    }
+
+    /// Sees to it that what was found is in the file of the cache; without, it is found again.
+    fn save_cache(&self) {
+        if let Err(error) = self.client.cache().flush() {
+            self.out.warn(format_args!("warning: {error}; {}", error.hint));
+        }
     }
 
     /// Why nobody answered.

@@ -23,6 +23,8 @@ use crate::failure::Failure;
 use crate::metrics;
 use crate::output::{Done, Line, Output};
 
+/// Name of the cache in the data directory.
+const CACHE_FILE: &str = "packets.redb";
 /// Notices waiting to be printed, at most; more are lost.
 const MAX_WAITING: usize = 256;
 
@@ -59,7 +61,9 @@ fn run(args: &ServeArgs, mut listen: Listen, relay: bool, global: &Global, out: 
     })?
     .on_notice(move |notice| drop(sender.try_send(notice)))
     .spawn()?;
-    let node = Node { client: client(args, &dht, ttl, timeout)?, dht: dht.clone() };
+    // Not before the node, which makes the directory of both.
+    let cache = cache(args)?;
+    let node = Node { client: client(&dht, cache.clone(), ttl, timeout)?, dht: dht.clone() };
     let server = Server::bind(&listen, options(args, ttl, relay), node).map_err(|error| {
         Failure::input(error.to_string(), "give addresses of this machine with free ports")
     })?;
@@ -71,6 +75,7 @@ fn run(args: &ServeArgs, mut listen: Listen, relay: bool, global: &Global, out: 
     block_on(server.run(until_stopped(&wakes, out)));
     out.words("stopping");
     block_on(dht.shutdown())?;
+    cache.flush()?;
     out.json(&Line::Done(Done { ok: Some(true), ..Done::default() }));
     Ok(None)
 }
@@ -87,18 +92,24 @@ fn ttl(args: &ServeArgs) -> Result<TtlRange, Failure> {
     Ok(TtlRange::new(min, max))
 }
 
+/// The cache: in a file, if there is one and it may hold anything.
+fn cache(args: &ServeArgs) -> Result<PacketCache, Failure> {
+    let beside = args.node.data_dir.as_ref().map(|dir| dir.join(CACHE_FILE));
+    match args.cache.clone().or(beside) {
+        Some(file) if args.cache_size > 0 => {
+            Ok(PacketCache::open(file, args.cache_size, args.cache_memory)?)
+        }
+        _ => Ok(PacketCache::new(args.cache_size)),
+    }
+}
+
 fn client(
-    args: &ServeArgs,
     dht: &Dht,
+    cache: PacketCache,
     ttl: TtlRange,
     timeout: Duration,
 ) -> Result<Client, Failure> {
-    let client = Client::builder()
-        .dht(dht.clone())
-        .cache(PacketCache::new(args.cache_size))
-        .ttl(ttl)
-        .timeout(timeout)
-        .build();
+    let client = Client::builder().dht(dht.clone()).cache(cache).ttl(ttl).timeout(timeout).build();
     client.map_err(|error| Failure::input(error.to_string(), "see --help"))
 }
 
@@ -156,7 +167,15 @@ struct Node {
 
 impl Backend for Node {
     fn cached(&self, key: &PublicKey) -> Option<CachedPacket> {
-        self.client.cached(key)
+        Backend::cached(&self.client, key)
+    }
+
+    fn has_disk(&self) -> bool {
+        self.client.has_disk()
+    }
+
+    async fn read(&self, key: PublicKey) -> Option<CachedPacket> {
+        Backend::read(&self.client, key).await
     }
 
     async fn resolve(&self, key: PublicKey, policy: Policy) -> Result<Found, ResolveError> {
@@ -173,7 +192,9 @@ impl Backend for Node {
 
     async fn metrics(&self) -> String {
         match (self.dht.stats().await, self.dht.health().await) {
-            (Ok(stats), Ok(health)) => metrics::text(&stats, &health),
+            (Ok(stats), Ok(health)) => {
+                Backend::metrics(&self.client).await + &metrics::text(&stats, &health)
+            }
             // It stops.
             (Err(_), _) | (_, Err(_)) => String::new(),
         }

@@ -1,5 +1,7 @@
 //! What `dht pkarr` tells programs.
 
+use core::fmt;
+
 use serde::Serialize;
 
 /// A signed packet.
@@ -41,6 +43,32 @@ pub(crate) struct Record {
     pub(crate) kind: String,
     /// As zone files have it.
     pub(crate) data: String,
+}
+
+/// How all packets that are kept alive are doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Keeping {
+    pub(crate) keys: u64,
+    /// Those that as many nodes have as should.
+    pub(crate) published: u64,
+    /// Those that had too few copies, or none, when last tried.
+    pub(crate) failing: u64,
+    /// Those that were not tried yet.
+    pub(crate) waiting: u64,
+}
+
+impl fmt::Display for Keeping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { keys, published, failing, waiting } = self;
+        write!(f, "{keys} {}: {published} published", if *keys == 1 { "key" } else { "keys" })?;
+        if *failing > 0 {
+            write!(f, ", {failing} failing and tried again")?;
+        }
+        if *waiting > 0 {
+            write!(f, ", {waiting} to come")?;
+        }
+        Ok(())
+    }
 }
 
 /// What became of a packet that is kept alive.

@@ -193,6 +193,34 @@ fn what_is_published_is_resolved_and_what_is_older_refused() {
 }
 
 #[test]
+fn a_cache_remembers_what_was_published_and_resolved() {
+    let node = Node::start("127.64.3.1:0", &["--no-bootstrap"]);
+    let dir = TempDir::new();
+    let (key, first, second) = (key_file(&dir), dir.file("first"), dir.file("second"));
+    let publish = ["pkarr", "publish", "--key", &key, "@ A 192.0.2.7", "--cache", &first];
+    at(&node, &publish).expect(0);
+    at(&node, &["pkarr", "resolve", KEY, "--cache", &second]).expect(0);
+    let gone = node.addr();
+    drop(node.stop("-KILL"));
+    for cache in [&first, &second] {
+        for policy in ["first", "cache"] {
+            let args = ["pkarr", "resolve", KEY, "--cache", cache, "--policy", policy, "--json"];
+            let global = ["--bootstrap", &gone, "--bind", "127.64.3.2:0", "--timeout", "1"];
+            let run = dht(&[&args[..], &global].concat()).expect(0);
+            assert_eq!(run.of_type("packet")[0]["origin"], "cache", "{run:?}");
+        }
+    }
+    // The one in the cache is newer than this, and nobody has to be asked for that.
+    let old = [&publish[..], &["--timestamp", "5", "--bootstrap", &gone, "--bind", "127.64.3.2:0"]];
+    let old = dht(&old.concat()).expect(1);
+    assert!(old.stderr.contains("newer"), "{old:?}");
+    let diary = dir.with("diary", "dear diary");
+    let run = dht(&["pkarr", "resolve", KEY, "--cache", &diary, "--bootstrap", &gone]).expect(2);
+    assert!(run.stderr.contains("hint: move it away"), "{run:?}");
+    assert_eq!(fs::read(&diary).unwrap(), b"dear diary");
+}
+
+#[test]
 fn nobody_there_is_no_contact() {
     let dir = TempDir::new();
     let key = key_file(&dir);
@@ -226,11 +254,14 @@ fn packets_are_kept_alive_until_it_is_stopped_and_known_afterwards() {
         let mut lines = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         // Once it runs; and the first time, once it has published.
-        for expected in if published { &["status", "published"][..] } else { &["status"] } {
+        for expected in if published { &["keeping", "published"][..] } else { &["keeping"] } {
             line.clear();
             lines.read_line(&mut line).unwrap();
             assert!(line.contains(expected), "{line}");
         }
+        let second = ["pkarr", "keep-alive", "--state", &state, "--bootstrap", &through];
+        let second = dht(&second).expect(2);
+        assert!(second.stderr.contains("another process"), "{second:?}");
         let pid = child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
         let mut rest = String::new();
@@ -243,4 +274,54 @@ fn packets_are_kept_alive_until_it_is_stopped_and_known_afterwards() {
     }
     let found = at(&node, &["pkarr", "resolve", KEY]).expect(0);
     assert_eq!(found.of_type("record").len(), 1);
+}
+
+/// Packets of a directory; keys that are found, and one that is not; what fails is said, with numbers.
+#[cfg(unix)]
+#[test]
+fn keep_alive_takes_what_it_can_and_says_what_it_leaves_out() {
+    let node = Node::start("127.64.4.1:0", &["--no-bootstrap"]);
+    let dir = TempDir::new();
+    let packets = dir.file("packets");
+    fs::create_dir(&packets).unwrap();
+    for number in 0..5 {
+        // Their names could be taken for digits.
+        let (key, saved) = (dir.file(&format!("key{number}")), format!("{packets}/{number}0"));
+        dht(&["pkarr", "keygen", &key]).expect(0);
+        let publish = ["pkarr", "publish", "--key", &key, "@ A 192.0.2.1", "--save", &saved];
+        if number == 0 {
+            at(&node, &publish).expect(0);
+        } else {
+            dht(&[&publish[..], &["--dry-run"]].concat()).expect(0);
+        }
+    }
+    let known = fs::read(format!("{packets}/00")).unwrap();
+    fs::remove_file(format!("{packets}/00")).unwrap();
+    let known: [u8; 32] = known[..32].try_into().unwrap();
+    let known = dht_pkarr_client::pkarr::PublicKey::from_bytes(known).unwrap().to_string();
+    let through = node.addr();
+    let global = ["--bootstrap", &through, "--bind", "127.64.4.2:0", "--copies", "1"];
+    let args = ["pkarr", "keep-alive", &known, KEY, "--packet", &packets, "--json"];
+    let mut child = command(&[&args[..], &global].concat())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = Vec::new();
+    for line in BufReader::new(child.stdout.as_mut().unwrap()).lines() {
+        let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        let all = line["type"] == "keeping" && line["waiting"] == 0;
+        lines.push(line);
+        if all {
+            break;
+        }
+    }
+    let left_out = lines.iter().find(|line| line["what"] == "left_out").unwrap();
+    assert_eq!(left_out["key"], KEY);
+    let published = lines.iter().filter(|line| line["what"] == "published").count();
+    assert_eq!(published, 5, "{lines:?}");
+    let last = lines.last().unwrap();
+    assert_eq!((&last["keys"], &last["published"]), (&5.into(), &5.into()), "{last}");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -138,6 +138,41 @@ fn what_one_relay_publishes_another_and_a_dns_server_find() {
     }
 }
 
+/// What one run saw, the next one answers without asking anybody: over HTTP and over DNS, whether the
+/// one before was told to stop or killed once it was written.
+#[test]
+fn a_relay_knows_after_a_restart_what_it_knew_before() {
+    let any = "127.0.0.1:0";
+    let dir = TempDir::new();
+    for (secret, how) in
+        [(4, &["--cache", &dir.file("cache")]), (5, &["--data-dir", &dir.file("dir")])]
+    {
+        let node = Node::start("127.71.1.1:0", &["--no-bootstrap"]);
+        let bind = ["relay", "--http", any, "--dns", any, "--bind", "127.71.1.2:0"];
+        let relay = Server::start(&[&bind[..], how, &["--bootstrap", &node.addr()]].concat(), 2);
+        let packet = packet(secret);
+        let path = format!("/{}", packet.public_key());
+        let put = http(relay.addr("http"), &format!("PUT {path}"), packet.relay_payload());
+        assert_eq!(put.0, 204, "{put:?}");
+        drop(node.stop("-KILL"));
+        assert_eq!(relay.stop("-TERM").0, Some(0));
+        for _ in 0..2 {
+            let relay = Server::start(&[&bind[..], how, &["--no-bootstrap"]].concat(), 2);
+            let (status, head, body) = http(relay.addr("http"), &format!("GET {path}"), b"");
+            assert_eq!((status, &*body), (200, packet.relay_payload()), "{head}");
+            let reply = look(relay.addr("dns"), &format!("www.{}", packet.public_key()), kind::A);
+            assert_eq!(reply.answers[0].data.to_string(), "192.0.2.1");
+            // Dropping kills it.
+        }
+    }
+    // Nobody else has it open any more; and what is something else is not touched.
+    let diary = dir.with("diary", "dear diary");
+    let run = dht(&["relay", "--http", any, "--bind", any, "--no-bootstrap", "--cache", &diary]);
+    let run = run.expect(2);
+    assert!(run.stderr.contains("diary") && run.stderr.contains("hint: move it away"), "{run:?}");
+    assert_eq!(std::fs::read(&diary).unwrap(), b"dear diary");
+}
+
 #[test]
 fn a_relay_without_a_dht_says_so() {
     let relay = Server::start(

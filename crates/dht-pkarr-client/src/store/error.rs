@@ -32,6 +32,7 @@ impl StoreError {
                 error.to_string(),
                 "see that its directory is there, that you may write to it, and that there is room",
             ),
+            #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else a file may be")]
             error => (format!("it is damaged, or no cache of packets ({error})"), damaged),
         };
         Self { path: path.to_owned(), what, hint }

@@ -140,6 +140,7 @@ impl Config {
         judge("max_samples", &mut self.max_samples, 0, 64);
         judge("sample_interval", &mut self.sample_interval, 0, 6 * HOUR);
         judge("token_rotation", &mut self.token_rotation, SECOND, YEAR);
+        judge("subnet_query_interval", &mut self.subnet_query_interval, 0, 24 * HOUR);
         judge("throttle_slots", &mut self.throttle_slots, 0, MANY);
     }
 }

@@ -1,9 +1,10 @@
-//! How much is sent to whom: byte budgets per network and in total.
+//! How much is sent to whom: byte budgets per network and in total, and queries per network.
 //!
 //! Source addresses of queries can be forged, so every reply may be hitting a victim. What one
 //! network (/24, v6 /64) is sent is therefore limited in bytes, whoever asked. Near the limit the
-//! replies get smaller before they stop.
+//! replies get smaller before they stop. An operator may limit answers by number, too.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::addr::Addr;
@@ -32,7 +33,7 @@ pub(super) enum Level {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network(u64);
 
-/// Byte budgets, in constant memory whatever the number of sources.
+/// What networks may have of something, in constant memory whatever their number.
 ///
 /// Each network has two places in a table of buckets, by a keyed hash, and is charged in both. It
 /// is served while either has budget left: a flooder can use up one place of somebody else, but
@@ -40,48 +41,57 @@ pub(super) struct Network(u64);
 ///
 /// The table starts small and doubles, up to [`Config::throttle_slots`], when a budget runs low: a
 /// node that is hardly queried spends next to no memory on it.
+#[derive(Debug, Default)]
+struct Table {
+    /// A power of two of buckets, or none before the first charge.
+    slots: Vec<Bucket>,
+    /// When all debts are paid, as a [`Bucket`] counts.
+    settled: u64,
+}
+
+/// Budgets of networks and of all together.
 #[derive(Debug)]
 pub(super) struct Throttle {
     key: PrfKey,
-    /// A power of two of buckets, or none before the first charge.
-    slots: Vec<Bucket>,
+    /// Of reply bytes.
+    bytes: Table,
+    /// Of queries, if they are limited.
+    queries: Option<Box<Table>>,
     total: Bucket,
     verifications: Bucket,
-    /// When all debts are paid, as a [`Bucket`] counts.
-    settled: u64,
 }
 
 impl Throttle {
     pub(super) fn new(seed: &Seed) -> Self {
         Self {
             key: seed.key(Domain::Throttle),
-            slots: Vec::new(),
+            bytes: Table::default(),
+            queries: None,
             total: Bucket::FULL,
             verifications: Bucket::FULL,
-            settled: 0,
         }
     }
 
     /// See `Dht::read_ahead`.
     pub(super) fn read_ahead(&self) -> u64 {
-        self.slots.first().map_or(0, |slot| slot.0) ^ self.settled
+        self.bytes.slots.first().map_or(0, |slot| slot.0) ^ self.bytes.settled
     }
 
-    /// Gives back the memory of a table that grew under load, once nobody is in debt.
+    /// Gives back the memory of tables that grew under load, once nobody is in debt.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        if self.slots.len() > FIRST_SLOTS && self.settled <= nanos(now) {
-            self.slots.truncate(FIRST_SLOTS);
-            self.slots.shrink_to_fit();
+        self.bytes.handle_timeout(now);
+        if let Some(queries) = &mut self.queries {
+            queries.handle_timeout(now);
         }
     }
 
     /// When [`Throttle::handle_timeout`] has something to give back.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let settled = || Instant::from_micros(self.settled.div_ceil(1_000));
-        (self.slots.len() > FIRST_SLOTS).then(settled)
+        let queries = self.queries.as_ref().and_then(|queries| queries.poll_timeout());
+        self.bytes.poll_timeout().into_iter().chain(queries).min()
     }
 
-    /// The network of `from`, as the table knows it.
+    /// The network of `from`, as the tables know it.
     pub(super) fn network<A: Addr>(&self, from: A) -> Network {
         Network(self.key.place(from.subnet()))
     }
@@ -91,32 +101,44 @@ impl Throttle {
         let now = nanos(now);
         let total = Rate { per_sec: config.total_bytes_per_sec, burst: config.total_bytes_per_sec };
         let total = self.total.level(now, total);
-        if total == Level::Silent {
-            return total;
+        if total == Level::Silent || !self.admits_query(now, network, config) {
+            return Level::Silent;
         }
-        let mut level = self.network_level(now, network, config);
-        while level != Level::Full && self.grow(config) {
-            level = self.network_level(now, network, config);
+        let rate = Rate { per_sec: config.subnet_bytes_per_sec, burst: config.subnet_burst_bytes };
+        let mut level = self.bytes.of(network).level(now, rate);
+        while level != Level::Full && self.bytes.grow(config) {
+            level = self.bytes.of(network).level(now, rate);
         }
         total.max(level)
+    }
+
+    /// Whether a network may have another query answered.
+    fn admits_query(&mut self, now: u64, network: Network, config: &Config) -> bool {
+        let Some(interval) = query_interval(config) else { return true };
+        let Some(before) = config.subnet_query_burst.checked_sub(1) else { return false };
+        let allowed = interval.saturating_mul(before.into());
+        let queries = self.queries.get_or_insert_with(Box::default);
+        loop {
+            if queries.of(network).0.saturating_sub(now) <= allowed {
+                return true;
+            }
+            if !queries.grow(config) {
+                return false;
+            }
+        }
     }
 
     /// Counts a reply of `bytes` to a network, or work that is worth as much.
     pub(super) fn charge(&mut self, now: Instant, network: Network, bytes: u32, config: &Config) {
         let now = nanos(now);
         self.total.charge(now, time_for(bytes, config.total_bytes_per_sec));
-        if self.slots.is_empty() && !self.grow(config) {
-            return;
-        }
-        let (first, second) = self.places(network);
-        let time = time_for(bytes, config.subnet_bytes_per_sec);
-        if let Some(slot) = self.slots.get_mut(first) {
-            slot.charge(now, time);
-            self.settled = self.settled.max(slot.0);
-        }
-        if let Some(slot) = self.slots.get_mut(second).filter(|_| first != second) {
-            slot.charge(now, time);
-            self.settled = self.settled.max(slot.0);
+        self.bytes.charge(now, network, time_for(bytes, config.subnet_bytes_per_sec), config);
+    }
+
+    /// Counts a query of a network that is answered.
+    pub(super) fn charge_query(&mut self, now: Instant, network: Network, config: &Config) {
+        if let (Some(queries), Some(interval)) = (&mut self.queries, query_interval(config)) {
+            queries.charge(nanos(now), network, interval, config);
         }
     }
 
@@ -132,18 +154,51 @@ impl Throttle {
     }
 
     pub(super) fn check_invariants(&self, config: &Config) {
-        assert!(self.slots.len() <= slot_limit(config).max(1), "the table stays within its limit");
-        assert!(self.slots.is_empty() || self.slots.len().is_power_of_two(), "masks need this");
+        self.bytes.check_invariants(config);
+        if let Some(queries) = &self.queries {
+            queries.check_invariants(config);
+        }
     }
 
-    fn network_level(&self, now: u64, network: Network, config: &Config) -> Level {
-        let rate = Rate { per_sec: config.subnet_bytes_per_sec, burst: config.subnet_burst_bytes };
-        if self.slots.is_empty() {
-            return Bucket::FULL.level(now, rate);
+    /// The bytes of the heap that it takes up now.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let queries = self.queries.as_ref();
+        self.bytes.heap_bytes()
+            + queries.map_or(0, |queries| size_of::<Table>() + queries.heap_bytes())
+    }
+
+    /// The most heap bytes that the budgets can take up.
+    pub(super) const fn memory_ceiling(config: &Config) -> usize {
+        let table = config.throttle_slots.saturating_mul(size_of::<Bucket>());
+        if query_interval(config).is_none() {
+            return table;
         }
+        table.saturating_mul(2).saturating_add(size_of::<Table>())
+    }
+}
+
+impl Table {
+    /// The better of a network's two buckets.
+    fn of(&self, network: Network) -> Bucket {
         let (first, second) = self.places(network);
         let slot = |place: usize| self.slots.get(place).map_or(0, |slot| slot.0);
-        Bucket(slot(first).min(slot(second))).level(now, rate)
+        Bucket(slot(first).min(slot(second)))
+    }
+
+    /// Takes from a network what it takes `time` to earn.
+    fn charge(&mut self, now: u64, network: Network, time: u64, config: &Config) {
+        if self.slots.is_empty() && !self.grow(config) {
+            return;
+        }
+        let (first, second) = self.places(network);
+        if let Some(slot) = self.slots.get_mut(first) {
+            slot.charge(now, time);
+            self.settled = self.settled.max(slot.0);
+        }
+        if let Some(slot) = self.slots.get_mut(second).filter(|_| first != second) {
+            slot.charge(now, time);
+            self.settled = self.settled.max(slot.0);
+        }
     }
 
     /// The two places of a network.
@@ -170,18 +225,34 @@ impl Throttle {
         self.slots.extend_from_within(..);
         true
     }
-}
 
-impl Throttle {
-    /// The bytes of the heap that it takes up now.
-    pub(super) fn heap_bytes(&self) -> usize {
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.slots.len() > FIRST_SLOTS && self.settled <= nanos(now) {
+            self.slots.truncate(FIRST_SLOTS);
+            self.slots.shrink_to_fit();
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let settled = || Instant::from_micros(self.settled.div_ceil(1_000));
+        (self.slots.len() > FIRST_SLOTS).then(settled)
+    }
+
+    fn heap_bytes(&self) -> usize {
         self.slots.capacity() * size_of::<Bucket>()
     }
 
-    /// The most heap bytes that the budgets can take up.
-    pub(super) const fn memory_ceiling(config: &Config) -> usize {
-        config.throttle_slots.saturating_mul(size_of::<Bucket>())
+    fn check_invariants(&self, config: &Config) {
+        assert!(self.slots.len() <= slot_limit(config).max(1), "the table stays within its limit");
+        assert!(self.slots.is_empty() || self.slots.len().is_power_of_two(), "masks need this");
     }
+}
+
+/// How long a query takes to earn, in nanoseconds; `None` if they are not limited.
+const fn query_interval(config: &Config) -> Option<u64> {
+    let interval = config.subnet_query_interval;
+    // A day at most.
+    if interval.is_zero() { None } else { Some(interval.as_nanos() as u64) }
 }
 
 /// The greatest power of two within [`Config::throttle_slots`], 0 for none.

@@ -5,11 +5,36 @@ use dht_pkarr::resolve::{Policy, ResolveError as NotResolved};
 use dht_pkarr::{CachedPacket, ItemError, PublicKey, SignedPacket, Timestamp};
 use dht_pkarr_client::smol::Client;
 
+use crate::stats;
+
 use super::{Backend, Found, PublishError, ResolveError};
 
 impl Backend for Client {
     fn cached(&self, key: &PublicKey) -> Option<CachedPacket> {
-        self.cache().get(key)
+        self.cache().recent(key)
+    }
+
+    fn has_disk(&self) -> bool {
+        self.cache().has_file()
+    }
+
+    async fn read(&self, key: PublicKey) -> Option<CachedPacket> {
+        Self::cached(self, &key).await
+    }
+
+    async fn metrics(&self) -> String {
+        let cache = self.cache();
+        let counters = [(
+            "pkarr_cache_failures_total",
+            "How often the file of the cache could not be read or written.",
+            cache.failures(),
+        )];
+        let packets = (
+            "pkarr_cache_packets",
+            "Packets in the cache; of a file, those written.",
+            cache.len() as u64,
+        );
+        stats::format(&counters, &[packets])
     }
 
     async fn resolve(&self, key: PublicKey, policy: Policy) -> Result<Found, ResolveError> {

@@ -82,7 +82,7 @@ impl Server {
 
     fn step(&mut self, transport: Transport, bytes: &[u8]) -> Step {
         let (now, cache) = (self.now(), &self.cache);
-        self.front.handle_dns(now, user(), transport, bytes, &|key| cache.get(key).cloned())
+        self.front.handle_dns(now, user(), transport, bytes, &|key| cache.get(key).cloned().into())
     }
 
     /// What the DHT has of a key.
@@ -108,7 +108,7 @@ impl Server {
 
     fn found(&mut self, query: Box<Query>, result: Result<Found, ResolveError>) -> Step {
         let (now, cache) = (self.now(), &self.cache);
-        self.front.handle_dns_found(now, query, result, &|key| cache.get(key).cloned())
+        self.front.handle_dns_found(now, query, result, &|key| cache.get(key).cloned().into())
     }
 
     /// Goes on until there is something to send.
@@ -566,4 +566,40 @@ fn what_is_forwarded_is_no_longer_than_other_replies() {
         assert_eq!((reply.flags & flag::TRUNCATED == 0, reply.answers.len() == 1), (whole, whole));
         assert_eq!(reply.id, message.id);
     }
+}
+
+#[test]
+fn the_disk_is_asked_for_each_key_on_the_way() {
+    let mut server = Server::with(|options| options.work_quota = Some("1r/d".parse().unwrap()));
+    let now = server.now();
+    let cached = |packet: SignedPacket| Known::Packet(CachedPacket::new(packet, now.wall));
+    let first =
+        packet(1, |builder| builder.cname("www", Name::of_key(&keypair(2).public_key()), 60));
+    let second = packet(2, |builder| builder.address("@", [192, 0, 2, 9].into(), 60));
+    let message = query(&format!("www.{}", key(1)), kind::A).to_bytes().unwrap();
+    let unread = |_: &PublicKey| Known::Unread;
+    let mut step = server.front.handle_dns(now, user(), Transport::Udp, &message, &unread);
+    for (number, packet) in [(1, first), (2, second)] {
+        let Step::Read(query) = step else { panic!("{step:?}") };
+        let wanted = keypair(number).public_key();
+        assert_eq!(query.wants(), Some(wanted));
+        let packet = cached(packet);
+        let read = |key: &PublicKey| if *key == wanted { packet.clone() } else { Known::Unread };
+        step = server.front.handle_dns_read(now, query, &read);
+    }
+    let Step::Reply(reply) = step else { panic!("{step:?}") };
+    assert_eq!(Message::from_bytes(&reply).unwrap().answers.len(), 2);
+    // Of what is known to be nowhere, the disk is not asked again.
+    let message = query(&key(3), kind::A).to_bytes().unwrap();
+    let step = server.front.handle_dns(now, user(), Transport::Udp, &message, &unread);
+    let Step::Read(query) = step else { panic!("{step:?}") };
+    let step = server.front.handle_dns_read(now, query, &|_| Known::Nothing);
+    let Step::Resolve(query) = step else { panic!("{step:?}") };
+    let (absent, resolution) = (ResolveError::NotFound, server.front.poll_resolution().unwrap());
+    server.front.handle_resolved(now, &resolution, Err(absent));
+    let step = server.front.handle_dns_found(now, query, Err(absent), &unread);
+    assert!(matches!(step, Step::Reply(_)), "{step:?}");
+    let step = server.front.handle_dns(now, user(), Transport::Udp, &message, &unread);
+    assert!(matches!(step, Step::Reply(_)), "{step:?}");
+    assert_eq!(server.front.stats().disk_reads, 3);
 }

@@ -44,7 +44,7 @@ impl Front {
                 let what = "this is no DNS query";
                 self.reply(context, text(StatusCode::BAD_REQUEST, what))
             }
-            step @ (dns::Step::Resolve(_) | dns::Step::Forward(..)) => {
+            step @ (dns::Step::Read(_) | dns::Step::Resolve(_) | dns::Step::Forward(..)) => {
                 Step::Dns(Box::new(DnsRequest { form, context }), step)
             }
         }

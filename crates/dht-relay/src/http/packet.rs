@@ -14,7 +14,7 @@ use dht_pkarr_client::Origin;
 
 use crate::backend::{Found, PublishError, ResolveError};
 use crate::dns::Transport;
-use crate::front::{Cached, Front, Now};
+use crate::front::{Cached, Front, Known, Now};
 use crate::lookups::Ticket;
 use crate::quota::User;
 
@@ -59,6 +59,8 @@ impl Get {
 pub(super) enum Sought {
     /// The cache, if it has one.
     Here(Option<CachedPacket>),
+    /// The disk, if it has one.
+    Disk,
     /// It is being looked up.
     Wait(Ticket),
     /// That must wait.
@@ -75,7 +77,12 @@ impl Front {
         policy: Policy,
         cached: Cached<'_>,
     ) -> Sought {
-        let known = if policy == Policy::NetworkOnly { None } else { cached(key) };
+        let known = if policy == Policy::NetworkOnly { Known::Nothing } else { cached(key) };
+        let known = match known {
+            Known::Packet(packet) => Some(packet),
+            Known::Nothing => None,
+            Known::Unread => return Sought::Disk,
+        };
         if policy == Policy::CacheOnly {
             self.stats.cache_hits += u64::from(known.is_some());
             return Sought::Here(known);
@@ -143,6 +150,7 @@ impl Front {
                 let reply = found(&get, now, self.options.ttl, known);
                 self.reply(context, reply)
             }
+            Sought::Disk => self.unread(key, user, context),
             Sought::Wait(ticket) => {
                 let asked = Asked::Packet(get);
                 Step::Resolve(Box::new(Lookup { ticket, asked, context }))
@@ -160,7 +168,12 @@ impl Front {
         context: Context,
         cached: Cached<'_>,
     ) -> Step {
-        let read = self.read_packet(request, key, cached);
+        let known = match cached(key) {
+            Known::Packet(packet) => Some(packet),
+            Known::Nothing => None,
+            Known::Unread => return self.unread(*key, user, context),
+        };
+        let read = self.read_packet(request, key, known);
         let (packet, cas) = match read {
             Ok(read) => read,
             Err(reply) => return self.reply(context, *reply),
@@ -180,7 +193,7 @@ impl Front {
         &mut self,
         request: &Request<&[u8]>,
         key: &PublicKey,
-        cached: Cached<'_>,
+        known: Option<CachedPacket>,
     ) -> Result<(SignedPacket, Option<Timestamp>), Box<Reply>> {
         let body = request.body();
         if body.len() > MAX_PAYLOAD_LEN {
@@ -191,7 +204,7 @@ impl Front {
         let packet = SignedPacket::from_relay_payload(key, body)
             .map_err(|error| Box::new(text(StatusCode::BAD_REQUEST, error.to_string())))?;
         let conflict = |status, what: &str| Err(Box::new(text(status, what)));
-        let result = match (cached(key), self.publishing.get(key)) {
+        let result = match (known, self.publishing.get(key)) {
             (Some(known), _) if known.packet.more_recent_than(&packet) => {
                 conflict(StatusCode::CONFLICT, "there is a newer packet of this key")
             }

@@ -64,6 +64,7 @@ impl Front {
                 let reply = page.found(now, self.options.ttl, found);
                 self.reply(context, reply)
             }
+            Sought::Disk => self.unread(key, user, context),
             Sought::Wait(ticket) => {
                 Step::Resolve(Box::new(Lookup { ticket, asked: Asked::Page(page), context }))
             }

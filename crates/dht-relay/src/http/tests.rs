@@ -8,7 +8,7 @@ use dht_pkarr::{Builder, CachedPacket, Keypair, PublicKey};
 use proptest::prelude::*;
 
 use super::*;
-use crate::front::Options;
+use crate::front::{Known, Options};
 use crate::lookups::Resolution;
 use crate::quota::Quota;
 use dht_pkarr_client::Origin;
@@ -80,8 +80,18 @@ impl Relay {
         let (now, cache) = (self.now(), &self.cache);
         match self.front.admit_http(now, user, request.method(), request.headers()) {
             Ok(admitted) => {
-                self.front.handle_http(now, admitted, &request, &|key| cache.get(key).cloned())
+                let cached = |key: &PublicKey| cache.get(key).cloned().into();
+                self.front.handle_http(now, admitted, &request, &cached)
             }
+            Err(reply) => Step::Reply(*reply),
+        }
+    }
+
+    /// A request while only the disk may know anything.
+    fn unread(&mut self, request: &Request<&[u8]>) -> Step {
+        let (now, user) = (self.now(), core::net::IpAddr::from([192, 0, 2, 1]).into());
+        match self.front.admit_http(now, user, request.method(), request.headers()) {
+            Ok(admitted) => self.front.handle_http(now, admitted, request, &|_| Known::Unread),
             Err(reply) => Step::Reply(*reply),
         }
     }
@@ -657,7 +667,7 @@ fn a_dns_answer_that_waits_ends_as_a_reply() {
     };
     let now = relay.now();
     let found = Found { packet: CachedPacket::new(usual(1), now.wall), origin: Origin::Dht };
-    let step = relay.front.handle_dns_found(now, query, Ok(found), &|_| None);
+    let step = relay.front.handle_dns_found(now, query, Ok(found), &|_| Known::Nothing);
     let dns::Step::Reply(reply) = step else { panic!("{step:?}") };
     let reply = relay.front.handle_http_answered(*request, Some(&reply));
     assert!(body(&reply).contains(r#""data": "\"b\"""#));
@@ -669,4 +679,48 @@ fn a_dns_answer_that_waits_ends_as_a_reply() {
 
 fn http_date(time: Timestamp) -> String {
     packet::http_date(time)
+}
+
+/// What only the disk has is as good as what memory has: it takes no token of work, and the request
+/// counts once.
+#[test]
+fn the_disk_is_asked_before_anybody_else() {
+    let mut relay = Relay::with(|options| {
+        options.http_quota = Some("9r/d".parse().unwrap());
+        options.work_quota = Some("1r/d".parse().unwrap());
+    });
+    let now = relay.now();
+    let found = Known::Packet(CachedPacket::new(usual(1), now.wall));
+    let older = signed(1, 1, |builder| builder);
+    for (method, path, body, status) in [
+        ("GET", format!("/{}", key(1)), &b""[..], 200),
+        ("GET", format!("/{}?policy=CacheOnly", key(1)), b"", 200),
+        ("HEAD", format!("/{}", key(1)), b"", 200),
+        ("GET", format!("/?name={}", key(1)), b"", 200),
+        ("GET", format!("/records?name={}", key(1)), b"", 200),
+        ("PUT", format!("/{}", key(1)), older.relay_payload(), 409),
+    ] {
+        let request = Request::builder().method(method).uri(&path).body(body).unwrap();
+        let step = relay.unread(&request);
+        let Step::Read(unread) = step else { panic!("{method} {path}: {step:?}") };
+        assert_eq!(unread.key(), keypair(1).public_key());
+        let step = relay.front.handle_http_read(now, &request, *unread, &|_| found.clone());
+        let Step::Reply(reply) = step else { panic!("{method} {path}: {step:?}") };
+        assert_eq!(reply.status(), status, "{method} {path}");
+    }
+    assert_eq!(relay.front.stats().disk_reads, 6);
+    // Whoever wants the newest does not wait for the disk, and whoever is over his quota never does.
+    let newest = format!("/{}?policy=NetworkOnly", key(1));
+    for (path, expected) in [(&newest, 200), (&newest, 429), (&newest, 429), (&newest, 429)] {
+        let request = Request::get(path).body(&b""[..]).unwrap();
+        match relay.unread(&request) {
+            Step::Resolve(_) => assert_eq!(expected, 200),
+            Step::Reply(reply) => assert_eq!(reply.status(), expected),
+            step => panic!("{step:?}"),
+        }
+    }
+    let request = Request::get(format!("/{}", key(1))).body(&b""[..]).unwrap();
+    let step = relay.unread(&request);
+    assert!(matches!(step, Step::Reply(reply) if reply.status() == 429));
+    assert_eq!(relay.front.stats().disk_reads, 6);
 }

@@ -149,13 +149,20 @@ async fn respond<B: Backend>(
     let Some(body) = (if takes_body { read(body).await } else { Some(Vec::new()) }) else {
         return shared.front().handle_http_late(admitted);
     };
-    let step = {
-        let request = Request::from_parts(parts, &*body);
-        let cached = |key: &PublicKey| shared.backend.cached(key);
+    let request = Request::from_parts(parts, &*body);
+    let mut step = {
+        let cached = |key: &PublicKey| shared.known(key);
         shared.handle(|front| front.handle_http(shared.now(), admitted, &request, &cached))
     };
+    if let Step::Read(unread) = step {
+        let cached = shared.read(unread.key()).await;
+        step =
+            shared.handle(|front| front.handle_http_read(shared.now(), &request, *unread, &cached));
+    }
     match step {
         Step::Reply(reply) => reply,
+        // There is one key in a request.
+        Step::Read(_) => unreachable!("the key of the request has been read"),
         Step::Resolve(lookup) => {
             let result = shared.resolving.wait(Some(lookup.ticket())).await;
             shared.front().handle_http_found(shared.now(), *lookup, result)

@@ -1,12 +1,12 @@
 //! DNS over UDP and TCP.
 
 use core::future::{Future, poll_fn};
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::io;
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use async_io::{Async, Timer};
@@ -14,11 +14,12 @@ use dht_pkarr::PublicKey;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 
 use super::turns::Turns;
+use super::udp::{Batch, Peer, Udp};
 use super::{Shared, Tasks};
 use crate::backend::Backend;
 use crate::dns::{Step, Transport};
 
-/// The longest query that is read over TCP; over UDP, longer ones are cut and then no message.
+/// The longest query that is read over TCP.
 const MAX_QUERY_LEN: usize = 4_096;
 /// A TCP client may be silent for so long when it waits for nothing (RFC 7766, 6.2.3), and so may one
 /// that does not read.
@@ -28,57 +29,49 @@ const IDLE: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_secs(120);
 /// Queries of a connection that are answered at a time (RFC 7766, 6.2.1.1); more are read later.
 const MAX_PIPELINED: usize = 8;
-/// Errors in a row that are let pass: some systems tell on the next call that somebody is gone to whom
-/// a datagram was sent.
-const MAX_ERRORS: u32 = 8;
 /// Pause when the system has no sockets to give, or fails otherwise.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers datagrams until it is dropped.
-pub(super) async fn receive<B: Backend>(
-    shared: Arc<Shared<B>>,
-    tasks: Tasks,
-    socket: Async<UdpSocket>,
-) {
+pub(super) async fn receive<B: Backend>(shared: Arc<Shared<B>>, tasks: Tasks, socket: Udp) {
     let socket = Arc::new(socket);
-    let mut buffer = vec![0; MAX_QUERY_LEN];
-    let (mut turns, mut errors) = (Turns::default(), 0);
+    let mut batch = Batch::new();
+    let mut turns = Turns::default();
     loop {
-        turns.took_one().await;
-        let Ok((len, from)) = socket.recv_from(&mut buffer).await else {
-            errors += 1;
-            if errors > MAX_ERRORS {
-                Timer::after(PAUSE).await;
-            }
-            continue;
-        };
-        errors = 0;
-        let query = buffer.get(..len).unwrap_or_default();
-        match step(&shared, from.ip(), Transport::Udp, query) {
-            Step::Drop => {}
-            Step::Reply(reply) => send(&socket, &reply, from).await,
-            step @ (Step::Resolve(_) | Step::Forward(..)) => {
-                let Some(slot) = shared.queries.take() else {
-                    if let Some(reply) = shared.refuse(step) {
-                        send(&socket, &reply, from).await;
-                    }
-                    continue;
-                };
-                let (answer, socket) = (shared.answer(step), Arc::clone(&socket));
-                tasks.begin(async move {
-                    if let Some(reply) = answer.await {
-                        send(&socket, &reply, from).await;
-                    }
-                    drop(slot);
-                });
-            }
+        socket.receive(&mut batch).await;
+        for (from, query) in batch.iter() {
+            answer(&shared, &tasks, &socket, from, query).await;
+            turns.took_one().await;
         }
     }
 }
 
-async fn send(socket: &Async<UdpSocket>, reply: &[u8], to: SocketAddr) {
-    // A reply that does not leave is one that got lost.
-    drop(socket.send_to(reply, to).await);
+async fn answer<B: Backend>(
+    shared: &Arc<Shared<B>>,
+    tasks: &Tasks,
+    socket: &Arc<Udp>,
+    from: Peer,
+    query: &[u8],
+) {
+    match step(shared, from.addr.ip(), Transport::Udp, query) {
+        Step::Drop => {}
+        Step::Reply(reply) => socket.send(&reply, from).await,
+        waits @ (Step::Read(_) | Step::Resolve(_) | Step::Forward(..)) => {
+            let Some(slot) = shared.queries.take() else {
+                if let Some(reply) = shared.refuse(waits) {
+                    socket.send(&reply, from).await;
+                }
+                return;
+            };
+            let (answer, socket) = (shared.answer(waits), Arc::clone(socket));
+            tasks.begin(async move {
+                if let Some(reply) = answer.await {
+                    socket.send(&reply, from).await;
+                }
+                drop(slot);
+            });
+        }
+    }
 }
 
 /// Takes connections until it is dropped.
@@ -136,8 +129,8 @@ pub(super) async fn converse<B: Backend>(
             Event::Query(query) => match step(shared, peer, Transport::Tcp, &query) {
                 Step::Reply(reply) => reply,
                 Step::Drop => return,
-                step @ (Step::Resolve(_) | Step::Forward(..)) => {
-                    conversation.answers.push(Box::pin(shared.answer(step)));
+                waits @ (Step::Read(_) | Step::Resolve(_) | Step::Forward(..)) => {
+                    conversation.answers.push(Box::pin(shared.answer(waits)));
                     continue;
                 }
             },
@@ -231,7 +224,7 @@ fn read_query(stream: &Async<TcpStream>) -> Work<'_, io::Result<Vec<u8>>> {
 }
 
 fn step<B: Backend>(shared: &Shared<B>, peer: IpAddr, transport: Transport, query: &[u8]) -> Step {
-    let cached = |key: &PublicKey| shared.backend.cached(key);
+    let cached = |key: &PublicKey| shared.known(key);
     shared.handle(|front| front.handle_dns(shared.now(), peer.into(), transport, query, &cached))
 }
 

@@ -66,9 +66,9 @@ fn poll_once(future: impl Future<Output = ()>) {
 fn a_socket_that_is_kept_full_is_left_for_others() {
     const SENT: u64 = 100;
     let (shared, _begun) = shared(|_| {});
-    let socket = Async::<UdpSocket>::bind(([127, 0, 0, 1], 0)).unwrap();
+    let socket = Udp::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.connect(socket.get_ref().local_addr().unwrap()).unwrap();
+    client.connect(socket.local_addr().unwrap()).unwrap();
     let query = query("example.com".parse().unwrap());
     for _ in 0..SENT {
         client.send(&query).unwrap();
@@ -102,7 +102,9 @@ fn forged_datagrams_leave_places_for_others() {
     let step = |transport, number| {
         let user = core::net::IpAddr::from([192, 0, 2, 1]).into();
         let query = of_key(number);
-        shared.handle(|front| front.handle_dns(shared.now(), user, transport, &query, &|_| None))
+        shared.handle(|front| {
+            front.handle_dns(shared.now(), user, transport, &query, &|_| Known::Nothing)
+        })
     };
     let first = shared.answer(step(Transport::Udp, 1));
     // There is no place for the next: he is told so, and so are others who want that key.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 
 use dht_pkarr::{CachedPacket, PacketError, PublicKey, SignedPacket};
 use dht_pkarr_client::{Origin, now};
@@ -33,9 +34,16 @@ pub(super) fn run(args: &PkarrInspectArgs, out: &Output) -> Ended {
 }
 
 /// The whole packet that is in a file.
-pub(super) fn file(path: &str) -> Result<SignedPacket, Failure> {
-    let read = whole(&read(path)?).map_err(|error| not_a_packet(error, false))?;
-    Ok(read.0)
+pub(super) fn file(path: &Path) -> Result<SignedPacket, Failure> {
+    let bytes = decoded(
+        File::open(path).and_then(|mut file| read_bounded(&mut file, MAX_INPUT)),
+        &path.display().to_string(),
+    )?;
+    let read = whole(&bytes).map_err(|error| {
+        let failure = not_a_packet(error, false);
+        Failure { message: format!("{}: {}", path.display(), failure.message), ..failure }
+    });
+    Ok(read?.0)
 }
 
 /// The packet of a relay; or a whole one, if it is the same key's.
@@ -71,6 +79,11 @@ fn read(text: &str) -> Result<Vec<u8>, Failure> {
             _ => File::open(text).and_then(|mut file| read_bounded(&mut file, MAX_INPUT)),
         },
     };
+    decoded(bytes, text)
+}
+
+/// Bytes that were read, which may be hexadecimal digits.
+fn decoded(bytes: io::Result<Option<Vec<u8>>>, text: &str) -> Result<Vec<u8>, Failure> {
     let hint = "give a file that --save wrote, - for standard input, or hexadecimal digits";
     let bytes =
         bytes.map_err(|error| Failure::input(format!("cannot read {text}: {error}"), hint))?;

@@ -1,12 +1,17 @@
 //! `dht pkarr keep-alive`: publishes packets again and again.
 
-use std::path::Path;
-use std::sync::mpsc;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Instant;
 
-use dht_pkarr::SignedPacket;
+use dht_pkarr::{PublicKey, SignedPacket};
 use dht_pkarr_client::mio::KeepAlive;
-use dht_pkarr_client::{KeepAliveError, KeepAliveOptions, Kept, Policy};
+use dht_pkarr_client::{KeepAliveError, KeepAliveOptions, Kept, Policy, ResolveError, Resolved};
 
 use super::{Session, inspect};
 use crate::args::Global;
@@ -14,12 +19,22 @@ use crate::args::pkarr::KeepAliveArgs;
 use crate::commands::{Ended, counts_words, nodes, signals};
 use crate::failure::{Failure, Status};
 use crate::output::{Done, Line, Output, pkarr};
+use crate::progress::Progress;
+
+/// How all are doing is said this often, and when all have been published.
+const SUMMARY_EVERY: Duration = Duration::from_secs(300);
+/// And counted this often until then, and afterwards.
+const COUNT_AT_FIRST: Duration = Duration::from_secs(1);
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// Keys that are looked up at a time before it begins.
+const LOOKUPS: usize = 16;
 
 pub(super) fn run(args: &KeepAliveArgs, global: &Global, out: &Output) -> Ended {
-    let mut packets = Vec::new();
-    for path in &args.packet {
-        packets.push(from_file(path)?);
-    }
+    let packets = files(&args.packet)?
+        .iter()
+        .map(|path| inspect::file(path))
+        .collect::<Result<Vec<_>, _>>()?;
+    let _lock = args.state.as_deref().map(lock).transpose()?;
     let session = Session::start(&args.through, global, out)?;
     let mut options = KeepAliveOptions::default();
     options.config.interval = args.interval;
@@ -33,15 +48,17 @@ pub(super) fn run(args: &KeepAliveArgs, global: &Global, out: &Output) -> Ended 
         .keep_alive(options, move |kept| drop(told.send(kept)))
         .map_err(|error| not_started(&error))?;
     gather(args, &session, &handle, packets, out)?;
-    let keys = handle.statuses().len();
-    if keys == 0 {
+    let begin = summary(&handle);
+    if begin.keys == 0 {
         return Err(Failure::input(
             "there is nothing to keep alive",
             "give keys, or packets that --save wrote; or the --state file of an earlier run",
         ));
     }
-    out.words(format_args!("keeping {keys} {} alive", if keys == 1 { "key" } else { "keys" }));
-    out.json(&Line::Status(crate::output::Status { items: keys as u64, ..Default::default() }));
+    out.result(format_args!("keeping packets alive; {begin}"), &Line::Keeping(begin));
+    if args.state.is_none() {
+        out.words("without --state, a restart has to be told all of them again");
+    }
     let stop = handle.clone();
     signals::forward(move || {
         stop.stop();
@@ -53,21 +70,112 @@ pub(super) fn run(args: &KeepAliveArgs, global: &Global, out: &Output) -> Ended 
         .map_err(|error| {
         Failure::input(format!("cannot start a thread: {error}"), "see the system's limits")
     })?;
-    for kept in heard {
-        tell(out, &kept);
-        if out.check().is_err() {
-            handle.stop();
-        }
-    }
+    listen(&heard, &handle, args.copies, out);
     // A panic of the runner has been reported by the panic hook.
     let ok = runner.join().is_ok();
-    let keys = handle.statuses().len();
-    out.words(format_args!("{keys} kept alive to the end"));
-    out.json(&Line::Done(Done { ok: Some(ok), total: Some(keys as u64), ..Done::default() }));
+    session.save_cache();
+    let end = summary(&handle);
+    match &args.state {
+        Some(state) => out.words(format_args!("stopping; {end} are in {}", state.display())),
+        None => out.words(format_args!("stopping; {end}")),
+    }
+    out.json(&Line::Keeping(end));
+    out.json(&Line::Done(Done { ok: Some(ok), total: Some(end.keys), ..Done::default() }));
     Ok((!ok).then_some(Status::BadInput))
 }
 
-/// Looks the keys up, and hands all packets over.
+/// Says what happens, and how all are doing, until the runner ends.
+fn listen(heard: &mpsc::Receiver<Kept>, handle: &KeepAlive, copies: u32, out: &Output) {
+    let shown = Arc::new(Mutex::new(summary(handle)));
+    let seen = Arc::clone(&shown);
+    let _progress = Progress::start(out.screen(), "keeping packets alive", move || {
+        seen.lock().map_or_else(|_| String::new(), |counts| counts.to_string())
+    });
+    let (mut told, mut counted) = (Instant::now(), Instant::now());
+    let mut all_tried = false;
+    loop {
+        let pause = if all_tried { COUNT_EVERY } else { COUNT_AT_FIRST };
+        match heard.recv_timeout(pause.saturating_sub(counted.elapsed())) {
+            Ok(kept) => tell(out, &kept, copies),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if out.check().is_err() {
+            handle.stop();
+        }
+        if counted.elapsed() < pause {
+            continue;
+        }
+        counted = Instant::now();
+        let counts = summary(handle);
+        if let Ok(mut shown) = shown.lock() {
+            *shown = counts;
+        }
+        if (!all_tried && counts.waiting == 0) || told.elapsed() >= SUMMARY_EVERY {
+            told = counted;
+            out.result(counts, &Line::Keeping(counts));
+        }
+        all_tried |= counts.waiting == 0;
+    }
+}
+
+/// How all are doing.
+fn summary(handle: &KeepAlive) -> pkarr::Keeping {
+    let mut counts = pkarr::Keeping::default();
+    for (_, status) in handle.statuses() {
+        counts.keys += 1;
+        *match (status.failures, status.published) {
+            (0, Some(_)) => &mut counts.published,
+            (0, None) => &mut counts.waiting,
+            _ => &mut counts.failing,
+        } += 1;
+    }
+    counts
+}
+
+/// Keeps other processes from the state, which each would write over; the system lets go of it when
+/// ours ends. The state itself is replaced by each write, so it is another file beside it.
+fn lock(state: &Path) -> Result<File, Failure> {
+    let mut name = state.file_name().unwrap_or_default().to_owned();
+    name.push(".lock");
+    let path = state.with_file_name(name);
+    let file = File::options().create(true).append(true).open(&path).map_err(|error| {
+        let what = format!("cannot write {}: {error}", path.display());
+        Failure::input(what, "give --state a file in a directory that you may write to")
+    })?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Failure::input(
+            format!("another process keeps the packets of {} alive", state.display()),
+            "stop that one first, or give another --state file",
+        )),
+        // Where there are no locks, nobody is worse off than without.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
+}
+
+/// The files of these paths: those in a directory, in order, and not those below.
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let entries = fs::read_dir(path).and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()
+        });
+        let mut entries = entries.map_err(|error| {
+            let what = format!("cannot read the directory {}: {error}", path.display());
+            Failure::input(what, "give a directory of files that --save wrote")
+        })?;
+        entries.retain(|entry| entry.is_file());
+        entries.sort();
+        files.append(&mut entries);
+    }
+    Ok(files)
+}
+
+/// Looks the keys up, and hands all packets over. What is not found is left out, unless it is all.
 fn gather(
     args: &KeepAliveArgs,
     session: &Session<'_>,
@@ -75,15 +183,27 @@ fn gather(
     mut packets: Vec<SignedPacket>,
     out: &Output,
 ) -> Result<(), Failure> {
-    for key in &args.keys {
-        let found = session
-            .run("looking for the records", |client| client.resolve(&key.key, Policy::NetworkOnly));
+    let keys: Vec<_> = args.keys.iter().map(|name| name.key).collect();
+    let mut missing = None;
+    for (key, found) in look_up(&keys, session) {
         match found {
             Ok(found) => packets.push(found.packet.packet),
             // A packet that was kept alive before may be the last copy there is.
-            Err(error) if handle.status(&key.key).is_some() => out.verbose(error),
-            Err(error) => return Err(session.not_resolved(&error)),
+            Err(error) if handle.status(&key).is_some() => out.verbose(error),
+            Err(error) => {
+                let failure = session.not_resolved(&error);
+                out.warn(format_args!("warning: {key} is left out: {}", failure.message));
+                let why = failure.message.clone();
+                out.json(&Line::Kept(line_of("left_out", &key, Some(why))));
+                missing = Some(failure);
+            }
         }
+    }
+    if packets.is_empty()
+        && handle.statuses().is_empty()
+        && let Some(failure) = missing
+    {
+        return Err(failure);
     }
     for packet in packets {
         handle.insert(packet).map_err(|error| {
@@ -93,13 +213,30 @@ fn gather(
     Ok(())
 }
 
-fn from_file(path: &Path) -> Result<SignedPacket, Failure> {
-    let text = path.to_str().filter(|text| *text != "-").ok_or_else(|| {
-        Failure::input(format!("{} is no file name", path.display()), "give a file")
-    })?;
-    inspect::file(text).map_err(|failure| Failure {
-        message: format!("{}: {}", path.display(), failure.message),
-        ..failure
+/// Looks for the newest packets of keys, a few at a time.
+fn look_up(
+    keys: &[PublicKey],
+    session: &Session<'_>,
+) -> Vec<(PublicKey, Result<Resolved, ResolveError>)> {
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    session.run("looking for the records", |client| {
+        let next = AtomicUsize::new(0);
+        let (found, results) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..LOOKUPS.min(keys.len()) {
+                let (next, found) = (&next, found.clone());
+                scope.spawn(move || {
+                    while let Some(key) = keys.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let result = client.resolve(key, Policy::NetworkOnly);
+                        drop(found.send((*key, result)));
+                    }
+                });
+            }
+        });
+        drop(found);
+        results.iter().collect()
     })
 }
 
@@ -112,40 +249,52 @@ fn not_started(error: &KeepAliveError) -> Failure {
     Failure::input(error.to_string(), hint)
 }
 
-/// Says what became of a packet.
-fn tell(out: &Output, kept: &Kept) {
-    let line = |what, key: Option<String>| pkarr::Kept { what, key, ..pkarr::Kept::default() };
-    let (words, line) = match kept {
+fn line_of(what: &'static str, key: &PublicKey, error: Option<String>) -> pkarr::Kept {
+    pkarr::Kept { what, key: Some(key.to_string()), error, ..pkarr::Kept::default() }
+}
+
+/// Says what became of a packet: to programs always, to people if it is no matter of course.
+fn tell(out: &Output, kept: &Kept, copies: u32) {
+    let (words, line, expected) = match kept {
         Kept::Published(published) => {
-            let key = published.public_key.to_string();
+            let key = published.public_key;
             let counts = counts_words(published.stored, &published.refused);
-            let line = line("published", Some(key.clone()));
-            (format!("{key} {counts}"), pkarr::Kept { stored: Some(published.copies()), ..line })
+            let line = line_of("published", &key, None);
+            let line = pkarr::Kept { stored: Some(published.copies()), ..line };
+            (format!("{key} {counts}"), line, published.copies() >= copies)
         }
         Kept::Verified { key, holders } => {
-            let line = line("verified", Some(key.to_string()));
-            let words = format!("{key} is at {}", nodes(*holders));
-            (words, pkarr::Kept { stored: Some(*holders), ..line })
+            let line = pkarr::Kept { stored: Some(*holders), ..line_of("verified", key, None) };
+            (format!("{key} is at {}", nodes(*holders)), line, *holders >= copies)
         }
         Kept::Newer(packet) => {
-            let key = packet.public_key().to_string();
-            let line = line("newer", Some(key.clone()));
+            let key = packet.public_key();
             let timestamp = Some(packet.timestamp().as_micros());
-            (format!("{key} has a newer packet, made elsewhere"), pkarr::Kept { timestamp, ..line })
+            let line = pkarr::Kept { timestamp, ..line_of("newer", &key, None) };
+            (
+                format!("{key} has a newer packet, made elsewhere: that is kept alive now"),
+                line,
+                false,
+            )
         }
-        Kept::GivenUp { key, why } => (
-            format!("{key} is given up: {why}"),
-            pkarr::Kept { error: Some(why.clone()), ..line("given_up", Some(key.to_string())) },
-        ),
-        Kept::Failed { key, why } => (
-            format!("{key}: {why}; trying again"),
-            pkarr::Kept { error: Some(why.clone()), ..line("failed", Some(key.to_string())) },
-        ),
+        Kept::GivenUp { key, why } => {
+            let line = line_of("given_up", key, Some(why.clone()));
+            (format!("{key} is given up: {why}"), line, false)
+        }
+        Kept::Failed { key, why } => {
+            let line = line_of("failed", key, Some(why.clone()));
+            (format!("{key}: {why}; trying again"), line, false)
+        }
         Kept::NotSaved(why) => {
-            let line = line("not_saved", None);
-            (format!("not saved: {why}"), pkarr::Kept { error: Some(why.clone()), ..line })
+            let line =
+                pkarr::Kept { what: "not_saved", error: Some(why.clone()), ..Default::default() };
+            (format!("not saved: {why}; trying again, see that there is room"), line, false)
         }
         _ => return,
     };
-    out.result(words, &Line::Kept(line));
+    if expected && !out.is_verbose() {
+        out.json(&Line::Kept(line));
+    } else {
+        out.result(words, &Line::Kept(line));
+    }
 }

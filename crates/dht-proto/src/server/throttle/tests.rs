@@ -175,12 +175,12 @@ fn the_table_grows_only_under_load_and_keeps_debts() {
     let config = config(1000, 1000, 300);
     let mut throttle = throttle();
     let now = Instant::from_secs(5);
-    assert_eq!(throttle.0.slots.capacity(), 0, "an idle node has no table");
+    assert_eq!(throttle.0.bytes.slots.capacity(), 0, "an idle node has no table");
     throttle.charge(now, v4("1.2.3.4:5"), 100, &config);
-    assert_eq!(throttle.0.slots.len(), FIRST_SLOTS);
+    assert_eq!(throttle.0.bytes.slots.len(), FIRST_SLOTS);
     throttle.charge(now, v4("1.2.3.4:5"), 900, &config);
     assert_eq!(throttle.level(now, v4("1.2.3.4:5"), &config), Level::Silent);
-    assert_eq!(throttle.0.slots.len(), 256, "the greatest power of two within 300");
+    assert_eq!(throttle.0.bytes.slots.len(), 256, "the greatest power of two within 300");
 }
 
 #[test]
@@ -202,4 +202,44 @@ fn verifications_have_a_budget() {
     assert_eq!(taken, 10);
     assert!(throttle.0.take_verification(Instant::from_millis(5_100), &config));
     assert!(!throttle.0.take_verification(Instant::from_millis(5_100), &config));
+}
+
+/// As many answers at once as the burst says, then one each interval; other networks have their own.
+#[test]
+fn queries_may_be_limited_by_number() {
+    let config = Config {
+        subnet_query_interval: core::time::Duration::from_millis(500),
+        subnet_query_burst: 3,
+        throttle_slots: 256,
+        ..config(u32::MAX, u32::MAX, 256)
+    };
+    let mut throttle = throttle();
+    let answered = |throttle: &mut ByAddress, from: &str, now: Instant| {
+        let from = v4(from);
+        let is_answered = throttle.level(now, from, &config) != Level::Silent;
+        if is_answered {
+            throttle.charge(now, from, 100, &config);
+            throttle.0.charge_query(now, throttle.0.network(from), &config);
+        }
+        is_answered
+    };
+    let mut many =
+        |from: &str, now: Instant| (0..50).filter(|_| answered(&mut throttle, from, now)).count();
+    let now = Instant::from_secs(5);
+    assert_eq!(many("1.2.3.4:5", now), 3);
+    assert_eq!(many("1.2.3.99:7", now), 0, "of one network");
+    assert_eq!(many("1.2.4.4:5", now), 3);
+    assert_eq!(many("1.2.3.4:5", Instant::from_millis(5_499)), 0);
+    assert_eq!(many("1.2.3.4:5", Instant::from_millis(5_500)), 1);
+    assert_eq!(many("1.2.3.4:5", Instant::from_secs(60)), 3, "no pause saves up more");
+    // The table that grew is given back once nobody is in debt.
+    let due = throttle.0.poll_timeout().unwrap();
+    throttle.0.handle_timeout(due);
+    assert_eq!(throttle.0.poll_timeout(), None);
+    assert!(throttle.0.heap_bytes() <= Throttle::memory_ceiling(&config));
+    // The smallest burst is none, and what is not limited takes no memory.
+    let none = Config { subnet_query_burst: 0, ..config.clone() };
+    assert_eq!(throttle.level(now, v4("9.9.9.9:9"), &none), Level::Silent);
+    let unlimited = Throttle::new(&Seed::from_bytes([3; 32]));
+    assert!(unlimited.queries.is_none());
 }
