@@ -156,7 +156,7 @@ struct Node {
 
 impl Backend for Node {
     fn cached(&self, key: &PublicKey) -> Option<CachedPacket> {
-        self.client.cached(key)
+        Backend::cached(&self.client, key)
     }
 
     async fn resolve(&self, key: PublicKey, policy: Policy) -> Result<Found, ResolveError> {
