@@ -17,6 +17,7 @@ pub struct StoreError {
 }
 
 impl StoreError {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else a file may be")]
     pub(super) fn new(path: &Path, error: &redb::Error) -> Self {
         let damaged = "move it away to begin anew, or name another file";
         let (what, hint) = match error {
@@ -32,7 +33,6 @@ impl StoreError {
                 error.to_string(),
                 "see that its directory is there, that you may write to it, and that there is room",
             ),
-            #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else a file may be")]
             error => (format!("it is damaged, or no cache of packets ({error})"), damaged),
         };
         Self { path: path.to_owned(), what, hint }
