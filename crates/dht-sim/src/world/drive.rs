@@ -255,11 +255,10 @@ impl World {
 
     /// Takes a query or an event, whichever chance asks for first.
     fn take_either(&mut self, host: HostId, local: Instant) -> bool {
-        if self.choices.chance(About::Order, Ratio { num: 1, den: 2 }) {
-            self.take_query(host, local) || self.take_event(host)
-        } else {
-            self.take_event(host) || self.take_query(host, local)
-        }
+        let is_query_first = self.choices.chance(About::Order, Ratio { num: 1, den: 2 });
+        is_query_first && self.take_query(host, local)
+            || self.take_event(host)
+            || self.take_query(host, local)
     }
 
     /// Takes the next query of a node and sends it, if there is one.
