@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use dht_pkarr::resolve::Policy;
 use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use crate::backend::{Found, PublishError, ResolveError};
@@ -118,7 +118,8 @@ pub struct DnsRequest {
 #[derive(Debug)]
 struct Context {
     head: bool,
-    cors: HeaderMap,
+    /// The page that asks, if one does.
+    origin: Option<HeaderValue>,
     allowance: Option<Allowance>,
 }
 
@@ -136,7 +137,7 @@ impl Front {
         let allowance = self.http.take(now.elapsed, user);
         let context = Context {
             head: request.method() == Method::HEAD,
-            cors: cors::headers(request.headers()),
+            origin: cors::origin(request.headers()),
             allowance,
         };
         if let Some(wait) = allowance.and_then(|allowance| allowance.wait) {
@@ -234,7 +235,7 @@ impl Front {
             set(&mut reply, "content-length", len);
             reply.body_mut().clear();
         }
-        reply.headers_mut().extend(context.cors);
+        cors::add(reply.headers_mut(), context.origin);
         reply
     }
 }
@@ -274,5 +275,5 @@ fn set(reply: &mut Reply, name: &'static str, value: impl fmt::Display) {
 
 /// The parameters of a request's query; the first of each name counts.
 fn parameters(request: &Request<&[u8]>) -> BTreeMap<String, String> {
-    uri::parameters(request.uri().query().unwrap_or_default())
+    request.uri().query().map(uri::parameters).unwrap_or_default()
 }

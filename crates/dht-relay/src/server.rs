@@ -23,8 +23,10 @@ use crate::stats;
 
 mod forward;
 mod http;
+mod patience;
 mod slots;
 mod sockets;
+mod stream;
 
 use slots::Slots;
 
