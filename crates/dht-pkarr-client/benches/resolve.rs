@@ -138,15 +138,15 @@ mod linux {
 
         let numbers: Vec<usize> = (0..keys).collect();
         let publisher = joined(&testnet);
-        let published = Times::default();
+        let publishing = Times::default();
         let kept = Mutex::new(Vec::new());
         for_each(&numbers, |number| {
             let builder = SignedPacket::builder().txt("@", "v=1", 3_600);
             let packet = builder.sign(&keypair(*number), now()).unwrap();
-            published.take(|| publisher.publish(&packet).is_ok());
+            publishing.take(|| publisher.publish(&packet).is_ok());
             kept.lock().unwrap().push(packet.public_key());
         });
-        published.print("published");
+        publishing.print("published");
         let keys: Vec<PublicKey> = kept.into_inner().unwrap();
 
         let clients: Vec<Client> = (0..clients).map(|_| joined(&testnet)).collect();
