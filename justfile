@@ -1,4 +1,7 @@
 # Every task is one line here; what needs logic is a Rust test or a script beside what it serves.
+#
+# What CI runs names its tests within the whole workspace: with one package alone features differ, and
+# everything would be built again.
 
 # List the recipes.
 default:
@@ -36,7 +39,7 @@ interop-setup:
 
 # Other implementations as servers, clients, and strangers who meet through our nodes.
 interop: interop-setup
-    cargo test -p dht-tests --test interop --test testnet --test pkarr_clients -- --include-ignored
+    cargo test --workspace --test interop --test testnet --test pkarr_clients -- --include-ignored
 
 # Our client through the reference implementation's relay, which has to be installed:
 # cargo install pkarr-relay --version 2.1.0 --features testnet --locked
@@ -45,7 +48,7 @@ interop-pkarr-relay:
 
 # dig, curl and Chromium against the relay and its DNS (needs all three, node and openssl).
 interop-relay:
-    cargo test -p dht-cli --test cli tools -- --include-ignored
+    cargo test --workspace --test cli tools -- --include-ignored
 
 # A simulated network on real sockets, for any client; for example: just testnet --nodes 100000
 testnet *FLAGS:
@@ -53,7 +56,7 @@ testnet *FLAGS:
 
 # Replay the committed fuzz corpora through the target bodies.
 fuzz-replay:
-    cargo test -p dht-fuzz
+    cargo test --workspace --test replay
 
 # Fuzz one target (needs nightly and cargo-fuzz), for example: just fuzz decode 60
 fuzz TARGET SECONDS="60":

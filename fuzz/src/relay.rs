@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use dht_pkarr::dns::Message;
 use dht_pkarr::{CachedPacket, Keypair, PublicKey, SignedPacket, Timestamp};
 use dht_relay::dns::{self, MAX_UDP_LEN, Transport};
-use dht_relay::http::{self, Reply};
+use dht_relay::http::{self, ProxyHeader, Reply};
 use dht_relay::quota::{Quota, User};
 use dht_relay::{Found, Front, Now, Options, Origin, PublishError, ResolveError};
 
@@ -79,23 +79,62 @@ pub fn http(data: &[u8]) {
     options.forward = choice & 0x40 != 0;
     options.relay = choice & 0x80 == 0;
     let mut front = Front::new(options);
-    let user = http::user(IpAddr::V4(Ipv4Addr::LOCALHOST), request.headers(), pause & 1 == 1);
+    let header = match pause % 3 {
+        0 => None,
+        1 => Some(ProxyHeader::XForwardedFor),
+        _ => Some(ProxyHeader::Forwarded),
+    };
+    let user = http::user(IpAddr::V4(Ipv4Addr::LOCALHOST), request.headers(), header);
     let now = Now { wall: Timestamp::from_secs(u64::from(pause) * 4), elapsed: Duration::ZERO };
     // Twice, as the first may leave something behind; one token is all the work there is.
     let mut work = 0;
     for _ in 0..2 {
-        let step = front.handle_http(now, user, &request, &cached);
-        work += u32::from(matches!(step, http::Step::Resolve(_) | http::Step::Publish(_)));
-        settle(&mut front, now, choice, step);
+        let (method, headers) = (request.method(), request.headers());
+        let reply = match front.admit_http(now, user, method, headers) {
+            Ok(admitted) => {
+                let step = front.handle_http(now, admitted, &request, &cached);
+                work += usize::from(matches!(step, http::Step::Publish(_)));
+                settle(&mut front, now, choice, step, &mut work)
+            }
+            Err(reply) => *reply,
+        };
+        check(&reply, method == ::http::Method::HEAD);
     }
     assert!(work <= 1, "the quota is one");
 }
 
-fn settle(front: &mut Front, now: Now, choice: u8, step: http::Step) {
-    let reply: Reply = match step {
+/// What holds of every reply.
+fn check(reply: &Reply, head: bool) {
+    let (status, has) = (reply.status().as_u16(), |name| reply.headers().contains_key(name));
+    assert!(
+        [200, 204, 304, 400, 404, 405, 408, 409, 412, 413, 415, 428, 429, 500, 502, 503]
+            .contains(&status)
+    );
+    assert!(reply.body().is_empty() || !(head || [204, 304].contains(&status)), "it has no body");
+    assert!(status != 429 || has("retry-after") && has("x-ratelimit-after"));
+    assert!(status != 405 || has("allow"));
+    assert!(status != 304 || has("etag"));
+    assert!(status < 400 || head || !reply.body().is_empty(), "a reason");
+    assert!(has("vary"), "pages of any origin may read it");
+}
+
+/// Does all lookups that are wanted, and says how many there were.
+fn resolve(front: &mut Front, now: Now, choice: u8) -> usize {
+    let mut resolved = 0;
+    while let Some(resolution) = front.poll_resolution() {
+        let result = result(choice, resolution.key());
+        front.handle_resolved(now, &resolution, result.as_ref().map_err(|error| *error));
+        resolved += 1;
+    }
+    resolved
+}
+
+fn settle(front: &mut Front, now: Now, choice: u8, step: http::Step, work: &mut usize) -> Reply {
+    *work += resolve(front, now, choice);
+    match step {
         http::Step::Reply(reply) => reply,
         http::Step::Resolve(lookup) => {
-            let result = result(choice, lookup.key());
+            let result = result(choice, PACKET.public_key());
             front.handle_http_found(now, *lookup, result)
         }
         http::Step::Publish(publication) => {
@@ -117,13 +156,13 @@ fn settle(front: &mut Front, now: Now, choice: u8, step: http::Step) {
             front.handle_http_answered(*request, reply.as_deref())
         }
         step => unreachable!("a step of no known kind: {step:?}"),
-    };
-    assert!((200..600).contains(&reply.status().as_u16()));
+    }
 }
 
 /// Goes on with a query until there is a reply.
 fn answered(front: &mut Front, now: Now, choice: u8, mut step: dns::Step) -> Option<Vec<u8>> {
     for _ in 0..100 {
+        resolve(front, now, choice);
         step = match step {
             dns::Step::Drop => return None,
             dns::Step::Reply(reply) => return Some(reply),
@@ -170,13 +209,8 @@ pub fn dns(data: &[u8]) {
         let Some(reply) = answered(&mut front, now, choice, step) else { continue };
         let read = Message::from_bytes(&reply);
         let read = read.unwrap_or_else(|error| panic!("no message goes out: {error}"));
-        assert!(read.flags & dht_pkarr::dns::flag::REPLY != 0 || options_forward(how));
+        assert!(read.flags & dht_pkarr::dns::flag::REPLY != 0);
         assert_eq!(reply.get(..2), message.get(..2), "the id comes back");
-        assert!(transport != Transport::Udp || reply.len() <= MAX_UDP_LEN || options_forward(how));
+        assert!(transport != Transport::Udp || reply.len() <= MAX_UDP_LEN);
     }
-}
-
-/// Whether the reply may be another server's.
-const fn options_forward(how: u8) -> bool {
-    how & 0x10 != 0
 }

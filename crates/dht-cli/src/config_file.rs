@@ -213,10 +213,10 @@ mod tests {
 
     #[test]
     fn a_relay_has_keys_of_its_own() {
-        let toml = "http = [\"127.0.0.1:1\"]\nwork-quota = \"1r/m\"\nbehind-proxy = true";
+        let toml = "http = [\"127.0.0.1:1\"]\nwork-quota = \"1r/m\"\nbehind-proxy = \"forwarded\"";
         let mut flags = flags_of(toml, "dht relay --config x.toml").unwrap();
         flags.sort();
-        assert_eq!(flags, ["--behind-proxy", "--http=127.0.0.1:1", "--work-quota=1r/m"]);
+        assert_eq!(flags, ["--behind-proxy=forwarded", "--http=127.0.0.1:1", "--work-quota=1r/m"]);
         assert_eq!(flags_of(toml, "dht relay --http 127.0.0.1:2").unwrap().len(), 2);
         assert!(flags_of(toml, "dht node").is_err());
     }

@@ -79,6 +79,9 @@ pub enum Command<S> {
     },
     /// Cancels a lookup; nothing happens if it has ended.
     Cancel(Ticket),
+    /// Ends a lookup as if its time were up: its subscriber hears what it has come to. Nothing happens
+    /// if it has ended.
+    Finish(Ticket),
     /// Adds a node that may be worth asking.
     AddContact {
         /// Where it is.
@@ -101,6 +104,7 @@ impl<S> fmt::Debug for Command<S> {
         f.write_str(match self {
             Self::Start { .. } => "Start",
             Self::Cancel(_) => "Cancel",
+            Self::Finish(_) => "Finish",
             Self::AddContact { .. } => "AddContact",
             Self::AddBootstrap(_) => "AddBootstrap",
             Self::Names(_) => "Names",

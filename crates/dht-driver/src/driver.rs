@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 
 use dht_proto::addr::Family;
 use dht_proto::health::Trouble;
-use dht_proto::request::{Event, Lookup, LookupId, StartError};
+use dht_proto::request::{Ended, Event, Lookup, LookupId, Outcome, StartError};
 use dht_proto::time::Instant;
 use dht_proto::{Dht, MAX_DATAGRAM};
 
@@ -202,6 +202,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
                     }
                     self.waiting.retain(|(waits, ..)| *waits != ticket);
                 }
+                Command::Finish(ticket) => self.finish(now, ticket),
                 Command::AddContact { addr, id } => self.dht.add_contact(now, addr, id),
                 Command::AddBootstrap(addrs) => {
                     for addr in addrs {
@@ -229,6 +230,18 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
         match self.dht.start(now, lookup) {
             Ok(id) => self.lookups.insert(id, ticket, subscriber),
             Err(error) => subscriber.finish(Err(error)),
+        }
+    }
+
+    fn finish(&mut self, now: Instant, ticket: Ticket) {
+        if let Some(id) = self.lookups.id(ticket) {
+            self.dht.finish(now, id);
+        } else if let Some(at) = self.waiting.iter().position(|(waits, ..)| *waits == ticket)
+            && let Some((.., subscriber)) = self.waiting.remove(at)
+        {
+            let mut outcome = Box::<Outcome>::default();
+            outcome.ended = Ended::TimedOut;
+            subscriber.finish(Ok(outcome));
         }
     }
 

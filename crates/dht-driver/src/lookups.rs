@@ -24,6 +24,11 @@ impl<S: Subscriber> Lookups<S> {
         self.check_invariants();
     }
 
+    /// The lookup of a ticket; `None` if it has ended.
+    pub(crate) fn id(&self, ticket: Ticket) -> Option<LookupId> {
+        self.by_ticket.get(&ticket).copied()
+    }
+
     /// Forgets a lookup by its ticket; `None` if it has ended.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<LookupId> {
         let id = self.by_ticket.remove(&ticket)?;

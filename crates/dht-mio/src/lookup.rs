@@ -11,6 +11,9 @@ use dht_proto::request::{Event, Outcome};
 use crate::handle::Dht;
 use crate::park;
 
+/// The loop may take this long to say what a lookup has come to.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
 /// A running lookup: an iterator over what it finds. Dropping it cancels the lookup.
 ///
 /// The iterator blocks, and ends when the lookup has ended or the time is up; then
@@ -21,6 +24,8 @@ pub struct LookupHandle {
     ticket: Ticket,
     receiver: Receiver,
     deadline: Instant,
+    /// The time was up, and the loop has been told so.
+    is_late: bool,
     end: Option<Result<Outcome, Error>>,
     tally: Tally,
 }
@@ -29,14 +34,14 @@ impl LookupHandle {
     pub(crate) fn new(dht: Dht, ticket: Ticket, receiver: Receiver, timeout: Duration) -> Self {
         let tally = Tally::new();
         let deadline = after(tally.started(), timeout);
-        Self { dht, ticket, receiver, deadline, end: None, tally }
+        Self { dht, ticket, receiver, deadline, is_late: false, end: None, tally }
     }
 
     /// Waits for the end, skipping what has not been read.
     ///
-    /// If the time is up first, the lookup is cancelled and the outcome holds what was known by
-    /// then, with [`Ended::TimedOut`](dht_proto::request::Ended::TimedOut): the newest item and the number of peers, but neither nodes
-    /// nor counts of queries.
+    /// If the time is up first, the lookup is ended, and the outcome holds what it has come to by then,
+    /// with [`Ended::TimedOut`](dht_proto::request::Ended::TimedOut): who has stored an item, too. Only if the loop is not run, or
+    /// busier than that, there are but the newest item and the number of peers.
     ///
     /// # Errors
     /// If the lookup was not started, see [`ErrorKind`](crate::ErrorKind), or the node has stopped.
@@ -70,6 +75,12 @@ impl Iterator for LookupHandle {
             Some(Next::Finished(Ok(outcome))) => Ok(*outcome),
             Some(Next::Finished(Err(error))) => Err(error.into()),
             Some(Next::Stopped) => Err(Error::stopped()),
+            None if !self.is_late => {
+                self.is_late = true;
+                self.deadline = after(Instant::now(), END_PATIENCE);
+                self.dht.post(Command::Finish(self.ticket));
+                return self.next();
+            }
             None => {
                 self.dht.post(Command::Cancel(self.ticket));
                 Ok(self.tally.time_up())

@@ -5,15 +5,19 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use dht_pkarr::keep_alive::{Action, KeepAlive, KeepAliveConfig, Status, TooManyKeys};
+use dht_pkarr::keep_alive::{
+    Action, Handed, KeepAlive as Schedule, KeepAliveConfig, Status, TooManyKeys,
+};
 use dht_pkarr::publish::PublishError as Reason;
 use dht_pkarr::resolve::ResolveError as Missing;
-use dht_pkarr::{CachedPacket, PublicKey, SignedPacket, Timestamp};
+use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
 use dht_proto::request::Outcome;
 use dht_proto::seed::Seed;
 
+use crate::busy::lock;
+use crate::cache::PacketCache;
 use crate::clock::now;
 use crate::publish::{PublishError, Published};
 use crate::resolve::{ResolveError, Resolved};
@@ -131,6 +135,15 @@ pub(crate) enum Task {
     Renew(SignedPacket),
 }
 
+impl Task {
+    /// What it is about.
+    pub(crate) const fn packet(&self) -> &SignedPacket {
+        match self {
+            Self::Publish(packet) | Self::Verify(packet) | Self::Renew(packet) => packet,
+        }
+    }
+}
+
 /// How it ended.
 #[derive(Debug)]
 pub(crate) enum Done {
@@ -140,19 +153,21 @@ pub(crate) enum Done {
 }
 
 impl Done {
-    /// What was found in place of a packet, or is in the cache, whichever is newer.
+    /// What was found in place of a packet, or is in the cache, whichever is newer. What came too late
+    /// to be found is in memory.
     pub(crate) fn renewed(
-        before: SignedPacket,
+        before: &SignedPacket,
         found: Result<Resolved, ResolveError>,
-        cached: Option<CachedPacket>,
+        cache: &PacketCache,
     ) -> Self {
+        let cached = cache.recent(&before.public_key());
         let found = found.map(|found| found.packet.packet);
         let found = match (found, cached.map(|cached| cached.packet)) {
             (Ok(found), Some(cached)) if cached.more_recent_than(&found) => Ok(cached),
             (Err(error), Some(cached)) if !matches!(error.reason, Missing::Item(_)) => Ok(cached),
             (found, _) => found,
         };
-        Self::Renewed(before, found)
+        Self::Renewed(before.clone(), found)
     }
 
     /// What is to be done first, before this counts.
@@ -170,7 +185,7 @@ impl Done {
 
 /// All packets that are kept alive.
 pub(crate) struct Keeper {
-    schedule: KeepAlive,
+    schedule: Schedule,
     packets: BTreeMap<PublicKey, SignedPacket>,
     file: Option<PathBuf>,
     /// When the file was written last.
@@ -189,7 +204,7 @@ impl Keeper {
             config.verify_after = Duration::ZERO;
         }
         let mut keeper = Self {
-            schedule: KeepAlive::new(config, &Seed::from_bytes(seed)),
+            schedule: Schedule::new(config, &Seed::from_bytes(seed)),
             packets: BTreeMap::new(),
             file: options.file,
             saved: now(),
@@ -236,17 +251,20 @@ impl Keeper {
     }
 
     /// What is due.
-    pub(crate) fn poll(&mut self) -> Option<(PublicKey, Task)> {
+    pub(crate) fn poll(&mut self) -> Option<(Handed, Task)> {
         loop {
-            let (key, publish) = match self.schedule.poll(now())? {
-                Action::Publish(key) => (key, true),
-                Action::Verify(key) => (key, false),
+            let (handed, publish) = match self.schedule.poll(now())? {
+                Action::Publish(handed) => (handed, true),
+                Action::Verify(handed) => (handed, false),
                 _ => return None,
             };
-            match self.packets.get(&key).cloned() {
-                Some(packet) if publish => return Some((key, Task::Publish(packet))),
-                Some(packet) => return Some((key, Task::Verify(packet))),
-                None => drop(self.schedule.remove(&key)),
+            match self.packets.get(&handed.key()).cloned() {
+                Some(packet) if publish => return Some((handed, Task::Publish(packet))),
+                Some(packet) => return Some((handed, Task::Verify(packet))),
+                None => {
+                    self.schedule.handle_failed(now(), handed);
+                    self.schedule.remove(&handed.key());
+                }
             }
         }
     }
@@ -261,45 +279,50 @@ impl Keeper {
     }
 
     /// Takes note of how a task ended, and says so.
-    pub(crate) fn handle(&mut self, key: PublicKey, done: Done) -> Option<Kept> {
+    pub(crate) fn handle(&mut self, handed: Handed, done: Done) -> Option<Kept> {
         self.changed = true;
-        let schedule = &mut self.schedule;
-        // Removed meanwhile.
-        schedule.status(&key)?;
+        let (key, schedule) = (handed.key(), &mut self.schedule);
+        if !schedule.is_current(handed) {
+            // Removed meanwhile, or replaced by a newer packet.
+            schedule.handle_failed(now(), handed);
+            return None;
+        }
         Some(match done {
             Done::Published(Ok(published)) => {
-                schedule.handle_published(now(), &key, published.copies());
+                schedule.handle_published(now(), handed, published.copies());
                 Kept::Published(Box::new(published))
             }
             Done::Published(Err(error)) => {
-                schedule.handle_failed(now(), &key);
+                schedule.handle_failed(now(), handed);
                 Kept::Failed { key, why: error.to_string() }
             }
             Done::Verified(Ok(copies)) => {
-                schedule.handle_verified(now(), &key, copies.holders);
+                schedule.handle_verified(now(), handed, copies.holders);
                 Kept::Verified { key, holders: copies.holders }
             }
             Done::Verified(Err(why)) => {
-                schedule.handle_failed(now(), &key);
+                schedule.handle_failed(now(), handed);
                 Kept::Failed { key, why }
             }
-            Done::Renewed(before, Ok(found)) => self.renewed(key, &before, found),
+            Done::Renewed(before, Ok(found)) => self.renewed(handed, &before, found),
             Done::Renewed(_, Err(error)) if matches!(error.reason, Missing::Item(_)) => {
+                schedule.handle_failed(now(), handed);
                 self.remove(&key);
                 Kept::GivenUp { key, why: error.to_string() }
             }
             Done::Renewed(_, Err(error)) => {
-                schedule.handle_failed(now(), &key);
+                schedule.handle_failed(now(), handed);
                 Kept::Failed { key, why: error.to_string() }
             }
         })
     }
 
-    fn renewed(&mut self, key: PublicKey, before: &SignedPacket, found: SignedPacket) -> Kept {
+    fn renewed(&mut self, handed: Handed, before: &SignedPacket, found: SignedPacket) -> Kept {
+        self.schedule.handle_failed(now(), handed);
         if found.more_recent_than(before) && matches!(self.add(found.clone()), Ok(true)) {
             return Kept::Newer(Box::new(found));
         }
-        self.schedule.handle_failed(now(), &key);
+        let key = handed.key();
         let why = "nodes refuse it as old, but a newer packet was not found".to_owned();
         Kept::Failed { key, why }
     }
@@ -331,12 +354,104 @@ impl fmt::Debug for Keeper {
 }
 
 /// Whoever is told what became of packets.
-pub(crate) type Listener = Box<dyn FnMut(Kept) + Send>;
+type Listener = Box<dyn FnMut(Kept) + Send>;
 
 /// All packets, for the runner and its handles.
 pub(crate) type Shared = Arc<Mutex<Keeper>>;
 
-pub(crate) fn lock(keeper: &Shared) -> MutexGuard<'_, Keeper> {
-    // No code panics while holding the lock.
-    keeper.lock().unwrap_or_else(PoisonError::into_inner)
+/// How handles reach a runner, which may have ended.
+pub(crate) trait Runner: fmt::Debug + Send + Sync {
+    /// There is something to do.
+    fn wake(&self);
+    /// It is to end.
+    fn stop(&self);
+}
+
+/// A handle of packets that are kept alive. Clones are cheap and name the same ones.
+#[derive(Clone, Debug)]
+pub struct KeepAlive {
+    keeper: Shared,
+    runner: Arc<dyn Runner>,
+}
+
+impl KeepAlive {
+    /// Keeps a packet alive, unless that or a newer one of its key is already.
+    ///
+    /// # Errors
+    /// [`TooManyKeys`].
+    pub fn insert(&self, packet: SignedPacket) -> Result<(), TooManyKeys> {
+        lock(&self.keeper).add(packet)?;
+        self.runner.wake();
+        Ok(())
+    }
+
+    /// Lets a packet die.
+    pub fn remove(&self, key: &PublicKey) {
+        lock(&self.keeper).remove(key);
+    }
+
+    /// How a packet is doing.
+    #[must_use]
+    pub fn status(&self, key: &PublicKey) -> Option<Status> {
+        lock(&self.keeper).status(key)
+    }
+
+    /// How all are doing.
+    #[must_use]
+    pub fn statuses(&self) -> Vec<(PublicKey, Status)> {
+        lock(&self.keeper).statuses()
+    }
+
+    /// Ends the runner, which writes the file first.
+    pub fn stop(&self) {
+        self.runner.stop();
+    }
+}
+
+/// What a runner has, whatever it waits with.
+pub(crate) struct Keeping {
+    keeper: Shared,
+    listener: Listener,
+}
+
+impl Keeping {
+    pub(crate) fn new(keeper: Keeper, listener: impl FnMut(Kept) + Send + 'static) -> Self {
+        Self { keeper: Arc::new(Mutex::new(keeper)), listener: Box::new(listener) }
+    }
+
+    pub(crate) fn handle(&self, runner: impl Runner + 'static) -> KeepAlive {
+        KeepAlive { keeper: Arc::clone(&self.keeper), runner: Arc::new(runner) }
+    }
+
+    /// What is due.
+    pub(crate) fn due(&self) -> Option<(Handed, Task)> {
+        lock(&self.keeper).poll()
+    }
+
+    /// See [`Keeper::wait`].
+    pub(crate) fn wait(&self) -> Duration {
+        lock(&self.keeper).wait()
+    }
+
+    /// A task has ended.
+    pub(crate) fn done(&mut self, handed: Handed, done: Done) {
+        let kept = lock(&self.keeper).handle(handed, done);
+        self.tell(kept);
+    }
+
+    /// What writes the file, see [`Keeper::save`], and may take a while; [`Keeping::tell`] it the result.
+    pub(crate) fn saving(&self, in_any_case: bool) -> impl FnOnce() -> Option<Kept> + Send + use<> {
+        let keeper = Arc::clone(&self.keeper);
+        move || lock(&keeper).save(in_any_case)
+    }
+
+    pub(crate) fn tell(&mut self, kept: Option<Kept>) {
+        kept.into_iter().for_each(&mut self.listener);
+    }
+}
+
+impl fmt::Debug for Keeping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeping").field("keeper", &self.keeper).finish_non_exhaustive()
+    }
 }

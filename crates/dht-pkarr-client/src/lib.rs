@@ -53,6 +53,7 @@
 compile_error!("a client needs the feature `mio` or `smol`");
 
 mod build;
+mod busy;
 mod cache;
 mod clock;
 mod keep_alive;
@@ -73,7 +74,7 @@ pub use dht_pkarr::resolve::Policy;
 pub use build::{BuildError, Builder, DEFAULT_TIMEOUT};
 pub use cache::{DEFAULT_CAPACITY, PacketCache};
 pub use clock::now;
-pub use keep_alive::{Copies, KeepAliveError, KeepAliveOptions, Kept};
+pub use keep_alive::{Copies, KeepAlive, KeepAliveError, KeepAliveOptions, Kept};
 pub use publish::{PublishError, Published};
 pub use relay::{RelayError, http_date, parse_http_date};
 pub use resolve::{Origin, ResolveError, Resolved, Trouble};

@@ -1,8 +1,7 @@
 //! The blocking client, over `dht-mio`.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use dht_mio::Dht;
@@ -11,6 +10,7 @@ use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
 use dht_proto::request::{Event, Lookup, Outcome};
 
 use crate::build::{self, BuildError, Shared};
+use crate::busy::Busy;
 use crate::keep_alive::Copies;
 use crate::publish::{Job, Publication, PublishError, Published, Report};
 use crate::resolve::{
@@ -19,7 +19,8 @@ use crate::resolve::{
 
 mod keep_alive;
 
-pub use keep_alive::{KeepAlive, KeepAliveRunner};
+pub use crate::keep_alive::KeepAlive;
+pub use keep_alive::KeepAliveRunner;
 
 /// Keys that are looked up in the background at a time. More are not refreshed just now.
 const MAX_BACKGROUND: usize = 64;
@@ -34,7 +35,7 @@ pub struct Client {
     dht: Option<Dht>,
     shared: Arc<Shared>,
     /// Keys that are looked up in the background.
-    background: Arc<Mutex<BTreeSet<PublicKey>>>,
+    background: Busy,
 }
 
 impl Builder {
@@ -45,7 +46,7 @@ impl Builder {
     pub fn build(self) -> Result<Client, BuildError> {
         let shared = Arc::new(self.shared()?);
         let dht = self.dht.map(|dht| dht.with_timeout(shared.timeout));
-        Ok(Client { dht, shared, background: Arc::default() })
+        Ok(Client { dht, shared, background: Busy::new(MAX_BACKGROUND) })
     }
 }
 
@@ -63,7 +64,7 @@ impl Client {
     /// # Errors
     /// If nobody has one that the policy lets count, with the reason.
     pub fn resolve(&self, key: &PublicKey, policy: Policy) -> Result<Resolved, ResolveError> {
-        let mut run = Run::new(self.dht.clone(), Inquiry::new(&self.shared, *key, policy));
+        let mut run = Run::new(self.dht.clone(), self.inquiry(*key, policy));
         loop {
             match run.turn() {
                 Some(answer) => {
@@ -103,7 +104,8 @@ impl Client {
         packet: &SignedPacket,
         cas: Option<Timestamp>,
     ) -> Result<Published, PublishError> {
-        let mut publication = Publication::new(&self.shared, packet, cas);
+        let cached = self.shared.cache.get(&packet.public_key());
+        let mut publication = Publication::new(&self.shared, packet, cas, cached.as_ref());
         let mut put = None;
         thread::scope(|scope| {
             let mut relays = Vec::new();
@@ -152,27 +154,24 @@ impl Client {
         &self.shared.cache
     }
 
+    fn inquiry(&self, key: PublicKey, policy: Policy) -> Inquiry {
+        Inquiry::new(&self.shared, key, policy, self.shared.cache.get(&key))
+    }
+
     fn lookup(&self, what: Lookup, found: impl FnMut(Event) -> bool) -> Result<Outcome, String> {
         lookup(self.dht.as_ref(), what, found)
     }
 
     /// Finishes what nobody waits for any more, unless too much of that goes on.
     fn in_background(&self, mut run: Run) {
-        let key = run.inquiry.key();
-        {
-            let mut keys = lock(&self.background);
-            if keys.len() >= MAX_BACKGROUND || !keys.insert(key) {
-                return;
-            }
-        }
-        let busy = Busy { key, keys: Arc::clone(&self.background) };
+        let Some(claim) = self.background.claim(run.inquiry.key()) else { return };
         let finish = move || {
             while !run.inquiry.is_done() {
                 if run.turn().is_none() && !run.inquiry.is_done() {
                     run.wait();
                 }
             }
-            drop(busy);
+            drop(claim);
         };
         // Without a thread the cache is not refreshed just now.
         drop(thread::Builder::new().name("pkarr-refresh".to_owned()).spawn(finish));
@@ -263,18 +262,6 @@ impl Drop for Asked {
     }
 }
 
-/// A key that is being looked up in the background.
-struct Busy {
-    key: PublicKey,
-    keys: Arc<Mutex<BTreeSet<PublicKey>>>,
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        lock(&self.keys).remove(&self.key);
-    }
-}
-
 /// Runs a lookup to its end, or until `found` says that it is enough.
 fn lookup(
     dht: Option<&Dht>,
@@ -287,9 +274,4 @@ fn lookup(
         return Err("nobody waits for it any more".to_owned());
     }
     lookup.outcome().map_err(|error| error.to_string())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code panics while holding one of these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

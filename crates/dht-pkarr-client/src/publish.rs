@@ -113,13 +113,18 @@ pub(crate) struct Publication {
 }
 
 impl Publication {
-    pub(crate) fn new(shared: &Arc<Shared>, packet: &SignedPacket, cas: Option<Timestamp>) -> Self {
+    /// `cached` is what the cache has of the packet's key.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        packet: &SignedPacket,
+        cas: Option<Timestamp>,
+        cached: Option<&CachedPacket>,
+    ) -> Self {
         let mut options = PublishOptions::default();
         options.dht = shared.dht;
         options.relays = shared.relays.len();
         options.cas = cas;
-        let cached = shared.cache.get(&packet.public_key());
-        let cached = cached.as_ref().map(|cached| &cached.packet);
+        let cached = cached.map(|cached| &cached.packet);
         Self {
             shared: Arc::clone(shared),
             packet: packet.clone(),

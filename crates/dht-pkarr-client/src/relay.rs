@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::time::Duration;
+use std::io::Read as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dht_pkarr::publish::RelayAnswer;
@@ -245,9 +246,12 @@ fn refusal(status: StatusCode, response: &mut Response<Body>) -> RelayError {
         },
         503 => RelayError::NoNodes,
         status => {
-            let text = response.body_mut().with_config().limit(MAX_REASON).read_to_string();
-            let reason: String = text.unwrap_or_default().lines().take(1).collect();
-            RelayError::Status { status, reason: reason.trim().to_owned() }
+            let mut text = Vec::new();
+            // What comes before an error, or before the limit, says something, too.
+            let _ = response.body_mut().as_reader().take(MAX_REASON).read_to_end(&mut text);
+            let text = String::from_utf8_lossy(&text);
+            let reason = text.lines().next().unwrap_or_default().trim().to_owned();
+            RelayError::Status { status, reason }
         }
     }
 }

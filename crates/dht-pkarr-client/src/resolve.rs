@@ -166,13 +166,19 @@ pub(crate) struct Inquiry {
 }
 
 impl Inquiry {
-    pub(crate) fn new(shared: &Arc<Shared>, key: PublicKey, policy: Policy) -> Self {
+    /// `cached` is what the cache has of the key.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        key: PublicKey,
+        policy: Policy,
+        cached: Option<CachedPacket>,
+    ) -> Self {
         let mut options = ResolveOptions::default();
         options.policy = policy;
         options.ttl = shared.ttl;
         options.dht = shared.dht;
         options.relays = shared.relays.len();
-        let resolve = Resolve::new(now(), key, options, shared.cache.get(&key));
+        let resolve = Resolve::new(now(), key, options, cached);
         Self { shared: Arc::clone(shared), key, policy, resolve, troubles: Vec::new() }
     }
 

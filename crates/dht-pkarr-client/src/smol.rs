@@ -7,13 +7,11 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use async_channel::{Receiver, Sender, unbounded};
-use async_io::Timer;
 use blocking::unblock;
 use dht_pkarr::resolve::{Policy, Source};
-use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
+use dht_pkarr::{CachedPacket, PublicKey, SignedPacket, Timestamp};
 use dht_proto::request::{Event, Outcome};
 use dht_smol::{Dht, LookupHandle};
-use futures_lite::{FutureExt as _, StreamExt as _};
 
 use crate::build::{self, BuildError, Shared};
 use crate::keep_alive::Copies;
@@ -27,7 +25,8 @@ mod keep_alive;
 
 use background::Background;
 
-pub use keep_alive::{KeepAlive, KeepAliveRunner};
+pub use crate::keep_alive::KeepAlive;
+pub use keep_alive::KeepAliveRunner;
 
 /// Sets a client up.
 pub type Builder = build::Builder<Dht>;
@@ -71,7 +70,8 @@ impl Client {
     /// # Errors
     /// If nobody has one that the policy lets count, with the reason.
     pub async fn resolve(&self, key: &PublicKey, policy: Policy) -> Result<Resolved, ResolveError> {
-        let mut run = Run::new(self.dht.clone(), Inquiry::new(&self.shared, *key, policy));
+        let inquiry = Inquiry::new(&self.shared, *key, policy, self.cached(key).await);
+        let mut run = Run::new(self.dht.clone(), inquiry);
         let answer = run.until_answer().await;
         if !run.inquiry.is_done() {
             self.background.spawn(run.inquiry.key(), run.finish());
@@ -105,7 +105,8 @@ impl Client {
         packet: &SignedPacket,
         cas: Option<Timestamp>,
     ) -> Result<Published, PublishError> {
-        let mut publication = Publication::new(&self.shared, packet, cas);
+        let cached = self.cached(&packet.public_key()).await;
+        let mut publication = Publication::new(&self.shared, packet, cas, cached.as_ref());
         let (sender, receiver) = unbounded();
         let mut jobs = Vec::new();
         while let Some(job) = publication.next() {
@@ -130,8 +131,8 @@ impl Client {
                 (Job::Relay(job), _) => unblock(move || job.run()).await,
                 (Job::Put(_), None) => Report::Put(Err("there is no DHT".to_owned())),
                 (Job::Put(_), Some(lookup)) => {
-                    let end = async { lookup.outcome().await.map_err(|error| error.to_string()) };
-                    Report::Put(in_time(timeout, end).await.map(Box::new))
+                    let end = lookup.outcome_within(timeout).await;
+                    Report::Put(end.map(Box::new).map_err(|error| error.to_string()))
                 }
             }
         }
@@ -143,8 +144,22 @@ impl Client {
     /// If there is no DHT, or nobody answered, with the reason.
     pub async fn copies(&self, packet: &SignedPacket) -> Result<Copies, String> {
         let dht = self.dht.as_ref().ok_or_else(|| "there is no DHT".to_owned())?;
-        let outcome = in_time(self.shared.timeout, look(dht.start(get(packet)), &|_| {})).await?;
+        let lookup = dht.start(get(packet)).outcome_within(self.shared.timeout);
+        let outcome = lookup.await.map_err(|error| error.to_string())?;
         answered(&outcome).map(|()| Copies::of(packet, &outcome))
+    }
+
+    /// What the cache has of a key, expired or not. If that has to be read from the disk, it is on
+    /// another thread.
+    pub async fn cached(&self, key: &PublicKey) -> Option<CachedPacket> {
+        let cache = self.cache();
+        match cache.recent(key) {
+            None if cache.has_file() => {
+                let (cache, key) = (cache.clone(), *key);
+                unblock(move || cache.get(&key)).await
+            }
+            found => found,
+        }
     }
 
     /// The node, if there is one.
@@ -219,32 +234,25 @@ impl Run {
                     let Some(lookup) = lookup else {
                         return tell(Message::End(Err("there is no DHT".to_owned())));
                     };
-                    tell(lookup_end(in_time(timeout, look(lookup, &tell)).await));
+                    tell(lookup_end(look(lookup, timeout, &tell).await));
                 })
             }
         });
     }
 }
 
-/// What comes of something within a time.
-async fn in_time<T>(
-    timeout: Duration,
-    what: impl Future<Output = Result<T, String>>,
-) -> Result<T, String> {
-    let late = async {
-        Timer::after(timeout).await;
-        Err(format!("it did not end within {timeout:?}"))
-    };
-    what.or(late).await
-}
-
 /// Reads a lookup to its end.
-async fn look(mut lookup: LookupHandle, tell: &impl Fn(Message)) -> Result<Outcome, String> {
-    while let Some(event) = lookup.next().await {
+async fn look(
+    mut lookup: LookupHandle,
+    timeout: Duration,
+    tell: &impl Fn(Message),
+) -> Result<Outcome, String> {
+    let found = |event| {
         if let Event::Item { item, .. } = event {
             tell(Message::Item(item));
         }
-    }
+    };
+    lookup.end_within(timeout, found).await;
     lookup.outcome().await.map_err(|error| error.to_string())
 }
 

@@ -8,12 +8,13 @@
 
 mod support;
 
+use dht_mio::proto::request::Ended;
 use dht_pkarr_client::pkarr::publish::{Place, PublishError as Reason};
 use dht_pkarr_client::pkarr::resolve::ResolveError as Missing;
 use dht_pkarr_client::pkarr::{Keypair, PublicKey, SignedPacket, Timestamp};
 use dht_pkarr_client::{
-    Builder, Origin, PacketCache, Policy, PublishError, Published, RelayError, ResolveError,
-    Resolved, mio, now, smol,
+    Builder, DEFAULT_TIMEOUT, Origin, PacketCache, Policy, PublishError, Published, RelayError,
+    ResolveError, Resolved, mio, now, smol,
 };
 use futures_lite::future::block_on;
 use support::{Network, Relay, nobody, packet};
@@ -30,6 +31,7 @@ struct Setup<'a> {
     network: Option<&'a Network>,
     relays: Vec<String>,
     cache: PacketCache,
+    timeout: Option<core::time::Duration>,
 }
 
 impl Setup<'_> {
@@ -57,6 +59,7 @@ impl Setup<'_> {
 
     fn common<Dht>(&self, builder: Builder<Dht>) -> Builder<Dht> {
         let builder = builder.cache(self.cache.clone());
+        let builder = builder.timeout(self.timeout.unwrap_or(DEFAULT_TIMEOUT));
         self.relays.iter().fold(builder, Builder::relay)
     }
 }
@@ -237,6 +240,12 @@ fn troubles_with_relays_are_told() {
         ("429 Too Many Requests\r\nRetry-After: 7", vec![], Missing::NoAnswer, "7 s"),
         ("503 Service Unavailable", vec![], Missing::NoAnswer, "503"),
         ("500 Internal Server Error", b"on fire\nmore".to_vec(), Missing::NoAnswer, "500: on fire"),
+        (
+            "500 Internal Server Error",
+            [&b"\xffon fire "[..], &[b'!'; 5_000]].concat(),
+            Missing::NoAnswer,
+            "on fire !!!",
+        ),
         ("302 Found\r\nLocation: http://127.0.0.1:1/", vec![], Missing::NoAnswer, "302"),
         ("200 OK", forged, Missing::NoAnswer, "signature"),
         ("200 OK", vec![0; 1_105], Missing::NoAnswer, "1000 bytes"),
@@ -318,7 +327,8 @@ fn dht_and_relays_work_side_by_side() {
         ]);
         let cache = PacketCache::new(10);
         let relays = vec![relay.url(), nobody()];
-        let setup = Setup { network: Some(&network), relays, cache: cache.clone() };
+        let setup =
+            Setup { network: Some(&network), relays, cache: cache.clone(), ..Setup::default() };
         let client = if number == 0 { setup.mio() } else { setup.smol() };
         let published = client.publish(&old).unwrap();
         assert!(published.stored >= 8 && published.copies() == published.stored);
@@ -370,4 +380,31 @@ fn there_must_be_somebody_to_ask() {
         builder.relay(format!("http://127.0.0.1:{}", number + 1))
     });
     assert!(many.build().unwrap_err().to_string().contains("16"));
+}
+
+/// Some nodes never say whether they store. Whoever does not wait for them knows who has.
+#[test]
+fn a_put_whose_time_is_up_counts_those_who_have_stored() {
+    let network = Network::new(6);
+    (20..23).for_each(|number| support::deaf(number, &network.entry()));
+    support::wait_until("all know each other", || {
+        let contacts = |server: &dht_mio::Dht| server.stats().unwrap().node.contacts;
+        contacts(&network.servers[0]) >= 8
+    });
+    for runtime in 0..2 {
+        let keypair = Keypair::from_secret(&[40 + runtime; 32]);
+        // Silence is waited out for seconds, storing takes milliseconds: some time lies between.
+        let timeouts = (4..12).map(|exponent| core::time::Duration::from_millis(1 << exponent));
+        let mut versions = 1..;
+        let counted = timeouts.into_iter().any(|timeout| {
+            let setup =
+                Setup { network: Some(&network), timeout: Some(timeout), ..Setup::default() };
+            let client = if runtime == 0 { setup.mio() } else { setup.smol() };
+            let packet = packet(&keypair, versions.next().unwrap(), "x");
+            let report = client.publish(&packet).unwrap_or_else(|error| *error.report);
+            let late = report.outcome.is_some_and(|outcome| outcome.ended == Ended::TimedOut);
+            late && report.stored > 0
+        });
+        assert!(counted, "runtime {runtime}");
+    }
 }

@@ -40,14 +40,8 @@ impl Cache {
         }
         let key = packet.packet.public_key();
         if let Some(known) = self.entries.get_mut(&key) {
-            if known.packet.packet.more_recent_than(&packet.packet) {
+            if !known.packet.update(packet) {
                 return false;
-            }
-            let seen_before = known.packet.last_seen;
-            let same = known.packet.packet == packet.packet;
-            known.packet = packet;
-            if same {
-                known.packet.last_seen = known.packet.last_seen.max(seen_before);
             }
         } else {
             if self.entries.len() >= self.capacity

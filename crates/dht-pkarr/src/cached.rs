@@ -44,28 +44,23 @@ impl CachedPacket {
     /// # Errors
     /// If the bytes are no packet.
     pub fn from_bytes(bytes: &[u8], now: Timestamp) -> Result<Self, PacketError> {
-        Self::read(bytes, now, SignedPacket::from_bytes)
-    }
-
-    /// [`CachedPacket::from_bytes`] without a look at the signature, for bytes that nobody else can
-    /// write: checking it again takes longer than all the rest.
-    ///
-    /// # Errors
-    /// If the bytes are no packet.
-    pub fn from_trusted_bytes(bytes: &[u8], now: Timestamp) -> Result<Self, PacketError> {
-        Self::read(bytes, now, SignedPacket::from_trusted_bytes)
-    }
-
-    fn read(
-        bytes: &[u8],
-        now: Timestamp,
-        packet: fn(&[u8]) -> Result<SignedPacket, PacketError>,
-    ) -> Result<Self, PacketError> {
         let (last_seen, rest) = bytes.split_first_chunk().ok_or(PacketError::TooShort)?;
         let last_seen = Timestamp::from_micros(u64::from_be_bytes(*last_seen))
             .filter(|seen| *seen <= now.plus_micros(CLOCK_SKEW_MICROS))
             .unwrap_or(Timestamp::UNIX_EPOCH);
-        Ok(Self { last_seen, packet: packet(rest)? })
+        Ok(Self { last_seen, packet: SignedPacket::from_bytes(rest)? })
+    }
+
+    /// Takes the place of this packet, unless this one is newer. The same packet counts as seen when it
+    /// was seen last. Returns whether it is `other` now.
+    pub fn update(&mut self, other: Self) -> bool {
+        if self.packet.more_recent_than(&other.packet) {
+            return false;
+        }
+        let seen_before = (self.packet == other.packet).then_some(self.last_seen);
+        *self = other;
+        self.last_seen = seen_before.map_or(self.last_seen, |before| before.max(self.last_seen));
+        true
     }
 
     /// For how many more seconds the packet may be used; 0 when it has expired.
@@ -141,8 +136,7 @@ mod tests {
         let bytes = cached.to_bytes();
         assert_eq!(bytes[..8], 1_700_000_000_000_000_u64.to_be_bytes());
         assert_eq!(&bytes[8..], cached.packet.as_bytes());
-        assert_eq!(CachedPacket::from_bytes(&bytes, now), Ok(cached.clone()));
-        assert_eq!(CachedPacket::from_trusted_bytes(&bytes, now), Ok(cached));
+        assert_eq!(CachedPacket::from_bytes(&bytes, now), Ok(cached));
         let skewed = CachedPacket::from_bytes(&bytes, secs(1_700_000_000 - 60)).unwrap();
         assert_eq!(skewed.last_seen, now);
         let ahead = CachedPacket::from_bytes(&bytes, secs(1_700_000_000 - 61)).unwrap();
@@ -155,7 +149,6 @@ mod tests {
         let mut forged = bytes;
         *forged.last_mut().unwrap() ^= 1;
         assert_eq!(CachedPacket::from_bytes(&forged, now), Err(PacketError::Signature));
-        assert!(CachedPacket::from_trusted_bytes(&forged, now).is_ok());
         assert_eq!(CachedPacket::from_bytes(&[0; 7], now), Err(PacketError::TooShort));
     }
 }

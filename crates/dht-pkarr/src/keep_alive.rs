@@ -52,10 +52,25 @@ impl Default for KeepAliveConfig {
 pub enum Action {
     /// Publish the packet of this key; then call [`KeepAlive::handle_published`] or
     /// [`KeepAlive::handle_failed`].
-    Publish(PublicKey),
+    Publish(Handed),
     /// Count the nodes that return the packet of this key; then call [`KeepAlive::handle_verified`] or
     /// [`KeepAlive::handle_failed`].
-    Verify(PublicKey),
+    Verify(Handed),
+}
+
+/// Something that was handed out: a report names it, so that it counts for nothing that was begun later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Handed {
+    key: PublicKey,
+    number: u64,
+}
+
+impl Handed {
+    /// Whose packet it is about.
+    #[must_use]
+    pub const fn key(&self) -> PublicKey {
+        self.key
+    }
 }
 
 /// How a key is doing. What a restart needs, too: keep it, and give it back with the key.
@@ -99,12 +114,13 @@ impl core::error::Error for TooManyKeys {}
 /// let mut keep_alive = KeepAlive::new(KeepAliveConfig::default(), &Seed::from_bytes([0; 32]));
 /// let now = Timestamp::from_secs(1_700_000_000);
 /// keep_alive.insert(now, key, Status::default())?;
-/// assert_eq!(keep_alive.poll(now), Some(Action::Publish(key)));
-/// keep_alive.handle_published(now, &key, 8); // eight nodes stored it
+/// let Some(Action::Publish(handed)) = keep_alive.poll(now) else { panic!("it is due") };
+/// assert_eq!(handed.key(), key);
+/// keep_alive.handle_published(now, handed, 8); // eight nodes stored it
 /// assert_eq!(keep_alive.poll(now), None);
 /// // Copies are counted before it is published again.
 /// let next = keep_alive.poll_timeout().unwrap();
-/// assert_eq!(keep_alive.poll(next), Some(Action::Verify(key)));
+/// assert!(matches!(keep_alive.poll(next), Some(Action::Verify(handed)) if handed.key() == key));
 /// # Ok::<(), dht_pkarr::keep_alive::TooManyKeys>(())
 /// ```
 #[derive(Debug)]
@@ -114,6 +130,10 @@ pub struct KeepAlive {
     keys: BTreeMap<PublicKey, Entry>,
     /// Who waits, by when it is due.
     waiting: BTreeSet<(Timestamp, PublicKey)>,
+    /// What was handed out and has not ended, of whatever key or former packet.
+    in_flight: BTreeSet<Handed>,
+    /// How much was handed out so far.
+    handed_out: u64,
     /// The latest time that was heard of.
     now: Timestamp,
 }
@@ -122,8 +142,15 @@ pub struct KeepAlive {
 struct Entry {
     status: Status,
     step: Step,
-    /// When it is due; `None` while it is being done.
-    due: Option<Timestamp>,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Since when, or from when on.
+    Due(Timestamp),
+    /// It is being done.
+    Begun(Handed),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,12 +168,15 @@ impl KeepAlive {
             jitter: seed.stream(Domain::Jitter),
             keys: BTreeMap::new(),
             waiting: BTreeSet::new(),
+            in_flight: BTreeSet::new(),
+            handed_out: 0,
             now: Timestamp::UNIX_EPOCH,
         }
     }
 
     /// Keeps a key alive. With the status of an earlier run it is published when that would have done
-    /// so, otherwise at once. A key that is known already, perhaps with a new packet, is too.
+    /// so, otherwise at once. A key that is known already, perhaps with a new packet, is too; what goes on
+    /// for its former packet still takes up its place, and how that ends is nothing to the new one.
     ///
     /// # Errors
     /// [`TooManyKeys`].
@@ -171,7 +201,7 @@ impl KeepAlive {
             _ => now,
         };
         let status = Status { published, ..status };
-        self.keys.insert(key, Entry { status, step: Step::Publish, due: Some(due) });
+        self.keys.insert(key, Entry { status, step: Step::Publish, state: State::Due(due) });
         self.waiting.insert((due, key));
         Ok(())
     }
@@ -179,7 +209,7 @@ impl KeepAlive {
     /// Lets a key die; for instance because a newer packet of it is out there, made elsewhere.
     pub fn remove(&mut self, key: &PublicKey) -> Option<Status> {
         let entry = self.keys.remove(key)?;
-        if let Some(due) = entry.due {
+        if let State::Due(due) = entry.state {
             self.waiting.remove(&(due, *key));
         }
         Some(entry.status)
@@ -195,10 +225,14 @@ impl KeepAlive {
         }
         let (_, key) = self.waiting.pop_first()?;
         let entry = self.keys.get_mut(&key)?;
-        entry.due = None;
+        self.handed_out += 1;
+        let handed = Handed { key, number: self.handed_out };
+        self.in_flight.insert(handed);
+        debug_assert!(self.in_flight.len() <= self.config.max_in_flight, "there was room");
+        entry.state = State::Begun(handed);
         Some(match entry.step {
-            Step::Publish => Action::Publish(key),
-            Step::Verify => Action::Verify(key),
+            Step::Publish => Action::Publish(handed),
+            Step::Verify => Action::Verify(handed),
         })
     }
 
@@ -210,10 +244,11 @@ impl KeepAlive {
     }
 
     /// A publication ended: so many nodes stored the packet. Too few are a failure, and tried again.
-    pub fn handle_published(&mut self, now: Timestamp, key: &PublicKey, stored: u32) {
+    pub fn handle_published(&mut self, now: Timestamp, handed: Handed, stored: u32) {
         self.tick(now);
         let copies = self.config.copies;
-        let Some(status) = self.ended(key, Step::Publish) else { return };
+        let Some(status) = self.ended(handed, Step::Publish) else { return };
+        let key = &handed.key;
         status.stored = stored;
         if stored > 0 {
             status.published = Some(now);
@@ -233,25 +268,25 @@ impl KeepAlive {
     }
 
     /// So many nodes returned the packet. If they are too few, it is published again at once.
-    pub fn handle_verified(&mut self, now: Timestamp, key: &PublicKey, holders: u32) {
+    pub fn handle_verified(&mut self, now: Timestamp, handed: Handed, holders: u32) {
         self.tick(now);
         let enough = holders >= self.config.copies;
-        let Some(status) = self.ended(key, Step::Verify) else { return };
+        let Some(status) = self.ended(handed, Step::Verify) else { return };
         status.verified = Some(holders);
         // A clock that went back since is no reason to wait longer than from now on.
         let published = status.published.unwrap_or(now).min(now);
         let interval = self.jittered(self.config.interval);
         let due = if enough { plus(published, interval).max(now) } else { now };
-        self.schedule(key, Step::Publish, due);
+        self.schedule(&handed.key, Step::Publish, due);
     }
 
     /// What was begun for a key came to nothing; it is tried again.
-    pub fn handle_failed(&mut self, now: Timestamp, key: &PublicKey) {
+    pub fn handle_failed(&mut self, now: Timestamp, handed: Handed) {
         self.tick(now);
-        let Some(step) = self.keys.get(key).map(|entry| entry.step) else { return };
-        if self.ended(key, step).is_some() {
+        let step = self.keys.get(&handed.key).map_or(Step::Publish, |entry| entry.step);
+        if self.ended(handed, step).is_some() {
             // Who cannot be counted is better published: whatever is wrong, that is what helps.
-            self.retry(now, key, Step::Publish);
+            self.retry(now, &handed.key, Step::Publish);
         }
     }
 
@@ -269,13 +304,24 @@ impl KeepAlive {
     /// What was handed out and has not ended.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.keys.len() - self.waiting.len()
+        self.in_flight.len()
     }
 
-    /// The status of a key for which `step` was handed out; a report of anything else is stale.
-    fn ended(&mut self, key: &PublicKey, step: Step) -> Option<&mut Status> {
-        let entry = self.keys.get_mut(key)?;
-        (entry.due.is_none() && entry.step == step).then_some(&mut entry.status)
+    /// Whether what was handed out is still what its key needs: not if the key was removed since, or has
+    /// a new packet.
+    #[must_use]
+    pub fn is_current(&self, handed: Handed) -> bool {
+        self.keys.get(&handed.key).is_some_and(|entry| entry.state == State::Begun(handed))
+    }
+
+    /// The status of a key whose `step` has ended; a report of anything else, or a second one, is stale.
+    fn ended(&mut self, handed: Handed, step: Step) -> Option<&mut Status> {
+        let entry = self.keys.get_mut(&handed.key);
+        let entry = entry.filter(|entry| entry.state == State::Begun(handed));
+        if entry.as_ref().is_none_or(|entry| entry.step == step) {
+            self.in_flight.remove(&handed);
+        }
+        entry.filter(|entry| entry.step == step).map(|entry| &mut entry.status)
     }
 
     fn retry(&mut self, now: Timestamp, key: &PublicKey, step: Step) {
@@ -289,9 +335,12 @@ impl KeepAlive {
 
     fn schedule(&mut self, key: &PublicKey, step: Step, due: Timestamp) {
         let Some(entry) = self.keys.get_mut(key) else { return };
-        debug_assert!(entry.due.is_none(), "a key waits for one thing at a time");
+        debug_assert!(
+            matches!(entry.state, State::Begun(_)),
+            "a key waits for one thing at a time"
+        );
         entry.step = step;
-        entry.due = Some(due);
+        entry.state = State::Due(due);
         self.waiting.insert((due, *key));
         debug_assert!(self.waiting.len() <= self.keys.len(), "only keys wait");
     }
@@ -309,7 +358,7 @@ impl KeepAlive {
             while self.waiting.last().is_some_and(|(due, _)| *due > latest) {
                 let Some((_, key)) = self.waiting.pop_last() else { return };
                 if let Some(entry) = self.keys.get_mut(&key) {
-                    entry.due = Some(latest);
+                    entry.state = State::Due(latest);
                 }
                 self.waiting.insert((latest, key));
             }

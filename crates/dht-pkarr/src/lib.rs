@@ -1,7 +1,7 @@
 //! PKARR: DNS records signed by the key that is their name, as bytes and rules without I/O.
 //!
 //! A [`PublicKey`] is a top-level domain that nobody grants and nobody takes away. Whoever has the
-//! secret key signs DNS records into a [`SignedPacket`] of at most 1,000 bytes and stores it in the
+//! secret key signs a DNS message of at most 996 bytes into a [`SignedPacket`] and stores it in the
 //! Mainline DHT (BEP 44) or at relays; everybody can look it up and verify it.
 //!
 //! This crate does no I/O, reads no clock and draws no randomness: keys, packets and times go in and

@@ -3,7 +3,8 @@
 //!
 //! Reading needs sound framing: header, names, lengths. What is framed soundly is kept, whatever it
 //! says. It never panics, allocates no more than the names and data it returns, and every pointer
-//! of a compressed name goes to an earlier place than the last, so reading ends.
+//! of a compressed name goes to an earlier place than the last and there are [`MAX_POINTERS`] at most, so
+//! reading ends, and takes time in proportion to what is read.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -17,6 +18,9 @@ use crate::record::{Rdata, Record, Svcb, Txt, kind};
 const POINTER: u16 = 0xc000;
 /// Offsets of compressed names are below.
 const FARTHEST: u16 = 0x4000;
+/// Pointers of one name that are followed: as many as there may be labels in it, and no pointer need lead
+/// to another. Without a limit, a message that is mostly pointers takes the square of its length.
+const MAX_POINTERS: usize = 127;
 
 /// Why bytes are no DNS message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +30,7 @@ pub enum DnsError {
     Truncated,
     /// A label is of no known form.
     BadLabel,
-    /// A compressed name points to itself or forward.
+    /// A compressed name points to itself or forward, or too often.
     BadPointer,
     /// A name is longer than 255 bytes.
     NameTooLong,
@@ -37,7 +41,9 @@ impl fmt::Display for DnsError {
         f.write_str(match self {
             Self::Truncated => "the DNS message ends before it is complete",
             Self::BadLabel => "a label in the DNS message is of no known form",
-            Self::BadPointer => "a compressed name in the DNS message does not point backwards",
+            Self::BadPointer => {
+                "a compressed name in the DNS message does not point backwards, or too often"
+            }
             Self::NameTooLong => "a name in the DNS message is over 255 bytes",
         })
     }
@@ -227,7 +233,7 @@ impl<'a> Reader<'a> {
         let mut reader = self.clone();
         // Where the present run of labels began: the next must begin before it.
         let mut run = self.at;
-        let mut behind = None;
+        let (mut behind, mut pointers) = (None, 0);
         loop {
             let [len] = reader.array()?;
             match len >> 6 {
@@ -245,7 +251,8 @@ impl<'a> Reader<'a> {
                     let [low] = reader.array()?;
                     let target = usize::from(u16::from_be_bytes([len, low]) & !POINTER);
                     behind.get_or_insert(reader.at);
-                    if target >= run {
+                    pointers += 1;
+                    if target >= run || pointers > MAX_POINTERS {
                         return Err(DnsError::BadPointer);
                     }
                     run = target;

@@ -314,6 +314,20 @@ impl Dht {
         Ok(id)
     }
 
+    /// Ends a lookup as if its time were up: its [`Event::Done`] comes at once, with all that it has
+    /// found and stored so far. Returns whether it was running.
+    pub fn finish(&mut self, now: Instant, id: LookupId) -> bool {
+        let Some(slot) = self.slot(id) else { return false };
+        let (v4, v6) = (slot.v4, slot.v6);
+        if let (Some(node), Some(walk)) = (&mut self.v4, v4) {
+            node.expire(now, walk);
+        }
+        if let (Some(node), Some(walk)) = (&mut self.v6, v6) {
+            node.expire(now, walk);
+        }
+        true
+    }
+
     /// Ends a lookup. No event carries its id after this. Returns whether it was running.
     pub fn cancel(&mut self, id: LookupId) -> bool {
         let Some(slot) = self.slot(id) else { return false };

@@ -172,6 +172,14 @@ impl<A: Addr> Lookups<A> {
         Some(self.running.as_mut()?.remove(walk.slot)?.into_cost())
     }
 
+    /// Ends a lookup as if its time were up: what it has come to is an event.
+    pub(crate) fn expire(&mut self, walk: WalkRef, ctx: &mut Ctx<'_>) {
+        if let Some(state) = self.state(walk) {
+            state.expire(ctx.now);
+            self.settle(walk.slot, ctx);
+        }
+    }
+
     /// The next query of the lookup in `slot`, which was taken from the ready ring.
     pub(crate) fn next_ask(&mut self, slot: u32, config: &Config) -> Option<(Ask<'_, A>, WalkRef)> {
         let entry = self.running.as_mut()?.slots.get_mut(slot as usize)?;

@@ -51,6 +51,8 @@ pub(crate) struct Transactions<A, P> {
     /// A node that awaits nothing has none.
     awaited: Option<Box<Awaited<A, P>>>,
     tids: Stream,
+    /// The half of the latest draw that no query has yet.
+    spare: Option<u32>,
     rtts: RttHistogram,
 }
 
@@ -68,14 +70,16 @@ struct Awaited<A, P> {
 
 impl<A, P> Default for Awaited<A, P> {
     fn default() -> Self {
-        Self { in_flight: BTreeMap::new(), sent: VecDeque::new(), first: 0, fresh: 0 }
+        // A lookup has about so many of them, answered ones among them.
+        let sent = VecDeque::with_capacity(8);
+        Self { in_flight: BTreeMap::new(), sent, first: 0, fresh: 0 }
     }
 }
 
 // Not for `Addr` alone: a test counts the comparisons.
 impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     pub(crate) const fn new(tids: Stream) -> Self {
-        Self { awaited: None, tids, rtts: RttHistogram::new() }
+        Self { awaited: None, tids, spare: None, rtts: RttHistogram::new() }
     }
 
     /// See `Dht::read_ahead`.
@@ -97,7 +101,11 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         let awaited = self.awaited.get_or_insert_with(Box::default);
         let number = awaited.first + awaited.sent.len() as u64;
         let tid = loop {
-            let tid = self.tids.next() as u32;
+            let tid = self.spare.take().unwrap_or_else(|| {
+                let drawn = self.tids.next();
+                self.spare = Some((drawn >> 32) as u32);
+                drawn as u32
+            });
             // Of 2^32 ids at most 2^16 are taken, so this ends at once.
             if let Entry::Vacant(place) = awaited.in_flight.entry((to, tid)) {
                 place.insert((Transaction { to, expected, sent: now, purpose }, number));

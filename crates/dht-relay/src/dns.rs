@@ -5,10 +5,12 @@
 
 use dht_pkarr::dns::{Answer, Message, Question, flag};
 use dht_pkarr::record::{CLASS_IN, Rdata, Record, kind};
+use dht_pkarr::resolve::Policy;
 use dht_pkarr::{Name, PublicKey, SignedPacket};
 
 use crate::backend::{Found, ResolveError};
 use crate::front::{Cached, Front, Now};
+use crate::lookups::Ticket;
 use crate::quota::User;
 
 mod reply;
@@ -48,8 +50,8 @@ pub enum Step {
     Drop,
     /// Send this.
     Reply(Vec<u8>),
-    /// Resolve [`Query::wants`] by [`Policy::CacheFirst`](dht_pkarr::resolve::Policy::CacheFirst),
-    /// and give the result to [`Front::handle_dns_found`].
+    /// Wait for the resolution of [`Query::ticket`], and give its result to
+    /// [`Front::handle_dns_found`].
     Resolve(Box<Query>),
     /// Send this message to a server that knows ordinary names, over the transport by which the query
     /// came, and give its reply to [`Front::handle_dns_forwarded`]. It has the id 0.
@@ -68,6 +70,8 @@ pub struct Query {
     name: Name,
     /// The aliases so far.
     chain: Vec<Record>,
+    /// What it waits for.
+    ticket: Option<Ticket>,
 }
 
 impl Query {
@@ -77,10 +81,32 @@ impl Query {
         self.name.key()
     }
 
+    /// The resolution of the key that it waits for.
+    #[must_use]
+    pub const fn ticket(&self) -> Option<Ticket> {
+        self.ticket
+    }
+
     /// How it came.
     #[must_use]
     pub const fn transport(&self) -> Transport {
         self.transport
+    }
+
+    /// Whether a message is a reply to what was forwarded (RFC 5452, 9.1); whoever knows its id has still
+    /// to see that it comes from the server that was asked. Anything else is not to be handed in.
+    #[must_use]
+    pub fn is_answered_by(&self, message: &[u8]) -> bool {
+        Message::from_bytes(message).is_ok_and(|message| self.accepts(&message))
+    }
+
+    fn accepts(&self, reply: &Message) -> bool {
+        reply.flags & flag::REPLY != 0 && reply.questions == [self.forwarded()]
+    }
+
+    /// What is asked of a server that knows ordinary names.
+    fn forwarded(&self) -> Question {
+        Question { name: self.name.clone(), ..self.question.clone() }
     }
 
     /// The longest reply.
@@ -114,7 +140,8 @@ impl Front {
             Transport::Tcp => &mut self.stats.dns_tcp,
             Transport::Http => &mut self.stats.dns_https,
         } += 1;
-        let granted = transport == Transport::Http || self.dns.grants(now.elapsed, user);
+        let granted =
+            transport == Transport::Http || self.dns.of(transport).grants(now.elapsed, user);
         let query = match read(user, transport, bytes) {
             Ok(query) => query,
             Err(_) if !granted => return self.drop_limited(),
@@ -147,17 +174,10 @@ impl Front {
                 self.answer(now, query, &found.packet.packet, left, cached)
             }
             (Err(ResolveError::NotFound), Some(key)) => {
-                self.stats.lookups_failed += 1;
-                let secs = self.options.negative_ttl;
-                let until = now.elapsed + core::time::Duration::from_secs(secs.into());
-                self.absent.insert(until, key);
-                let authority = self.soa(&key, None, secs);
+                let authority = self.soa(&key, None, self.options.negative_ttl);
                 self.finish(*query, Rcode::NoName, Vec::new(), Some(authority))
             }
-            _ => {
-                self.stats.lookups_failed += 1;
-                self.finish(*query, Rcode::Failed, Vec::new(), None)
-            }
+            _ => self.finish(*query, Rcode::Failed, Vec::new(), None),
         }
     }
 
@@ -165,10 +185,13 @@ impl Front {
     pub fn handle_dns_forwarded(&mut self, query: Box<Query>, reply: Option<&[u8]>) -> Step {
         let Some((bytes, reply)) = reply.and_then(|bytes| {
             let reply = Message::from_bytes(bytes).ok()?;
-            (reply.flags & flag::REPLY != 0).then_some((bytes, reply))
+            query.accepts(&reply).then_some((bytes, reply))
         }) else {
             return self.finish(*query, Rcode::Failed, Vec::new(), None);
         };
+        if query.chain.is_empty() && bytes.len() > query.limit() {
+            return self.truncated(&query);
+        }
         if query.chain.is_empty() {
             // As it is, but for the id: it may hold what only the client understands.
             let mut bytes = bytes.to_vec();
@@ -186,27 +209,27 @@ impl Front {
     }
 
     /// Looks for the name that the query has come to.
-    fn advance(&mut self, now: Now, query: Box<Query>, cached: Cached<'_>) -> Step {
+    fn advance(&mut self, now: Now, mut query: Box<Query>, cached: Cached<'_>) -> Step {
         let Some(key) = query.wants() else { return self.leave(query) };
         if let Some(packet) = cached(&key) {
             let left = packet.expires_in(now.wall, self.options.ttl);
-            if left > 0 && !self.refreshes(now, query.user, &packet) {
+            if left > 0 {
                 self.stats.cache_hits += 1;
+                self.refresh(now, query.user, query.transport, &packet);
                 return self.answer(now, query, &packet.packet, left, cached);
             }
-            if left > 0 {
-                self.stats.lookups += 1;
-                return Step::Resolve(query);
-            }
-        } else if let Some(left) = self.absent.left(now.elapsed, &key) {
+        }
+        if let Some(left) = self.absent.left(now.elapsed, &key) {
             let authority = self.soa(&key, None, left);
             return self.finish(*query, Rcode::NoName, Vec::new(), Some(authority));
         }
-        if self.take_work(now, query.user).is_err() {
-            return self.finish(*query, Rcode::Failed, Vec::new(), None);
+        match self.look_up(now, query.user, query.transport, key, Policy::CacheFirst) {
+            Ok(ticket) => {
+                query.ticket = Some(ticket);
+                Step::Resolve(query)
+            }
+            Err(_) => self.finish(*query, Rcode::Failed, Vec::new(), None),
         }
-        self.stats.lookups += 1;
-        Step::Resolve(query)
     }
 
     /// Goes on with a name that stands under no key.
@@ -217,10 +240,10 @@ impl Front {
         }
         let mut message = query.message.clone();
         message.id = 0;
-        if !query.chain.is_empty() {
-            message.questions =
-                vec![Question { name: query.name.clone(), ..query.question.clone() }];
-        }
+        message.questions = vec![query.forwarded()];
+        // What is longer than our own client is sent, nobody need send us.
+        let limit = u16::try_from(query.limit()).unwrap_or(u16::MAX);
+        reply::offer_size(&mut message, limit);
         let Some(bytes) = message.to_bytes() else {
             return self.finish(*query, Rcode::Failed, Vec::new(), None);
         };
@@ -249,7 +272,7 @@ impl Front {
             Answer::Records(records) => {
                 let records = if query.question.kind == kind::ANY && query.limit() < MAX_STREAM_LEN
                 {
-                    vec![any_over_udp(&query.name)]
+                    vec![clip(any_over_udp(&query.name))]
                 } else {
                     records.into_iter().map(clip).collect()
                 };
@@ -306,19 +329,23 @@ fn any_over_udp(name: &Name) -> Record {
 
 /// Reads a query; `Err` is the reply to one that cannot be answered.
 fn read(user: User, transport: Transport, bytes: &[u8]) -> Result<Query, Vec<u8>> {
-    let Ok(message) = Message::from_bytes(bytes) else {
-        return Err(reply::to_unreadable(bytes, Rcode::BadFormat));
-    };
-    if message.flags & flag::OPCODE != 0 {
-        return Err(reply::to_unreadable(bytes, Rcode::NotImplemented));
+    let unreadable = |rcode| reply::to_unreadable(bytes, rcode);
+    // The header alone says what need not be read.
+    match bytes {
+        [_, _, high, ..] if u16::from(*high) << 8 & flag::OPCODE != 0 => {
+            return Err(unreadable(Rcode::NotImplemented));
+        }
+        [_, _, _, _, 0, 1, ..] => {}
+        _ => return Err(unreadable(Rcode::BadFormat)),
     }
-    let edns = Edns::of(&message).map_err(|()| reply::to_unreadable(bytes, Rcode::BadFormat))?;
+    let message = Message::from_bytes(bytes).map_err(|_| unreadable(Rcode::BadFormat))?;
+    let edns = Edns::of(&message).map_err(|()| unreadable(Rcode::BadFormat))?;
     let [question] = &*message.questions else {
-        return Err(reply::to_unreadable(bytes, Rcode::BadFormat));
+        return Err(unreadable(Rcode::BadFormat));
     };
     let (question, name) = (question.clone(), question.name.clone());
     if edns.as_ref().is_some_and(|edns| edns.version > 0) {
         return Err(reply::to_bad_version(&message));
     }
-    Ok(Query { user, transport, message, question, edns, name, chain: Vec::new() })
+    Ok(Query { user, transport, message, question, edns, name, chain: Vec::new(), ticket: None })
 }

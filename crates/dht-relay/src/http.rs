@@ -7,14 +7,14 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use dht_pkarr::resolve::Policy;
-use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
-use http::header::{self, HeaderName, HeaderValue};
+use dht_pkarr::{SignedPacket, Timestamp};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use crate::backend::{Found, PublishError, ResolveError};
 use crate::dns;
 use crate::front::{Cached, Front, Now};
+use crate::lookups::Ticket;
 use crate::quota::{Allowance, User};
 
 mod cors;
@@ -26,7 +26,7 @@ mod proxy;
 mod tests;
 mod uri;
 
-pub use self::proxy::user;
+pub use self::proxy::{ProxyHeader, user};
 
 use self::doh::Form;
 use self::packet::Get;
@@ -45,7 +45,7 @@ pub type Reply = Response<Vec<u8>>;
 pub enum Step {
     /// Send this.
     Reply(Reply),
-    /// Resolve [`Lookup::key`] by [`Lookup::policy`], and give the result to
+    /// Wait for the resolution of [`Lookup::ticket`], and give its result to
     /// [`Front::handle_http_found`].
     Resolve(Box<Lookup>),
     /// Publish [`Publication::packet`], and give the result to [`Front::handle_http_published`]; or
@@ -58,8 +58,7 @@ pub enum Step {
 /// A request that waits for the packet of a key.
 #[derive(Debug)]
 pub struct Lookup {
-    key: PublicKey,
-    policy: Policy,
+    ticket: Ticket,
     asked: Asked,
     context: Context,
 }
@@ -72,16 +71,10 @@ enum Asked {
 }
 
 impl Lookup {
-    /// Whose packet.
+    /// The resolution of the key.
     #[must_use]
-    pub const fn key(&self) -> PublicKey {
-        self.key
-    }
-
-    /// Where it may come from.
-    #[must_use]
-    pub const fn policy(&self) -> Policy {
-        self.policy
+    pub const fn ticket(&self) -> Ticket {
+        self.ticket
     }
 }
 
@@ -114,6 +107,14 @@ pub struct DnsRequest {
     context: Context,
 }
 
+/// A request whose head was taken: a token was paid for it.
+#[derive(Debug)]
+#[must_use = "its token is paid"]
+pub struct Admitted {
+    user: User,
+    context: Context,
+}
+
 /// What every reply needs of its request.
 #[derive(Debug)]
 struct Context {
@@ -124,26 +125,45 @@ struct Context {
 }
 
 impl Front {
-    /// Takes a request of a user ([`user`] says whose it is), of whose body there may be more if it
-    /// is longer than [`MAX_BODY_LEN`].
-    pub fn handle_http(
+    /// Takes the head of a request of a user ([`user`] says whose it is): its body is to be read only if
+    /// this says so. `Err` is the reply to a request over the quota.
+    ///
+    /// # Errors
+    /// If the user has no token left.
+    pub fn admit_http(
         &mut self,
         now: Now,
         user: User,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Admitted, Box<Reply>> {
+        self.stats.http_requests += 1;
+        let allowance = self.http.take(now.elapsed, user);
+        let head = *method == Method::HEAD;
+        let context = Context { head, origin: cors::origin(headers), allowance };
+        if let Some(wait) = allowance.and_then(|allowance| allowance.wait) {
+            self.stats.http_limited += 1;
+            return Err(Box::new(self.close(context, limited("too many requests", wait))));
+        }
+        Ok(Admitted { user, context })
+    }
+
+    /// The reply to a request whose body does not come.
+    pub fn handle_http_late(&mut self, admitted: Admitted) -> Reply {
+        let what = "the body of the request did not come in time";
+        self.close(admitted.context, text(StatusCode::REQUEST_TIMEOUT, what))
+    }
+
+    /// Takes a request that was admitted, of whose body there may be more if it is longer than
+    /// [`MAX_BODY_LEN`].
+    pub fn handle_http(
+        &mut self,
+        now: Now,
+        admitted: Admitted,
         request: &Request<&[u8]>,
         cached: Cached<'_>,
     ) -> Step {
-        self.stats.http_requests += 1;
-        let allowance = self.http.take(now.elapsed, user);
-        let context = Context {
-            head: request.method() == Method::HEAD,
-            origin: cors::origin(request.headers()),
-            allowance,
-        };
-        if let Some(wait) = allowance.and_then(|allowance| allowance.wait) {
-            self.stats.http_limited += 1;
-            return self.reply(context, limited("too many requests", wait));
-        }
+        let Admitted { user, context } = admitted;
         if request.method() == Method::OPTIONS {
             return self.reply(context, cors::preflight(request.headers()));
         }
@@ -169,10 +189,6 @@ impl Front {
         lookup: Lookup,
         result: Result<Found, ResolveError>,
     ) -> Reply {
-        self.stats.lookups_failed += u64::from(result.is_err());
-        if let Ok(found) = &result {
-            self.absent.remove(&found.packet.packet.public_key());
-        }
         let reply = match &lookup.asked {
             Asked::Packet(get) => packet::found(get, now, self.options.ttl, result.as_ref()),
             Asked::Page(page) => page.found(now, self.options.ttl, result),
@@ -252,7 +268,12 @@ fn text(status: StatusCode, text: impl AsRef<str>) -> Reply {
 
 /// A reply to what is over a quota.
 fn limited(what: &str, wait: Duration) -> Reply {
-    let mut reply = text(StatusCode::TOO_MANY_REQUESTS, what);
+    let reply = text(StatusCode::TOO_MANY_REQUESTS, what);
+    told_to_wait(reply, wait)
+}
+
+/// Says when to come again.
+fn told_to_wait(mut reply: Reply, wait: Duration) -> Reply {
     let secs = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     set(&mut reply, "retry-after", secs);
     set(&mut reply, "x-ratelimit-after", secs);

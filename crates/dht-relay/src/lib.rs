@@ -9,11 +9,14 @@ mod backend;
 pub mod dns;
 mod front;
 pub mod http;
+mod lookups;
+mod points;
 pub mod quota;
 pub mod server;
 mod stats;
 
 pub use self::backend::{Backend, Found, PublishError, ResolveError};
 pub use self::front::{Cached, DEFAULT_MAX_USERS, Front, Now, Options};
+pub use self::lookups::{Resolution, Ticket};
 pub use self::stats::Stats;
 pub use dht_pkarr_client::Origin;

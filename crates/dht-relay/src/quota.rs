@@ -130,6 +130,10 @@ impl FromStr for Quota {
     }
 }
 
+/// So many users' shares may all users of one IPv6 site have together: whoever has a /48 has 65,536
+/// users.
+pub const SITE_SHARES: u32 = 8;
+
 /// Whom a quota is for: an IPv4 address, or a /64 of IPv6, as whoever has one address there has all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct User(Key);
@@ -138,6 +142,20 @@ pub struct User(Key);
 enum Key {
     V4(Ipv4Addr),
     V6([u16; 4]),
+}
+
+/// A /48 of IPv6, which has [`SITE_SHARES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Site([u16; 3]);
+
+impl User {
+    /// The site that a user is of, if there may be others of his there.
+    pub(crate) const fn site(self) -> Option<Site> {
+        match self.0 {
+            Key::V4(_) => None,
+            Key::V6([a, b, c, _]) => Some(Site([a, b, c])),
+        }
+    }
 }
 
 impl From<IpAddr> for User {
@@ -173,67 +191,98 @@ impl Allowance {
     }
 }
 
-/// Token buckets of many users.
+/// Buckets, of which full ones are forgotten, and no others: if there is no room for another, then all
+/// who have none share one.
 ///
-/// A bucket is one number: when it will be full again. Full buckets are forgotten, and no others: if
-/// there is no room for another user, then all who have no bucket share one. So no number of users
-/// has more than `capacity + 1` buckets have.
+/// A bucket is one number: when it will be full again, in nanoseconds of the caller's clock.
 #[derive(Clone, Debug)]
-pub struct Limiter {
-    quota: Option<Quota>,
-    capacity: usize,
-    /// When each bucket is full, in nanoseconds of the caller's clock.
-    full_at: BTreeMap<User, u64>,
+struct Buckets<K> {
+    full_at: BTreeMap<K, u64>,
     /// The same by time.
-    by_time: BTreeSet<(u64, User)>,
+    by_time: BTreeSet<(u64, K)>,
     /// The bucket of those for whom there is no room.
     others_full_at: u64,
 }
 
-impl Limiter {
-    /// Buckets for so many users; without a quota everything is granted.
-    #[must_use]
-    pub const fn new(quota: Option<Quota>, capacity: usize) -> Self {
-        Self {
-            quota,
-            capacity,
-            full_at: BTreeMap::new(),
-            by_time: BTreeSet::new(),
-            others_full_at: 0,
-        }
+impl<K: Copy + Ord> Buckets<K> {
+    const fn new() -> Self {
+        Self { full_at: BTreeMap::new(), by_time: BTreeSet::new(), others_full_at: 0 }
     }
 
-    /// Takes a token of the user's bucket; `None` if there is no limit. `now` must not go back.
-    pub fn take(&mut self, now: Duration, user: User) -> Option<Allowance> {
-        let quota = self.quota?;
-        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
-        while let Some((full_at, user)) = self.by_time.first().copied()
+    /// Forgets what is full.
+    fn tick(&mut self, now: u64) {
+        while let Some((full_at, key)) = self.by_time.first().copied()
             && full_at <= now
         {
             self.by_time.pop_first();
-            self.full_at.remove(&user);
+            self.full_at.remove(&key);
         }
-        let known = self.full_at.get(&user).copied();
-        let shares = known.is_none() && self.full_at.len() >= self.capacity;
-        let full_at = known.unwrap_or(if shares { self.others_full_at } else { 0 }).max(now);
-        let next = full_at.saturating_add(quota.interval());
-        let (span, until_full) = (quota.span(), next - now);
-        if until_full > span {
-            let wait = Some(Duration::from_nanos(until_full - span));
-            return Some(Allowance { limit: quota.burst, remaining: 0, wait });
+    }
+
+    /// When a bucket is full; in the past if it is.
+    fn get(&self, key: K, capacity: usize) -> u64 {
+        let unknown = if self.has_room(key, capacity) { 0 } else { self.others_full_at };
+        self.full_at.get(&key).copied().unwrap_or(unknown)
+    }
+
+    fn set(&mut self, key: K, full_at: u64, capacity: usize) {
+        if !self.has_room(key, capacity) {
+            self.others_full_at = full_at;
+            return;
         }
-        if shares {
-            self.others_full_at = next;
-        } else {
-            if let Some(known) = known {
-                self.by_time.remove(&(known, user));
-            }
-            self.by_time.insert((next, user));
-            self.full_at.insert(user, next);
+        if let Some(known) = self.full_at.insert(key, full_at) {
+            self.by_time.remove(&(known, key));
         }
+        self.by_time.insert((full_at, key));
         debug_assert!(self.by_time.len() == self.full_at.len(), "each bucket has one time");
-        let remaining = (span - until_full) / quota.interval();
-        let remaining = u32::try_from(remaining).unwrap_or(u32::MAX);
+    }
+
+    fn has_room(&self, key: K, capacity: usize) -> bool {
+        self.full_at.len() < capacity || self.full_at.contains_key(&key)
+    }
+}
+
+/// Token buckets of many users, and of their sites, which have [`SITE_SHARES`] times as much.
+///
+/// No number of users has more than `capacity + 1` buckets have, nor any number of users of one site
+/// more than its bucket has, as long as there is room for it.
+#[derive(Clone, Debug)]
+pub struct Limiter {
+    quota: Option<Quota>,
+    capacity: usize,
+    users: Buckets<User>,
+    sites: Buckets<Site>,
+}
+
+impl Limiter {
+    /// Buckets for so many users, and as many sites; without a quota everything is granted.
+    #[must_use]
+    pub const fn new(quota: Option<Quota>, capacity: usize) -> Self {
+        Self { quota, capacity, users: Buckets::new(), sites: Buckets::new() }
+    }
+
+    /// Takes a token of the user's bucket, and of the site's; `None` if there is no limit. `now` must not
+    /// go back.
+    pub fn take(&mut self, now: Duration, user: User) -> Option<Allowance> {
+        let quota = self.quota?;
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        self.users.tick(now);
+        self.sites.tick(now);
+        let own = Draw::new(now, self.users.get(user, self.capacity), quota, 1);
+        let site = user.site().map(|site| {
+            let full_at = self.sites.get(site, self.capacity);
+            (site, Draw::new(now, full_at, quota, SITE_SHARES))
+        });
+        let draws = [Some(&own), site.as_ref().map(|(_, draw)| draw)];
+        if let Some(wait) = draws.into_iter().flatten().filter_map(|draw| draw.wait).max() {
+            return Some(Allowance { limit: quota.burst, remaining: 0, wait: Some(wait) });
+        }
+        self.users.set(user, own.full_at, self.capacity);
+        if let Some((site, draw)) = &site {
+            self.sites.set(*site, draw.full_at, self.capacity);
+        }
+        let left = site.map_or(own.left, |(_, draw)| draw.left.min(own.left));
+        let remaining = u32::try_from(left).unwrap_or(u32::MAX);
         Some(Allowance { limit: quota.burst, remaining, wait: None })
     }
 
@@ -245,7 +294,29 @@ impl Limiter {
     /// How many users have a bucket that is not full.
     #[must_use]
     pub fn users(&self) -> usize {
-        self.full_at.len()
+        self.users.full_at.len()
+    }
+}
+
+/// A token that may be taken of a bucket.
+struct Draw {
+    /// When the bucket is full again after that.
+    full_at: u64,
+    /// How many more there are.
+    left: u64,
+    /// When there is one, if there is none.
+    wait: Option<Duration>,
+}
+
+impl Draw {
+    /// From a bucket of the size of `shares` times the quota.
+    fn new(now: u64, full_at: u64, quota: Quota, shares: u32) -> Self {
+        // A token takes a microsecond at least, so there is something left of its part.
+        let interval = quota.interval() / u64::from(shares);
+        let full_at = full_at.max(now).saturating_add(interval);
+        let (span, until_full) = (quota.span(), full_at - now);
+        let wait = until_full.checked_sub(span).filter(|wait| *wait > 0).map(Duration::from_nanos);
+        Self { full_at, left: span.saturating_sub(until_full) / interval, wait }
     }
 }
 
@@ -321,6 +392,29 @@ mod tests {
         assert_ne!(user("2001:db8::1"), user("2001:db8:0:1::1"));
         assert_eq!(user("::ffff:192.0.2.1"), user("192.0.2.1"));
         assert_ne!(user("192.0.2.2"), user("192.0.2.1"));
+    }
+
+    #[test]
+    fn a_site_has_no_more_than_its_shares_however_many_networks_it_has() {
+        let mut limiter = Limiter::new(Some(quota("2r/s").with_burst(3)), 1_000);
+        let at = Duration::from_secs(100);
+        let network = |site: u16, number: u16| {
+            User::from(IpAddr::from([0x2001, 0xdb8, site, number, 0, 0, 0, 1]))
+        };
+        let granted = |limiter: &mut Limiter, at, site| {
+            let granted = |number: &u16| limiter.grants(at, network(site, *number));
+            (0..1_000).filter(granted).count()
+        };
+        assert_eq!(granted(&mut limiter, at, 1), 3 * SITE_SHARES as usize);
+        let refused = limiter.take(at, network(1, 2_000)).unwrap();
+        assert_eq!(refused.wait, Some(Duration::from_millis(500) / SITE_SHARES));
+        // Who is refused for his site has lost no token of his own, and other sites none at all.
+        assert_eq!(granted(&mut limiter, at, 2), 3 * SITE_SHARES as usize);
+        let later = at + Duration::from_secs(1);
+        assert_eq!(granted(&mut limiter, later, 1), 2 * SITE_SHARES as usize);
+        // IPv4 has no sites.
+        let v4 = (0..100).filter(|number| limiter.grants(at, user(*number))).count();
+        assert_eq!(v4, 100);
     }
 
     proptest! {

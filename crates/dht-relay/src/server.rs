@@ -7,31 +7,38 @@ use core::time::Duration;
 use std::io;
 use std::net::{TcpListener, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use async_channel as channel;
 use async_executor::Executor;
 use async_io::{Async, Timer};
-use dht_pkarr::resolve::Policy;
 use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
 use futures_lite::FutureExt as _;
 
 use crate::backend::{Backend, Found, PublishError, ResolveError};
-use crate::dns;
+use crate::dns::{self, Transport};
 use crate::front::{Front, Now, Options};
+use crate::lookups::Resolution;
 use crate::stats;
 
 mod forward;
 mod http;
 mod patience;
+mod resolving;
 mod slots;
 mod sockets;
 mod stream;
+#[cfg(test)]
+mod tests;
+mod turns;
 
-use slots::Slots;
+use resolving::Resolving;
+use slots::{Slot, Slots};
 
-/// What is going on when the relay is told to stop may take this long to end.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// Lookups that wait for the executor, however many places there are.
+const MAX_BEGUN: usize = 8_192;
+/// Connections to the metrics at a time.
+const MAX_METRICS: usize = 16;
 
 /// Where a relay listens, and how much it does at a time.
 #[derive(Clone, Debug)]
@@ -45,10 +52,20 @@ pub struct Listen {
     pub metrics: Option<SocketAddr>,
     /// The DNS server that knows ordinary names. It is asked only if [`Options::forward`] is set.
     pub upstream: Option<SocketAddr>,
-    /// Connections at a time, HTTP and DNS each; more are closed at once. Default: 1,024.
+    /// Connections at a time, HTTP and DNS each; more are closed at once. As many DNS queries over UDP
+    /// may wait for something; more fail at once. Default: 1,024.
     pub max_connections: usize,
+    /// Those of them that one user may have, HTTP and DNS each; behind a proxy, which has them all,
+    /// HTTP knows no such limit. Default: 64.
+    pub max_user_connections: usize,
     /// Lookups, publications and forwarded queries at a time; more fail at once. Default: 512.
     pub max_work: usize,
+    /// And so many more lookups and forwarded queries that began with a datagram, whose source may be
+    /// forged. Default: 128.
+    pub max_udp_work: usize,
+    /// What goes on when the relay is told to stop may take this long to end. A backend that is slower
+    /// is cut off. Default: 15 seconds.
+    pub stop_patience: Duration,
 }
 
 impl Default for Listen {
@@ -59,7 +76,10 @@ impl Default for Listen {
             metrics: None,
             upstream: None,
             max_connections: 1_024,
+            max_user_connections: 64,
             max_work: 512,
+            max_udp_work: 128,
+            stop_patience: Duration::from_secs(15),
         }
     }
 }
@@ -72,6 +92,8 @@ pub struct Server<B> {
     udp: Vec<Async<UdpSocket>>,
     tcp: Vec<Async<TcpListener>>,
     metrics: Option<Async<TcpListener>>,
+    to_resolve: channel::Receiver<(Resolution, Slot)>,
+    stop_patience: Duration,
 }
 
 impl<B: Backend> Server<B> {
@@ -85,20 +107,15 @@ impl<B: Backend> Server<B> {
             udp.iter().map(|socket| socket.get_ref().local_addr()).collect::<Result<_, _>>()?;
         let tcp = |addr| Async::<TcpListener>::bind(addr);
         let metrics: Vec<_> = listen.metrics.into_iter().collect();
+        let (shared, to_resolve) = Shared::new(listen, options, backend);
         Ok(Self {
             http: bound(&listen.http, tcp)?,
             tcp: bound(&udp_addrs, tcp)?,
             udp,
             metrics: bound(&metrics, tcp)?.pop(),
-            shared: Arc::new(Shared {
-                backend,
-                front: Mutex::new(Front::new(options)),
-                begin: Instant::now(),
-                upstream: listen.upstream,
-                http: Slots::new(listen.max_connections),
-                dns: Slots::new(listen.max_connections),
-                work: Slots::new(listen.max_work),
-            }),
+            shared: Arc::new(shared),
+            to_resolve,
+            stop_patience: listen.stop_patience,
         })
     }
 
@@ -141,22 +158,27 @@ impl<B: Backend> Server<B> {
             listeners.push(executor.spawn(sockets::receive(shared, tasks.clone(), socket)));
         }
         drop(tasks);
-        executor
-            .run(async {
-                stop.await;
-                // Listeners close their sockets when they are dropped.
-                drop(listeners);
-                drop(stopping);
-                let late = async {
-                    Timer::after(STOP_PATIENCE).await;
-                };
-                let all_ended = async {
-                    // All that goes on holds a sender; nothing is ever sent.
-                    let _closed = ended.recv().await;
-                };
-                all_ended.or(late).await;
-            })
-            .await;
+        let resolve = async {
+            while let Ok((resolution, slot)) = self.to_resolve.recv().await {
+                // Nobody waits for it at the end but those who want its result.
+                executor.spawn(resolve(Arc::clone(&self.shared), resolution, slot)).detach();
+            }
+        };
+        let serve = async {
+            stop.await;
+            // Listeners close their sockets when they are dropped.
+            drop(listeners);
+            drop(stopping);
+            let late = async {
+                Timer::after(self.stop_patience).await;
+            };
+            let all_ended = async {
+                // All that goes on holds a sender; nothing is ever sent.
+                let _closed = ended.recv().await;
+            };
+            all_ended.or(late).await;
+        };
+        executor.run(serve.or(resolve)).await;
     }
 }
 
@@ -201,24 +223,79 @@ struct Shared<B> {
     upstream: Option<SocketAddr>,
     http: Slots,
     dns: Slots,
+    metrics: Slots,
+    /// DNS queries over UDP that wait for something.
+    queries: Slots,
     work: Slots,
+    /// The same for what began with a datagram, which takes nothing away from others.
+    udp_work: Slots,
+    resolving: Resolving,
+    to_resolve: channel::Sender<(Resolution, Slot)>,
 }
 
 impl<B: Backend> Shared<B> {
+    /// With what is to be resolved.
+    fn new(
+        listen: &Listen,
+        options: Options,
+        backend: B,
+    ) -> (Self, channel::Receiver<(Resolution, Slot)>) {
+        // As many as there are places for, and no more than is sensible; a channel for none there is not.
+        let places = listen.max_work.saturating_add(listen.max_udp_work).clamp(1, MAX_BEGUN);
+        let (to_resolve, receiver) = channel::bounded(places);
+        let per_user = listen.max_user_connections;
+        let http_per_user =
+            if options.behind_proxy.is_some() { listen.max_connections } else { per_user };
+        let shared = Self {
+            backend,
+            front: Mutex::new(Front::new(options)),
+            begin: Instant::now(),
+            upstream: listen.upstream,
+            http: Slots::new(listen.max_connections).per_user(http_per_user),
+            dns: Slots::new(listen.max_connections).per_user(per_user),
+            metrics: Slots::new(MAX_METRICS),
+            queries: Slots::new(listen.max_connections),
+            work: Slots::new(listen.max_work),
+            udp_work: Slots::new(listen.max_udp_work),
+            resolving: Resolving::default(),
+            to_resolve,
+        };
+        (shared, receiver)
+    }
+
     fn front(&self) -> MutexGuard<'_, Front> {
         // No code panics while holding the lock.
         self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn now(&self) -> Now {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let micros = u64::try_from(since.as_micros()).ok().and_then(Timestamp::from_micros);
-        Now { wall: micros.unwrap_or_default(), elapsed: self.begin.elapsed() }
+    /// Lets the front handle something, and begins what it wants resolved for that.
+    fn handle<T>(&self, handle: impl FnOnce(&mut Front) -> T) -> T {
+        let mut front = self.front();
+        let handled = handle(&mut front);
+        while let Some(resolution) = front.poll_resolution() {
+            let begun = self.place(resolution.transport()).and_then(|slot| {
+                self.resolving.begin(resolution.ticket());
+                self.to_resolve.try_send((resolution, slot)).ok()
+            });
+            if begun.is_none() {
+                let failed = ResolveError::NoAnswer;
+                self.resolving.end(resolution.ticket(), Err(failed));
+                front.handle_resolved(self.now(), &resolution, Err(failed));
+            }
+        }
+        handled
     }
 
-    async fn resolve(&self, key: PublicKey, policy: Policy) -> Result<Found, ResolveError> {
-        let Some(_slot) = self.work.take() else { return Err(ResolveError::NoAnswer) };
-        self.backend.resolve(key, policy).await
+    fn now(&self) -> Now {
+        Now { wall: dht_pkarr_client::now(), elapsed: self.begin.elapsed() }
+    }
+
+    /// A place for work, if there is one.
+    fn place(&self, transport: Transport) -> Option<Slot> {
+        match transport {
+            Transport::Udp => self.udp_work.take(),
+            Transport::Tcp | Transport::Http => self.work.take(),
+        }
     }
 
     async fn publish(
@@ -226,55 +303,98 @@ impl<B: Backend> Shared<B> {
         packet: &SignedPacket,
         cas: Option<Timestamp>,
     ) -> Result<u32, PublishError> {
-        let Some(_slot) = self.work.take() else {
+        let Some(_slot) = self.place(Transport::Http) else {
             return Err(PublishError::Failed("the relay is busy; try again later".to_owned()));
         };
         self.backend.publish(packet.clone(), cas).await
     }
 
-    /// Does what a DNS query needs until there is a reply; `None` if there will be none.
-    async fn answer(&self, mut step: dns::Step) -> Option<Vec<u8>> {
-        loop {
-            step = match step {
-                dns::Step::Drop => return None,
-                dns::Step::Reply(reply) => return Some(reply),
-                dns::Step::Resolve(query) => {
-                    let result = match query.wants() {
-                        Some(key) => self.resolve(key, Policy::CacheFirst).await,
-                        None => Err(ResolveError::NoAnswer),
-                    };
-                    let cached = |key: &PublicKey| self.backend.cached(key);
-                    self.front().handle_dns_found(self.now(), query, result, &cached)
-                }
-                dns::Step::Forward(query, message) => {
-                    let reply = match (self.upstream, self.work.take()) {
-                        (Some(addr), Some(_slot)) => {
-                            forward::ask(addr, query.transport(), message).await
-                        }
-                        _ => None,
-                    };
-                    self.front().handle_dns_forwarded(query, reply.as_deref())
-                }
+    /// Does what a DNS query needs until there is a reply; `None` if there will be none. What it waits
+    /// for may end before this is polled.
+    fn answer(
+        self: &Arc<Self>,
+        mut step: dns::Step,
+    ) -> impl Future<Output = Option<Vec<u8>>> + Send + use<B> {
+        let shared = Arc::clone(self);
+        let mut resolved = shared.resolved_for(&step);
+        async move {
+            loop {
+                step = match step {
+                    dns::Step::Drop => return None,
+                    dns::Step::Reply(reply) => return Some(reply),
+                    dns::Step::Resolve(query) => {
+                        let result = resolved.await;
+                        shared.found(query, result)
+                    }
+                    dns::Step::Forward(query, message) => {
+                        let place = shared.place(query.transport());
+                        let reply = match (shared.upstream, place) {
+                            (Some(addr), Some(_slot)) => forward::ask(addr, &query, message).await,
+                            _ => None,
+                        };
+                        shared.front().handle_dns_forwarded(query, reply.as_deref())
+                    }
+                };
+                resolved = shared.resolved_for(&step);
             }
         }
+    }
+
+    /// Waits for what a DNS query waits for.
+    fn resolved_for(
+        &self,
+        step: &dns::Step,
+    ) -> impl Future<Output = Result<Found, ResolveError>> + Send + use<B> {
+        self.resolving.wait(match step {
+            dns::Step::Resolve(query) => query.ticket(),
+            dns::Step::Drop | dns::Step::Reply(_) | dns::Step::Forward(..) => None,
+        })
+    }
+
+    fn found(&self, query: Box<dns::Query>, result: Result<Found, ResolveError>) -> dns::Step {
+        let cached = |key: &PublicKey| self.backend.cached(key);
+        self.handle(|front| front.handle_dns_found(self.now(), query, result, &cached))
+    }
+
+    /// The reply to a query for which there is no place.
+    fn refuse(&self, step: dns::Step) -> Option<Vec<u8>> {
+        let step = match step {
+            dns::Step::Resolve(query) => self.found(query, Err(ResolveError::NoAnswer)),
+            dns::Step::Forward(query, _) => self.front().handle_dns_forwarded(query, None),
+            step @ (dns::Step::Drop | dns::Step::Reply(_)) => step,
+        };
+        if let dns::Step::Reply(reply) = step { Some(reply) } else { None }
     }
 
     async fn metrics(&self) -> String {
         let own = {
             let front = self.front();
-            let [http, dns, work] = front.users().map(|users| users as u64);
+            let [http, dns, dns_udp, work, work_udp] = front.users().map(|users| users as u64);
             stats::text(
                 front.stats(),
                 &[
                     ("pkarr_http_users", "Users with an HTTP bucket that is not full.", http),
                     ("pkarr_dns_users", "Users with a DNS bucket that is not full.", dns),
+                    ("pkarr_dns_udp_users", "The same of DNS over UDP.", dns_udp),
                     ("pkarr_work_users", "Users with a work bucket that is not full.", work),
+                    ("pkarr_work_udp_users", "The same for DNS over UDP.", work_udp),
                     ("pkarr_http_connections", "Open HTTP connections.", self.http.taken()),
                     ("pkarr_dns_connections", "Open DNS connections.", self.dns.taken()),
+                    ("pkarr_dns_waiting", "DNS queries over UDP that wait.", self.queries.taken()),
                     ("pkarr_work", "Lookups, publications, forwarded queries.", self.work.taken()),
+                    ("pkarr_work_udp", "The same for DNS over UDP.", self.udp_work.taken()),
                 ],
             )
         };
         own + &self.backend.metrics().await
     }
+}
+
+/// Resolves a key for all who wait for it.
+async fn resolve<B: Backend>(shared: Arc<Shared<B>>, resolution: Resolution, slot: Slot) {
+    let result = shared.backend.resolve(resolution.key(), resolution.policy()).await;
+    drop(slot);
+    let told = result.as_ref().map_err(|error| *error);
+    shared.front().handle_resolved(shared.now(), &resolution, told);
+    shared.resolving.end(resolution.ticket(), result);
 }

@@ -20,9 +20,13 @@ pub struct Stats {
     pub http_limited: u64,
     /// Packets given from the cache at once.
     pub cache_hits: u64,
-    /// Lookups asked for.
+    /// Lookups begun for who waits for them.
     pub lookups: u64,
-    /// Lookups that found no packet.
+    /// Requests that waited for a lookup which was begun for another.
+    pub lookups_shared: u64,
+    /// Lookups begun for packets that could still be used.
+    pub refreshes: u64,
+    /// Lookups of both kinds that found no packet, or for which there was no place.
     pub lookups_failed: u64,
     /// Publications asked for.
     pub publications: u64,
@@ -73,7 +77,9 @@ const METRICS: &[(&str, &str, Read)] = &[
     }),
     ("pkarr_http_limited_total", "HTTP requests over the quota.", |s| s.http_limited),
     ("pkarr_cache_hits_total", "Packets given from the cache at once.", |s| s.cache_hits),
-    ("pkarr_lookups_total", "Lookups asked for.", |s| s.lookups),
+    ("pkarr_lookups_total", "Lookups begun for who waits for them.", |s| s.lookups),
+    ("pkarr_lookups_shared_total", "Requests that joined a lookup.", |s| s.lookups_shared),
+    ("pkarr_refreshes_total", "Lookups begun for packets in use.", |s| s.refreshes),
     ("pkarr_lookups_failed_total", "Lookups that found no packet.", |s| s.lookups_failed),
     ("pkarr_publications_total", "Publications asked for.", |s| s.publications),
     ("pkarr_publications_failed_total", "Publications that failed.", |s| s.publications_failed),

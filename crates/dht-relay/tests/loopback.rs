@@ -8,7 +8,7 @@
 )]
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -18,6 +18,7 @@ use dht_pkarr::dns::{Message, Question, flag};
 use dht_pkarr::record::{CLASS_IN, Rdata, Record, Txt, kind};
 use dht_pkarr::resolve::Policy;
 use dht_pkarr::{CachedPacket, Keypair, PublicKey, SignedPacket, Timestamp};
+use dht_relay::http::ProxyHeader;
 use dht_relay::server::{Listen, Server};
 use dht_relay::{Backend, Found, Options, Origin, PublishError, ResolveError};
 
@@ -28,8 +29,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone, Default)]
 struct Memory {
     packets: Arc<Mutex<BTreeMap<PublicKey, SignedPacket>>>,
-    /// While somebody holds a receiver, publishing does not end.
+    /// While somebody holds a sender, publishing does not end.
     held: Option<async_channel::Receiver<()>>,
+    /// Nor does resolving.
+    held_lookups: Option<async_channel::Receiver<()>>,
 }
 
 fn now() -> Timestamp {
@@ -44,6 +47,9 @@ impl Backend for Memory {
     }
 
     async fn resolve(&self, key: PublicKey, _: Policy) -> Result<Found, ResolveError> {
+        if let Some(held) = &self.held_lookups {
+            let _closed = held.recv().await;
+        }
         let packet = self.cached(&key).ok_or(ResolveError::NotFound)?;
         Ok(Found { packet, origin: Origin::Dht })
     }
@@ -180,10 +186,59 @@ fn connections_serve_many_requests_and_are_not_more_than_the_limit() {
         }
         assert!(head.starts_with(b"HTTP/1.1 200"));
     }
-    let mut late = relay.connect();
+    late(relay.connect());
+    // Whoever watches it is let in all the same.
+    let watching = TcpStream::connect(relay.metrics).unwrap();
+    assert_eq!(exchange(watching, "GET /metrics", b"").0, 200);
+}
+
+/// Somebody who comes too late is closed out, whatever he says.
+fn late(mut stream: TcpStream) {
+    // It may be closed already.
+    drop(stream.write_all(b"HEAD / HTTP/1.1\r\nhost: x\r\n\r\n"));
     let mut nothing = Vec::new();
-    // Closed, or reset if the request was on its way already.
-    assert!(late.read_to_end(&mut nothing).is_err() || nothing.is_empty());
+    let closed = stream.read_to_end(&mut nothing).map_err(|error| error.kind());
+    assert!(nothing.is_empty(), "{:?}", String::from_utf8_lossy(&nothing));
+    // It is closed, or reset as something was not read; not only silent.
+    assert!(matches!(closed, Ok(_) | Err(ErrorKind::ConnectionReset)), "{closed:?}");
+}
+
+#[test]
+fn one_user_cannot_have_all_connections() {
+    let relay = Running::start(Memory::default(), |listen, _| listen.max_user_connections = 2);
+    let mut held: Vec<_> = (0..2).map(|_| relay.connect()).collect();
+    for stream in &mut held {
+        send(stream, "HEAD /", b"");
+        stream.read_exact(&mut [0; 12]).unwrap();
+    }
+    late(relay.connect());
+    // DNS has connections of its own, of which there are as many.
+    let mut held: Vec<_> = (0..2).map(|_| TcpStream::connect(relay.dns).unwrap()).collect();
+    for stream in &mut held {
+        assert_eq!(over_tcp(stream, &query("example.com", kind::A)).flags & flag::RCODE, 5);
+    }
+    let stream = TcpStream::connect(relay.dns).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    late(stream);
+    // Behind a proxy all come from one address.
+    let relay = Running::start(Memory::default(), |listen, options| {
+        listen.max_user_connections = 1;
+        options.behind_proxy = Some(ProxyHeader::Forwarded);
+    });
+    let _held = relay.connect();
+    assert_eq!(relay.ask("HEAD /", b"").0, 200);
+}
+
+#[test]
+fn whoever_is_over_the_quota_is_told_so_before_his_body_is_waited_for() {
+    let quota = "1r/d".parse().unwrap();
+    let relay = Running::start(Memory::default(), |_, options| options.http_quota = Some(quota));
+    assert_eq!(relay.ask("HEAD /", b"").0, 200);
+    let mut stream = relay.connect();
+    let head = format!("PUT /{} HTTP/1.1\r\nhost: x\r\n", packet(5).public_key());
+    let head = format!("{head}content-length: 100\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    assert_eq!(reply(stream).0, 429);
 }
 
 #[test]
@@ -230,6 +285,10 @@ fn over_tcp(stream: &mut TcpStream, message: &Message) -> Message {
     let bytes = message.to_bytes().unwrap();
     stream.write_all(&(bytes.len() as u16).to_be_bytes()).unwrap();
     stream.write_all(&bytes).unwrap();
+    read(stream)
+}
+
+fn read(stream: &mut TcpStream) -> Message {
     let mut len = [0; 2];
     stream.read_exact(&mut len).unwrap();
     let mut bytes = vec![0; u16::from_be_bytes(len).into()];
@@ -272,9 +331,16 @@ fn upstream() -> SocketAddr {
     thread::spawn(move || {
         let mut buffer = [0; 2_000];
         while let Ok((len, from)) = udp.recv_from(&mut buffer) {
-            // Somebody who guesses wrongly is not believed.
-            udp.send_to(b"no message", from).unwrap();
-            udp.send_to(&answer(&buffer[..len]), from).unwrap();
+            // Somebody who guesses wrongly is not believed: what is no message, the query itself, an
+            // answer to another question.
+            let query = &buffer[..len];
+            let mut other = Message::from_bytes(&answer(query)).unwrap();
+            other.questions[0].kind ^= 1;
+            other.answers[0].ttl = 666;
+            let (other, own) = (other.to_bytes().unwrap(), answer(query));
+            for datagram in [&b"no message"[..], query, &other, &own] {
+                udp.send_to(datagram, from).unwrap();
+            }
         }
     });
     thread::spawn(move || {
@@ -308,6 +374,94 @@ fn ordinary_names_are_forwarded_the_way_they_came() {
     let head = "POST /dns-query\ncontent-type: application/dns-message\r";
     let (status, _, body) = relay.ask(head, &message.to_bytes().unwrap());
     assert_eq!((status, &Message::from_bytes(&body).unwrap().answers[0].data), (200, &expected));
+}
+
+fn tcp(relay: &Running) -> TcpStream {
+    let stream = TcpStream::connect(relay.dns).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// A relay that has a packet in its cache, and finds nothing else before what this returns is dropped.
+fn slow(change: impl FnOnce(&mut Listen)) -> (Running, async_channel::Sender<()>) {
+    let (held, receiver) = async_channel::bounded(1);
+    let memory = Memory { held_lookups: Some(receiver), ..Memory::default() };
+    memory.packets.lock().unwrap().insert(packet(5).public_key(), packet(5));
+    (Running::start(memory, |listen, _| change(listen)), held)
+}
+
+fn of_key(number: u8) -> Message {
+    query(&Keypair::from_secret(&[number; 32]).public_key().to_string(), kind::A)
+}
+
+#[test]
+fn queries_over_tcp_do_not_wait_for_each_other() {
+    let (relay, held) = slow(|_| {});
+    let mut stream = tcp(&relay);
+    let (mut slow, mut fast) = (of_key(2), of_key(1));
+    (slow.id, fast.id) = (1, 2);
+    let framed = |message: &Message| {
+        let bytes = message.to_bytes().unwrap();
+        [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat()
+    };
+    stream.write_all(&framed(&slow)).unwrap();
+    let reply = over_tcp(&mut stream, &fast);
+    assert_eq!((reply.id, reply.answers.len()), (2, 1));
+    // More than are answered at a time: they are read when it is their turn.
+    for id in 3..30 {
+        slow.id = id;
+        stream.write_all(&framed(&slow)).unwrap();
+    }
+    drop(held);
+    fast.id = 30;
+    let replies: BTreeMap<_, _> = (0..29)
+        .map(|number| {
+            let reply = if number == 0 { over_tcp(&mut stream, &fast) } else { read(&mut stream) };
+            (reply.id, reply.flags & flag::RCODE)
+        })
+        .collect();
+    assert_eq!(replies.len(), 29);
+    assert!(replies.iter().all(|(id, rcode)| *rcode == if *id == 30 { 0 } else { 3 }));
+}
+
+#[test]
+fn a_query_for_which_there_is_no_place_is_told_so() {
+    let (relay, held) = slow(|listen| listen.max_connections = 1);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.connect(relay.dns).unwrap();
+    socket.send(&of_key(2).to_bytes().unwrap()).unwrap();
+    // A connection takes no place of datagrams: so it is the first one that is in the way.
+    let mut stream = tcp(&relay);
+    assert_eq!(over_tcp(&mut stream, &of_key(1)).answers.len(), 1);
+    let waiting = || {
+        let watching = TcpStream::connect(relay.metrics).unwrap();
+        let text = exchange(watching, "GET /metrics", b"").2;
+        String::from_utf8(text).unwrap().contains("\npkarr_dns_waiting 1\n")
+    };
+    while !waiting() {
+        thread::yield_now();
+    }
+    assert_eq!(over_udp(relay.dns, &of_key(3)).flags & flag::RCODE, 2);
+    drop(held);
+}
+
+#[test]
+fn a_relay_that_stops_answers_the_queries_that_it_read() {
+    let (mut relay, held) = slow(|_| {});
+    let mut stream = tcp(&relay);
+    let bytes = of_key(2).to_bytes().unwrap();
+    stream.write_all(&(bytes.len() as u16).to_be_bytes()).unwrap();
+    stream.write_all(&bytes).unwrap();
+    // It was read when the next one is answered.
+    assert_eq!(over_tcp(&mut stream, &of_key(1)).answers.len(), 1);
+    relay.stop.take();
+    while TcpStream::connect(relay.dns).is_ok() {
+        thread::yield_now();
+    }
+    drop(held);
+    assert_eq!(read(&mut stream).flags & flag::RCODE, 3);
+    let mut nothing = Vec::new();
+    assert_eq!(stream.read_to_end(&mut nothing).unwrap(), 0);
 }
 
 #[test]

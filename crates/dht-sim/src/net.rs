@@ -532,6 +532,12 @@ impl Network {
         }
     }
 
+    /// Reads what carrying a datagram from or to a host needs first.
+    #[inline]
+    pub(crate) fn preview(&self, host: HostId) -> u64 {
+        self.links.get(host.index()).map_or(0, |link| u64::from(link.last_mile))
+    }
+
     fn middlebox(&self, host: HostId) -> Option<&Middlebox> {
         self.boxes.get(self.links.get(host.index())?.middlebox as usize)
     }

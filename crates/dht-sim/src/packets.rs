@@ -15,6 +15,8 @@ pub(crate) struct PacketId(u32);
 pub(crate) struct Head {
     pub(crate) from: SocketAddr,
     pub(crate) to: SocketAddr,
+    /// Who sent it, if that is a host of the world.
+    pub(crate) sender: Option<HostId>,
     /// Who was at `to` when it set out, unless something stands before them.
     pub(crate) hint: Option<HostId>,
     /// Which datagram it is, and what was done to it: what the trace knows it by.
@@ -59,10 +61,9 @@ impl Packets {
         Some((packet.head, core::mem::take(&mut packet.bytes)))
     }
 
-    /// Who will probably get it, and its first byte: reading them has both at hand soon.
-    pub(crate) fn preview(&self, id: PacketId) -> Option<(HostId, u8)> {
-        let packet = self.places.get(id.0 as usize)?;
-        Some((packet.head.hint?, *packet.bytes.first()?))
+    /// What is known of it, and its bytes: reading them has them at hand soon.
+    pub(crate) fn preview(&self, id: PacketId) -> Option<(&Head, &[u8])> {
+        self.places.get(id.0 as usize).map(|packet| (&packet.head, packet.bytes.as_slice()))
     }
 
     pub(crate) fn recycle(&mut self, id: PacketId, bytes: Vec<u8>) {

@@ -1,7 +1,7 @@
 //! What happens when: a calendar queue over virtual time.
 //!
-//! Two wheels of 4096 slots each, of about a millisecond and of about four seconds, and an ordered
-//! map for what is hours away. Adding and taking cost the same whether a hundred or ten million
+//! Two wheels of 4096 slots each, of about four milliseconds and of about seventeen seconds, and an
+//! ordered map for what is a day away. Adding and taking cost the same whether a hundred or ten million
 //! entries wait. Entries of the same microsecond come out in the order they were put in, so a run
 //! can be repeated.
 
@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use dht_proto::time::Instant;
 
 /// A slot of the near wheel is this many bits of microseconds wide.
-const NEAR_SHIFT: u32 = 10;
+const NEAR_SHIFT: u32 = 12;
 /// Slots of a wheel, as a power of two.
 const WHEEL_BITS: u32 = 12;
 const SLOTS: usize = 1 << WHEEL_BITS;

@@ -3,6 +3,7 @@
 use core::net::SocketAddr;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
+use core::time::Duration;
 use std::sync::Arc;
 
 use async_io::Timer;
@@ -13,6 +14,9 @@ use dht_proto::request::{Event, Lookup, Outcome};
 use futures_lite::{FutureExt, Stream, StreamExt};
 
 use crate::inner::{Inner, QUEUE_PAUSE};
+
+/// The loop may take this long to say what a lookup has come to.
+const END_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A lookup: a stream of what it finds. It starts when it is polled first; dropping it cancels it.
 ///
@@ -54,6 +58,49 @@ impl LookupHandle {
     pub async fn outcome(mut self) -> Result<Outcome, Error> {
         while self.next().await.is_some() {}
         self.end.take().unwrap_or_else(|| Err(Error::stopped()))
+    }
+
+    /// The same, but no longer than this. If the time is up first, the lookup is ended, and the outcome
+    /// holds what it has come to by then, with [`Ended::TimedOut`](dht_proto::request::Ended::TimedOut): who has stored an item,
+    /// too. Only if the loop is busier than that, there are but the newest item and the number of peers.
+    ///
+    /// # Errors
+    /// See [`LookupHandle::outcome`].
+    pub async fn outcome_within(mut self, timeout: Duration) -> Result<Outcome, Error> {
+        self.end_within(timeout, |_| {}).await;
+        self.end.take().unwrap_or_else(|| Err(Error::stopped()))
+    }
+
+    /// Reads to the end, which comes no later than this: then [`LookupHandle::outcome`] has it. See
+    /// [`LookupHandle::outcome_within`].
+    pub async fn end_within(&mut self, timeout: Duration, mut found: impl FnMut(Event)) {
+        if self.read_within(timeout, &mut found).await {
+            return;
+        }
+        if self.unstarted.take().is_none() {
+            // If the queue is full, there is no more to be had than what was read.
+            drop(self.inner.offer(Command::Finish(self.ticket)));
+            if self.read_within(END_PATIENCE, &mut found).await {
+                return;
+            }
+            drop(self.inner.offer(Command::Cancel(self.ticket)));
+        }
+        self.end = Some(Ok(self.tally.time_up()));
+    }
+
+    /// Returns whether the end has come.
+    async fn read_within(&mut self, timeout: Duration, found: &mut impl FnMut(Event)) -> bool {
+        let read = async {
+            while let Some(event) = self.next().await {
+                found(event);
+            }
+            true
+        };
+        let late = async {
+            Timer::after(timeout).await;
+            false
+        };
+        read.or(late).await
     }
 
     /// Streams only the peers, each once.

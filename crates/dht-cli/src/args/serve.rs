@@ -3,7 +3,8 @@
 use core::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
+use dht_relay::http::ProxyHeader;
 use dht_relay::quota::Quota;
 
 use crate::args::NodeOptions;
@@ -19,7 +20,7 @@ reverse proxy in front of it.
 
 The config file is TOML. Every long flag is a key, and the command line wins:
   http = \"127.0.0.1:6881\"
-  behind-proxy = true
+  behind-proxy = \"x-forwarded-for\"
   work-quota = \"2r/s:10\"
 
 Examples:
@@ -78,9 +79,9 @@ pub(crate) struct ServeArgs {
     /// Serve Prometheus metrics here, over HTTP
     #[arg(long, value_name = "ADDR:PORT", value_parser = parse::bind_addr)]
     pub(crate) metrics: Option<SocketAddr>,
-    /// Tell users apart by what a reverse proxy in front says (X-Forwarded-For, Forwarded)
-    #[arg(long)]
-    pub(crate) behind_proxy: bool,
+    /// Tell users apart by this header, which a reverse proxy in front writes
+    #[arg(long, value_name = "HEADER")]
+    pub(crate) behind_proxy: Option<ProxyArg>,
     /// HTTP requests per user: number, r/s or r/m or r/h or r/d, and how many at once; or off
     #[arg(long, value_name = "QUOTA", default_value = "20r/s:100", value_parser = quota)]
     pub(crate) http_quota: QuotaArg,
@@ -94,7 +95,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     pub(crate) cache_size: usize,
     /// Packets are fresh for so many seconds at least
-    #[arg(long, value_name = "SECS", default_value_t = 300)]
+    #[arg(long, value_name = "SECS", default_value_t = 300,
+          value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) min_ttl: u32,
     /// Packets are fresh for so many seconds at most
     #[arg(long, value_name = "SECS", default_value_t = 86_400)]
@@ -105,8 +107,27 @@ pub(crate) struct ServeArgs {
     /// Connections at a time, HTTP and DNS each
     #[arg(long, value_name = "N", default_value_t = 1_024)]
     pub(crate) max_connections: usize,
+    /// Those of them that one user may have
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    pub(crate) max_user_connections: usize,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
+}
+
+/// A header in which a proxy says for whom it asks.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ProxyArg {
+    XForwardedFor,
+    Forwarded,
+}
+
+impl From<ProxyArg> for ProxyHeader {
+    fn from(header: ProxyArg) -> Self {
+        match header {
+            ProxyArg::XForwardedFor => Self::XForwardedFor,
+            ProxyArg::Forwarded => Self::Forwarded,
+        }
+    }
 }
 
 /// A quota, or none.

@@ -38,8 +38,9 @@ pub(super) fn run(args: &NodeArgs, global: &Global, out: &Output) -> Ended {
     let wanted = port::wanted(&args.node, global);
     // A notice that finds the queue full is lost: the callback must not block.
     let on_notice = move |notice| drop(sender.try_send(Wake::Notice(notice)));
-    let dht: Dht =
-        builder::<dht_mio::Mio>(&args.node, global, wanted)?.on_notice(on_notice).spawn()?;
+    let dht: Dht = builder::<dht_mio::Mio>(&args.node, global, wanted, |_| {})?
+        .on_notice(on_notice)
+        .spawn()?;
     if let Some(server) = metrics {
         if let Some(addr) = server.addr() {
             out.words(format_args!("metrics at http://{addr}/metrics"));
@@ -92,9 +93,11 @@ pub(super) fn builder<R: Runtime>(
     args: &NodeOptions,
     global: &Global,
     port: Option<u16>,
+    change: impl FnOnce(&mut Config),
 ) -> Result<Builder<R>, Failure> {
     let mut config = Config::default();
     args.limits.apply(&mut config);
+    change(&mut config);
     let mut builder = Builder::new().config(config).mode(args.mode.into()).port(port.unwrap_or(0));
     for addr in &global.bind {
         builder = builder.bind(*addr);

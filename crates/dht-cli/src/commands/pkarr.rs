@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use dht_pkarr::resolve::ResolveError;
-use dht_pkarr::{PublicKey, SignedPacket, TtlRange, zone};
+use dht_pkarr::{MAX_DNS_LEN, PublicKey, SignedPacket, TtlRange, zone};
 use dht_pkarr_client::{Origin, mio, now};
 
 use crate::args::Global;
@@ -117,7 +117,7 @@ fn show(
     if let (Some((_, origin)), Some(left)) = (seen, expires_in) {
         out.words(format_args!("; from     {origin}, good for {left} s"));
     }
-    out.words(format_args!("; size     {} of 1000 bytes", packet.dns().len()));
+    out.words(format_args!("; size     {} of {MAX_DNS_LEN} bytes", packet.dns().len()));
     let (origin, relay) = match seen.map(|(_, origin)| origin) {
         Some(Origin::Relay(url)) => (Some("relay"), Some(url.clone())),
         Some(Origin::Dht) => (Some("dht"), None),

@@ -1,6 +1,7 @@
 //! `dht relay` and `dht dns`: a node, a cache, and who may ask them.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use async_channel as channel;
 use async_io::block_on;
@@ -15,6 +16,7 @@ use dht_relay::{Backend, Found, Options, PublishError, ResolveError};
 use dht_smol::{Dht, Smol};
 
 use crate::args::{DnsArgs, Global, RelayArgs, ServeArgs};
+use crate::client::GRACE;
 use crate::commands::node::{builder, port, tell_notice};
 use crate::commands::{Ended, signals};
 use crate::failure::Failure;
@@ -46,12 +48,19 @@ fn run(args: &ServeArgs, mut listen: Listen, relay: bool, global: &Global, out: 
     listen.metrics = args.metrics;
     listen.upstream = args.forward;
     listen.max_connections = args.max_connections;
+    listen.max_user_connections = args.max_user_connections;
+    let timeout = global.timeout + GRACE;
+    // Whoever publishes is told how that went.
+    listen.stop_patience = timeout + GRACE;
+    let ttl = ttl(args)?;
     let wanted = port::wanted(&args.node, global);
-    let dht: Dht = builder::<Smol>(&args.node, global, wanted)?
-        .on_notice(move |notice| drop(sender.try_send(notice)))
-        .spawn()?;
-    let node = Node { client: client(args, &dht)?, dht: dht.clone() };
-    let server = Server::bind(&listen, options(args, relay), node).map_err(|error| {
+    let dht: Dht = builder::<Smol>(&args.node, global, wanted, |config| {
+        config.lookup_timeout = global.timeout
+    })?
+    .on_notice(move |notice| drop(sender.try_send(notice)))
+    .spawn()?;
+    let node = Node { client: client(args, &dht, ttl, timeout)?, dht: dht.clone() };
+    let server = Server::bind(&listen, options(args, ttl, relay), node).map_err(|error| {
         Failure::input(error.to_string(), "give addresses of this machine with free ports")
     })?;
     tell(&dht, &server, out)?;
@@ -66,21 +75,39 @@ fn run(args: &ServeArgs, mut listen: Listen, relay: bool, global: &Global, out: 
     Ok(None)
 }
 
-fn client(args: &ServeArgs, dht: &Dht) -> Result<Client, Failure> {
+/// For how long packets are fresh.
+fn ttl(args: &ServeArgs) -> Result<TtlRange, Failure> {
+    let (min, max) = (args.min_ttl, args.max_ttl);
+    if min > max {
+        return Err(Failure::input(
+            format!("--min-ttl is {min}, more than --max-ttl, which is {max}"),
+            "give a --max-ttl that is no shorter than --min-ttl",
+        ));
+    }
+    Ok(TtlRange::new(min, max))
+}
+
+fn client(
+    args: &ServeArgs,
+    dht: &Dht,
+    ttl: TtlRange,
+    timeout: Duration,
+) -> Result<Client, Failure> {
     let client = Client::builder()
         .dht(dht.clone())
         .cache(PacketCache::new(args.cache_size))
-        .ttl(TtlRange::new(args.min_ttl, args.max_ttl))
+        .ttl(ttl)
+        .timeout(timeout)
         .build();
     client.map_err(|error| Failure::input(error.to_string(), "see --help"))
 }
 
-fn options(args: &ServeArgs, relay: bool) -> Options {
+fn options(args: &ServeArgs, ttl: TtlRange, relay: bool) -> Options {
     let mut options = Options::default();
     options.relay = relay;
     options.forward = args.forward.is_some();
-    options.behind_proxy = args.behind_proxy;
-    options.ttl = TtlRange::new(args.min_ttl, args.max_ttl);
+    options.behind_proxy = args.behind_proxy.map(Into::into);
+    options.ttl = ttl;
     options.negative_ttl = args.negative_ttl;
     options.http_quota = args.http_quota.0;
     options.dns_quota = args.dns_quota.0;

@@ -171,6 +171,9 @@ fn bad_flags_are_named() {
     for (args, word) in [
         (&["relay", "--work-quota", "fast"][..], "a quota is"),
         (&["dns", "--dns", "nowhere"], "--dns"),
+        (&["relay", "--min-ttl", "0"], "--min-ttl"),
+        (&["dns", "--min-ttl", "10", "--max-ttl", "9"], "give a --max-ttl"),
+        (&["relay", "--behind-proxy", "x-real-ip"], "x-forwarded-for"),
         (
             &["relay", "--http", "192.0.2.1:1", "--bind", "127.0.0.1:0", "--no-bootstrap"],
             "192.0.2.1:1",

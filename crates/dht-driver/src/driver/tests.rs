@@ -629,3 +629,30 @@ fn losing_every_sender_of_commands_shuts_down() {
     node.pass();
     assert!(node.driver.is_shut_down());
 }
+
+#[test]
+fn a_lookup_that_is_finished_tells_what_it_has_come_to() {
+    let mut b = Node::server(2);
+    // Nobody is at the other address, so that the announce has to wait.
+    let mut a = Node::knowing(1, &[b.addr, SocketAddr::from(([198, 18, 0, 9], 1))]);
+    let announce =
+        Lookup::Announce { info_hash: hash(7), port: AnnouncePort::Explicit(99), seed: false };
+    let (ticket, heard) = a.start(announce, Delivery::Accepted);
+    a.pass();
+    assert!(heard.borrow().ends.is_empty());
+    a.commands.send(Command::Finish(ticket)).unwrap();
+    a.commands.send(Command::Finish(ticket)).unwrap();
+    run(&mut [&mut a, &mut b], 20);
+    let ended = heard.borrow().ends[0].as_ref().unwrap().clone();
+    assert_eq!((ended.ended, heard.borrow().ends.len()), (Ended::TimedOut, 1));
+    assert!(ended.queries > 0, "{ended:?}");
+    assert_eq!(a.driver.dht().stats().lookups, 1);
+    // One that has not started, as the names of bootstrap hosts are being resolved.
+    let mut c = Node::server(3);
+    c.commands.send(Command::Names(Names::Pending)).unwrap();
+    let (ticket, heard) = c.start(find(8), Delivery::Accepted);
+    c.pass();
+    c.commands.send(Command::Finish(ticket)).unwrap();
+    c.pass();
+    assert_eq!(heard.borrow().ends[0].as_ref().unwrap().ended, Ended::TimedOut);
+}

@@ -1,40 +1,41 @@
 //! Keeping packets alive, on threads.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread;
 
-use dht_pkarr::keep_alive::{Status, TooManyKeys};
+use dht_pkarr::keep_alive::Handed;
 use dht_pkarr::resolve::Policy;
-use dht_pkarr::{PublicKey, SignedPacket};
 
 use super::Client;
 use crate::keep_alive::{
-    Done, KeepAliveError, KeepAliveOptions, Keeper, Kept, Listener, Shared, Task, lock,
+    Done, KeepAlive, KeepAliveError, KeepAliveOptions, Keeper, Keeping, Kept, Runner, Task,
 };
 
 enum Signal {
-    Done(PublicKey, Done),
+    Done(Handed, Done),
     /// There is something new to do.
     Wake,
     Stop,
 }
 
-/// A handle of packets that are kept alive. Clones are cheap and name the same ones.
-#[derive(Clone, Debug)]
-pub struct KeepAlive {
-    keeper: Shared,
-    signals: Sender<Signal>,
+impl Runner for Sender<Signal> {
+    fn wake(&self) {
+        drop(self.send(Signal::Wake));
+    }
+
+    fn stop(&self) {
+        drop(self.send(Signal::Stop));
+    }
 }
 
-/// What keeps them alive, once [`KeepAliveRunner::run`] is called.
+/// What keeps packets alive, once [`KeepAliveRunner::run`] is called.
+#[derive(Debug)]
 #[must_use = "nothing is published unless it runs"]
 pub struct KeepAliveRunner {
     client: Client,
-    keeper: Shared,
+    keeping: Keeping,
     signals: Receiver<Signal>,
     sender: Sender<Signal>,
-    listener: Listener,
 }
 
 impl Client {
@@ -48,51 +49,10 @@ impl Client {
         options: KeepAliveOptions,
         listener: impl FnMut(Kept) + Send + 'static,
     ) -> Result<(KeepAlive, KeepAliveRunner), KeepAliveError> {
-        let keeper = Arc::new(Mutex::new(Keeper::open(options, self.dht.is_some())?));
+        let keeping = Keeping::new(Keeper::open(options, self.dht.is_some())?, listener);
         let (sender, signals) = channel();
-        let handle = KeepAlive { keeper: Arc::clone(&keeper), signals: sender.clone() };
-        let client = self.clone();
-        let listener = Box::new(listener);
-        Ok((handle, KeepAliveRunner { client, keeper, signals, sender, listener }))
-    }
-}
-
-impl KeepAlive {
-    /// Keeps a packet alive, unless that or a newer one of its key is already.
-    ///
-    /// # Errors
-    /// [`TooManyKeys`].
-    pub fn insert(&self, packet: SignedPacket) -> Result<(), TooManyKeys> {
-        lock(&self.keeper).add(packet)?;
-        self.signal(Signal::Wake);
-        Ok(())
-    }
-
-    /// Lets a packet die.
-    pub fn remove(&self, key: &PublicKey) {
-        lock(&self.keeper).remove(key);
-    }
-
-    /// How a packet is doing.
-    #[must_use]
-    pub fn status(&self, key: &PublicKey) -> Option<Status> {
-        lock(&self.keeper).status(key)
-    }
-
-    /// How all are doing.
-    #[must_use]
-    pub fn statuses(&self) -> Vec<(PublicKey, Status)> {
-        lock(&self.keeper).statuses()
-    }
-
-    /// Ends the runner, which writes the file first.
-    pub fn stop(&self) {
-        self.signal(Signal::Stop);
-    }
-
-    fn signal(&self, signal: Signal) {
-        // A runner that has ended needs none.
-        drop(self.signals.send(signal));
+        let handle = keeping.handle(sender.clone());
+        Ok((handle, KeepAliveRunner { client: self.clone(), keeping, signals, sender }))
     }
 }
 
@@ -101,28 +61,19 @@ impl KeepAliveRunner {
     pub fn run(mut self) {
         loop {
             self.start_what_is_due();
-            let wait = lock(&self.keeper).wait();
-            match self.signals.recv_timeout(wait) {
-                Ok(Signal::Done(key, done)) => {
-                    let kept = lock(&self.keeper).handle(key, done);
-                    kept.into_iter().for_each(&mut self.listener);
-                }
+            match self.signals.recv_timeout(self.keeping.wait()) {
+                Ok(Signal::Done(handed, done)) => self.keeping.done(handed, done),
                 Ok(Signal::Stop) => break,
                 Ok(Signal::Wake) | Err(_) => {}
             }
-            let failed = lock(&self.keeper).save(false);
-            failed.into_iter().for_each(&mut self.listener);
+            self.save(false);
         }
-        let failed = lock(&self.keeper).save(true);
-        failed.into_iter().for_each(&mut self.listener);
+        self.save(true);
     }
 
     fn start_what_is_due(&self) {
-        loop {
-            // Not within the loop's head, where the lock would be held all along.
-            let due = lock(&self.keeper).poll();
-            let Some((key, task)) = due else { return };
-            let asked = Asked { key, signals: self.sender.clone(), done: None };
+        while let Some((handed, task)) = self.keeping.due() {
+            let asked = Asked { handed, signals: self.sender.clone(), done: None };
             let client = self.client.clone();
             // If there is no thread, dropping `asked` says so.
             drop(
@@ -132,17 +83,16 @@ impl KeepAliveRunner {
             );
         }
     }
-}
 
-impl core::fmt::Debug for KeepAliveRunner {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("KeepAliveRunner").field("keeper", &self.keeper).finish_non_exhaustive()
+    fn save(&mut self, in_any_case: bool) {
+        let failed = self.keeping.saving(in_any_case)();
+        self.keeping.tell(failed);
     }
 }
 
 /// A task under way. Says at the latest when dropped how it ended.
 struct Asked {
-    key: PublicKey,
+    handed: Handed,
     signals: Sender<Signal>,
     done: Option<Done>,
 }
@@ -151,23 +101,15 @@ impl Asked {
     fn run(mut self, client: &Client, task: Task) {
         let mut next = Some(task);
         while let Some(task) = next.take() {
-            let (packet, done) = match task {
-                Task::Publish(packet) => {
-                    let published = client.publish(&packet);
-                    (packet, Done::Published(published))
-                }
-                Task::Verify(packet) => {
-                    let copies = client.copies(&packet);
-                    (packet, Done::Verified(copies))
-                }
+            let done = match &task {
+                Task::Publish(packet) => Done::Published(client.publish(packet)),
+                Task::Verify(packet) => Done::Verified(client.copies(packet)),
                 Task::Renew(packet) => {
-                    let key = packet.public_key();
-                    let found = client.resolve(&key, Policy::NetworkOnly);
-                    let cached = client.cache().get(&key);
-                    (packet.clone(), Done::renewed(packet, found, cached))
+                    let found = client.resolve(&packet.public_key(), Policy::NetworkOnly);
+                    Done::renewed(packet, found, client.cache())
                 }
             };
-            next = done.next(&packet);
+            next = done.next(task.packet());
             self.done = Some(done);
         }
     }
@@ -178,6 +120,6 @@ impl Drop for Asked {
         let failed = || Done::Verified(Err("it could not be tried".to_owned()));
         let done = self.done.take().unwrap_or_else(failed);
         // A runner that has ended does not listen.
-        drop(self.signals.send(Signal::Done(self.key, done)));
+        drop(self.signals.send(Signal::Done(self.handed, done)));
     }
 }

@@ -2,13 +2,14 @@
 
 use core::fmt;
 use core::future::Future;
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_channel::{Receiver, Sender, bounded};
 use async_executor::Executor;
 use dht_pkarr::PublicKey;
 use futures_lite::future::block_on;
+
+use crate::busy::{Busy, lock};
 
 /// Keys that are looked up in the background at a time. More are not refreshed just now.
 const MAX_KEYS: usize = 1_000;
@@ -17,7 +18,7 @@ const MAX_KEYS: usize = 1_000;
 /// dropped; what it was doing is cancelled then.
 pub(super) struct Background {
     executor: Arc<Executor<'static>>,
-    keys: Arc<Mutex<BTreeSet<PublicKey>>>,
+    keys: Busy,
     /// Closed when the thread is to end; `None` until it runs.
     running: Mutex<Option<Sender<()>>>,
 }
@@ -25,20 +26,14 @@ pub(super) struct Background {
 impl Background {
     /// Runs a future, unless there is one for this key already, or too much to do.
     pub(super) fn spawn(&self, key: PublicKey, future: impl Future<Output = ()> + Send + 'static) {
-        {
-            let mut keys = lock(&self.keys);
-            if keys.len() >= MAX_KEYS || !keys.insert(key) {
-                return;
-            }
-        }
-        let busy = Busy { key, keys: Arc::clone(&self.keys) };
+        let Some(claim) = self.keys.claim(key) else { return };
         if !self.is_running() {
             return;
         }
         self.executor
             .spawn(async move {
                 future.await;
-                drop(busy);
+                drop(claim);
             })
             .detach();
     }
@@ -66,7 +61,7 @@ impl Default for Background {
     fn default() -> Self {
         Self {
             executor: Arc::new(Executor::new()),
-            keys: Arc::default(),
+            keys: Busy::new(MAX_KEYS),
             running: Mutex::default(),
         }
     }
@@ -74,23 +69,6 @@ impl Default for Background {
 
 impl fmt::Debug for Background {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Background").field("keys", &lock(&self.keys).len()).finish_non_exhaustive()
+        f.debug_struct("Background").field("keys", &self.keys).finish_non_exhaustive()
     }
-}
-
-/// A key that is being looked up.
-struct Busy {
-    key: PublicKey,
-    keys: Arc<Mutex<BTreeSet<PublicKey>>>,
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        lock(&self.keys).remove(&self.key);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No code panics while holding one of these locks.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

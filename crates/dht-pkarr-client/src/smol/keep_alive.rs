@@ -1,37 +1,36 @@
 //! Keeping packets alive, as a future.
 
-use core::future::Future;
-use core::pin::Pin;
-use std::sync::{Arc, Mutex};
-
 use async_channel::{Receiver, Sender, bounded, unbounded};
 use async_io::Timer;
 use blocking::unblock;
-use dht_pkarr::keep_alive::{Status, TooManyKeys};
+use dht_pkarr::keep_alive::Handed;
 use dht_pkarr::resolve::Policy;
-use dht_pkarr::{PublicKey, SignedPacket};
 use futures_lite::FutureExt as _;
 
 use super::{Client, Work, message};
 use crate::keep_alive::{
-    Done, KeepAliveError, KeepAliveOptions, Keeper, Kept, Listener, Shared, Task, lock,
+    Done, KeepAlive, KeepAliveError, KeepAliveOptions, Keeper, Keeping, Kept, Runner, Task,
 };
 
-/// A handle of packets that are kept alive. Clones are cheap and name the same ones.
-#[derive(Clone, Debug)]
-pub struct KeepAlive {
-    keeper: Shared,
-    /// Something to do; closed to stop.
-    wake: Sender<()>,
+/// A message is something to do; closing it stops the runner.
+impl Runner for Sender<()> {
+    fn wake(&self) {
+        // One call to wake up is enough.
+        let _ = self.try_send(());
+    }
+
+    fn stop(&self) {
+        self.close();
+    }
 }
 
-/// What keeps them alive, while [`KeepAliveRunner::run`] is polled.
+/// What keeps packets alive, while [`KeepAliveRunner::run`] is polled.
+#[derive(Debug)]
 #[must_use = "nothing is published unless it runs"]
 pub struct KeepAliveRunner {
     client: Client,
-    keeper: Shared,
+    keeping: Keeping,
     woken: Receiver<()>,
-    listener: Listener,
 }
 
 impl Client {
@@ -46,53 +45,17 @@ impl Client {
         listener: impl FnMut(Kept) + Send + 'static,
     ) -> Result<(KeepAlive, KeepAliveRunner), KeepAliveError> {
         let has_dht = self.dht.is_some();
-        let keeper = unblock(move || Keeper::open(options, has_dht)).await?;
-        let keeper = Arc::new(Mutex::new(keeper));
+        let keeping =
+            Keeping::new(unblock(move || Keeper::open(options, has_dht)).await?, listener);
         let (wake, woken) = bounded(1);
-        let handle = KeepAlive { keeper: Arc::clone(&keeper), wake };
-        let client = self.clone();
-        Ok((handle, KeepAliveRunner { client, keeper, woken, listener: Box::new(listener) }))
-    }
-}
-
-impl KeepAlive {
-    /// Keeps a packet alive, unless that or a newer one of its key is already.
-    ///
-    /// # Errors
-    /// [`TooManyKeys`].
-    pub fn insert(&self, packet: SignedPacket) -> Result<(), TooManyKeys> {
-        lock(&self.keeper).add(packet)?;
-        // One call to wake up is enough.
-        let _ = self.wake.try_send(());
-        Ok(())
-    }
-
-    /// Lets a packet die.
-    pub fn remove(&self, key: &PublicKey) {
-        lock(&self.keeper).remove(key);
-    }
-
-    /// How a packet is doing.
-    #[must_use]
-    pub fn status(&self, key: &PublicKey) -> Option<Status> {
-        lock(&self.keeper).status(key)
-    }
-
-    /// How all are doing.
-    #[must_use]
-    pub fn statuses(&self) -> Vec<(PublicKey, Status)> {
-        lock(&self.keeper).statuses()
-    }
-
-    /// Ends the runner, which writes the file first.
-    pub fn stop(&self) {
-        self.wake.close();
+        let handle = keeping.handle(wake);
+        Ok((handle, KeepAliveRunner { client: self.clone(), keeping, woken }))
     }
 }
 
 /// Why a runner does not wait any more.
 enum Woken {
-    Done(PublicKey, Box<Done>),
+    Done(Handed, Box<Done>),
     Due,
     Stopped,
 }
@@ -105,10 +68,7 @@ impl KeepAliveRunner {
         loop {
             self.start_what_is_due(&sender, &mut going_on);
             match self.wait(&mut going_on, &receiver).await {
-                Woken::Done(key, done) => {
-                    let kept = lock(&self.keeper).handle(key, *done);
-                    kept.into_iter().for_each(&mut self.listener);
-                }
+                Woken::Done(handed, done) => self.keeping.done(handed, *done),
                 Woken::Due => {}
                 Woken::Stopped => break,
             }
@@ -117,28 +77,21 @@ impl KeepAliveRunner {
         self.save(true).await;
     }
 
-    fn start_what_is_due(&self, sender: &Sender<(PublicKey, Done)>, going_on: &mut Vec<Work>) {
-        loop {
-            // Not within the loop's head, where the lock would be held all along.
-            let due = lock(&self.keeper).poll();
-            let Some((key, task)) = due else { return };
+    fn start_what_is_due(&self, sender: &Sender<(Handed, Done)>, going_on: &mut Vec<Work>) {
+        while let Some((handed, task)) = self.keeping.due() {
             let (client, sender) = (self.client.clone(), sender.clone());
             going_on.push(Box::pin(async move {
                 let done = perform(&client, task).await;
-                drop(sender.try_send((key, done)));
+                drop(sender.try_send((handed, done)));
             }));
         }
     }
 
-    async fn wait(
-        &self,
-        going_on: &mut Vec<Work>,
-        receiver: &Receiver<(PublicKey, Done)>,
-    ) -> Woken {
-        let wait = lock(&self.keeper).wait();
+    async fn wait(&self, going_on: &mut Vec<Work>, receiver: &Receiver<(Handed, Done)>) -> Woken {
+        let wait = self.keeping.wait();
         let done = async {
-            let (key, done) = message(going_on, receiver).await;
-            Woken::Done(key, Box::new(done))
+            let (handed, done) = message(going_on, receiver).await;
+            Woken::Done(handed, Box::new(done))
         };
         let due = async {
             Timer::after(wait).await;
@@ -149,39 +102,25 @@ impl KeepAliveRunner {
     }
 
     async fn save(&mut self, in_any_case: bool) {
-        let keeper = Arc::clone(&self.keeper);
-        let failed = unblock(move || lock(&keeper).save(in_any_case)).await;
-        failed.into_iter().for_each(&mut self.listener);
+        let failed = unblock(self.keeping.saving(in_any_case)).await;
+        self.keeping.tell(failed);
     }
 }
 
-impl core::fmt::Debug for KeepAliveRunner {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("KeepAliveRunner").field("keeper", &self.keeper).finish_non_exhaustive()
-    }
-}
-
-fn perform(client: &Client, task: Task) -> Pin<Box<dyn Future<Output = Done> + Send + '_>> {
-    Box::pin(async move {
-        let (packet, done) = match task {
-            Task::Publish(packet) => {
-                let published = client.publish(&packet).await;
-                (packet, Done::Published(published))
-            }
-            Task::Verify(packet) => {
-                let copies = client.copies(&packet).await;
-                (packet, Done::Verified(copies))
-            }
+async fn perform(client: &Client, task: Task) -> Done {
+    let mut task = task;
+    loop {
+        let done = match &task {
+            Task::Publish(packet) => Done::Published(client.publish(packet).await),
+            Task::Verify(packet) => Done::Verified(client.copies(packet).await),
             Task::Renew(packet) => {
-                let key = packet.public_key();
-                let found = client.resolve(&key, Policy::NetworkOnly).await;
-                let cached = client.cache().get(&key);
-                (packet.clone(), Done::renewed(packet, found, cached))
+                let found = client.resolve(&packet.public_key(), Policy::NetworkOnly).await;
+                Done::renewed(packet, found, client.cache())
             }
         };
-        match done.next(&packet) {
-            Some(task) => perform(client, task).await,
-            None => done,
+        match done.next(task.packet()) {
+            Some(next) => task = next,
+            None => return done,
         }
-    })
+    }
 }

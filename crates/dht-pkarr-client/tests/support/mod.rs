@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -148,4 +148,37 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
         thread::sleep(core::time::Duration::from_millis(25));
     }
     panic!("waited in vain until {what}");
+}
+
+/// A node that takes part in all but storing: puts to it get no answer. It ends with the test.
+pub fn deaf(number: u8, entry: &str) {
+    use dht_mio::proto::{Dht as Core, MAX_DATAGRAM, Networks, seed::Seed, time::Instant};
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, number, 2], 0))).unwrap();
+    socket.set_read_timeout(Some(core::time::Duration::from_millis(10))).unwrap();
+    let mut config = dht_mio::proto::config::Config::default();
+    config.mode = Mode::Server;
+    let begin = std::time::Instant::now();
+    let now = move || Instant::from_micros(begin.elapsed().as_micros() as u64);
+    let seed = Seed::from_bytes([number; 32]);
+    let mut dht = Core::new(Arc::new(config), Networks::V4, &seed, now());
+    dht.add_bootstrap(now(), entry.parse().unwrap());
+    thread::spawn(move || {
+        let (mut from_them, mut to_them) = ([0; 2_048], [0; MAX_DATAGRAM]);
+        loop {
+            if let Ok((len, from)) = socket.recv_from(&mut from_them) {
+                let datagram = &from_them[..len];
+                let puts = datagram.windows(8).any(|part| part == b"1:q3:put");
+                if !puts
+                    && let Some(reply) = dht.handle_datagram(now(), from, datagram, &mut to_them)
+                {
+                    drop(socket.send_to(&to_them[..reply.len], reply.to));
+                }
+            }
+            dht.handle_timeout(now());
+            while dht.poll_event().is_some() {}
+            while let Some(query) = dht.poll_transmit(now(), &mut to_them) {
+                drop(socket.send_to(&to_them[..query.len], query.to));
+            }
+        }
+    });
 }

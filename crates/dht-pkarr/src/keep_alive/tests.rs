@@ -22,11 +22,28 @@ fn keep_alive() -> KeepAlive {
     KeepAlive::new(KeepAliveConfig::default(), &Seed::from_bytes([3; 32]))
 }
 
-fn one() -> KeepAlive {
+/// One key, whose packet is being published.
+fn one() -> (KeepAlive, Handed) {
     let mut keep_alive = keep_alive();
     keep_alive.insert(at(0), key(0), Status::default()).unwrap();
-    assert_eq!(keep_alive.poll(at(0)), Some(Action::Publish(key(0))));
-    keep_alive
+    let handed = publishes(&mut keep_alive, 0);
+    (keep_alive, handed)
+}
+
+/// The packet of the one key is to be published.
+fn publishes(keep_alive: &mut KeepAlive, secs: u64) -> Handed {
+    match keep_alive.poll(at(secs)) {
+        Some(Action::Publish(handed)) if handed.key() == key(0) => handed,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Its copies are to be counted.
+fn verifies(keep_alive: &mut KeepAlive, secs: u64) -> Handed {
+    match keep_alive.poll(at(secs)) {
+        Some(Action::Verify(handed)) if handed.key() == key(0) => handed,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Seconds until the next thing is due.
@@ -36,80 +53,105 @@ fn wait(keep_alive: &KeepAlive) -> u64 {
 
 #[test]
 fn published_counted_published() {
-    let mut keep_alive = one();
+    let (mut keep_alive, handed) = one();
     assert_eq!((keep_alive.poll(at(1)), keep_alive.poll_timeout()), (None, None), "one at a time");
-    keep_alive.handle_published(at(5), &key(0), 8);
+    keep_alive.handle_published(at(5), handed, 8);
     let counted = wait(&keep_alive);
     assert!((5 + 1_050..=5 + 1_200).contains(&counted), "{counted}");
     assert_eq!(keep_alive.poll(at(counted)), None, "not a microsecond too early");
-    assert_eq!(keep_alive.poll(at(counted + 1)), Some(Action::Verify(key(0))));
-    keep_alive.handle_verified(at(counted + 3), &key(0), 8);
+    let handed = verifies(&mut keep_alive, counted + 1);
+    keep_alive.handle_verified(at(counted + 3), handed, 8);
     let next = wait(&keep_alive);
     assert!((5 + 3_150..=5 + 3_600).contains(&next), "{next}");
-    assert_eq!(keep_alive.poll(at(next + 1)), Some(Action::Publish(key(0))));
+    publishes(&mut keep_alive, next + 1);
     let expected = Status { published: Some(at(5)), stored: 8, verified: Some(8), failures: 0 };
     assert_eq!(keep_alive.status(&key(0)), Some(&expected));
 }
 
 #[test]
 fn too_few_copies_are_topped_up_at_once() {
-    let mut keep_alive = one();
-    keep_alive.handle_published(at(5), &key(0), 9);
+    let (mut keep_alive, handed) = one();
+    keep_alive.handle_published(at(5), handed, 9);
     let counted = wait(&keep_alive) + 1;
-    assert_eq!(keep_alive.poll(at(counted)), Some(Action::Verify(key(0))));
-    keep_alive.handle_verified(at(counted), &key(0), 5);
-    assert_eq!(keep_alive.poll(at(counted)), Some(Action::Publish(key(0))));
+    let handed = verifies(&mut keep_alive, counted);
+    keep_alive.handle_verified(at(counted), handed, 5);
+    publishes(&mut keep_alive, counted);
 }
 
 #[test]
 fn failures_are_retried_with_growing_pauses() {
-    let mut keep_alive = one();
+    let (mut keep_alive, mut handed) = one();
     let (mut now, mut pauses) = (0, Vec::new());
     for round in 0..10 {
         if round % 2 == 0 {
-            keep_alive.handle_failed(at(now), &key(0));
+            keep_alive.handle_failed(at(now), handed);
         } else {
-            keep_alive.handle_published(at(now), &key(0), 3);
+            keep_alive.handle_published(at(now), handed, 3);
         }
         let due = wait(&keep_alive) + 1;
         pauses.push(due - now);
         now = due;
-        assert_eq!(keep_alive.poll(at(now)), Some(Action::Publish(key(0))));
+        handed = publishes(&mut keep_alive, now);
     }
     for (pause, full) in pauses.iter().zip([30, 60, 120, 240, 480, 960, 1_200, 1_200]) {
         assert!((full * 7 / 8..=full + 1).contains(pause), "{pauses:?}");
     }
     assert_eq!(keep_alive.status(&key(0)).unwrap().failures, 10);
-    keep_alive.handle_published(at(now), &key(0), 8);
+    keep_alive.handle_published(at(now), handed, 8);
     assert_eq!(keep_alive.status(&key(0)).unwrap().failures, 0);
 }
 
 #[test]
 fn what_cannot_be_counted_is_published() {
-    let mut keep_alive = one();
-    keep_alive.handle_published(at(0), &key(0), 8);
+    let (mut keep_alive, handed) = one();
+    keep_alive.handle_published(at(0), handed, 8);
     let now = wait(&keep_alive) + 1;
-    assert_eq!(keep_alive.poll(at(now)), Some(Action::Verify(key(0))));
-    keep_alive.handle_failed(at(now), &key(0));
+    let handed = verifies(&mut keep_alive, now);
+    keep_alive.handle_failed(at(now), handed);
     let due = wait(&keep_alive) + 1;
     assert!(due - now <= 31);
-    assert_eq!(keep_alive.poll(at(due)), Some(Action::Publish(key(0))));
+    publishes(&mut keep_alive, due);
 }
 
 #[test]
 fn stale_reports_change_nothing() {
-    let mut keep_alive = one();
-    keep_alive.handle_verified(at(0), &key(0), 0);
-    keep_alive.handle_published(at(0), &key(1), 0);
+    let (mut keep_alive, handed) = one();
+    keep_alive.handle_verified(at(0), handed, 0);
     assert_eq!(keep_alive.in_flight(), 1);
-    keep_alive.handle_published(at(0), &key(0), 8);
+    keep_alive.handle_published(at(0), handed, 8);
     let (status, due) = (*keep_alive.status(&key(0)).unwrap(), keep_alive.poll_timeout());
-    keep_alive.handle_published(at(9), &key(0), 0);
-    keep_alive.handle_failed(at(9), &key(0));
+    keep_alive.handle_published(at(9), handed, 0);
+    keep_alive.handle_failed(at(9), handed);
     assert_eq!((keep_alive.status(&key(0)), keep_alive.poll_timeout()), (Some(&status), due));
     assert_eq!(keep_alive.remove(&key(0)), Some(status));
-    keep_alive.handle_published(at(9), &key(0), 8);
+    keep_alive.handle_published(at(9), handed, 8);
     assert_eq!((keep_alive.poll_timeout(), keep_alive.in_flight()), (None, 0));
+}
+
+#[test]
+fn new_packets_of_a_key_take_turns_and_are_not_taken_for_each_other() {
+    let (mut keep_alive, former) = one();
+    let mut begun = Vec::new();
+    for _ in 0..1_000 {
+        keep_alive.insert(at(0), key(0), Status::default()).unwrap();
+        begun.extend(keep_alive.poll(at(0)));
+    }
+    assert_eq!((begun.len(), keep_alive.in_flight()), (15, 16));
+    assert_eq!((keep_alive.poll(at(0)), keep_alive.poll_timeout()), (None, None));
+    // The former packet is published: that makes room, and says nothing of the last one.
+    keep_alive.handle_published(at(5), former, 8);
+    assert_eq!(keep_alive.status(&key(0)), Some(&Status::default()));
+    let last = publishes(&mut keep_alive, 5);
+    for action in begun {
+        let Action::Publish(handed) = action else { panic!("{action:?}") };
+        assert!(!keep_alive.is_current(handed));
+        keep_alive.handle_published(at(6), handed, 8);
+        assert_eq!(keep_alive.status(&key(0)).unwrap().published, None);
+    }
+    assert!(keep_alive.is_current(last) && keep_alive.in_flight() == 1);
+    keep_alive.handle_published(at(7), last, 8);
+    assert_eq!(keep_alive.status(&key(0)).unwrap().published, Some(at(7)));
+    assert_eq!(keep_alive.in_flight(), 0);
 }
 
 #[test]
@@ -143,31 +185,35 @@ fn keys_and_work_are_bounded() {
     }
     assert_eq!(keep_alive.insert(at(0), key(3), Status::default()), Err(TooManyKeys));
     keep_alive.insert(at(0), key(2), Status::default()).unwrap();
-    assert!(keep_alive.poll(at(0)).is_some() && keep_alive.poll(at(0)).is_some());
+    let busy = keep_alive.poll(at(0)).unwrap();
+    assert!(keep_alive.poll(at(0)).is_some());
     assert_eq!((keep_alive.poll(at(0)), keep_alive.poll_timeout()), (None, None));
-    let busy = (0..3).map(key).find(|key| keep_alive.keys[key].due.is_none()).unwrap();
-    keep_alive.remove(&busy);
+    // Whoever is let die while that goes on takes up a place until it ends.
+    let Action::Publish(handed) = busy else { panic!("{busy:?}") };
+    keep_alive.remove(&handed.key());
+    assert_eq!(keep_alive.poll(at(0)), None);
+    keep_alive.handle_failed(at(0), handed);
     assert!(keep_alive.poll(at(0)).is_some());
 }
 
 #[test]
 fn a_clock_that_goes_back_delays_nothing_for_longer_than_an_interval() {
-    let mut keep_alive = one();
-    keep_alive.handle_published(at(500_000_000), &key(0), 8);
+    let (mut keep_alive, handed) = one();
+    keep_alive.handle_published(at(500_000_000), handed, 8);
     assert!(wait(&keep_alive) > 499_000_000);
     assert_eq!(keep_alive.poll(at(0)), None);
     assert_eq!(keep_alive.poll_timeout(), Some(at(HOUR)));
-    assert_eq!(keep_alive.poll(at(HOUR)), Some(Action::Verify(key(0))));
+    verifies(&mut keep_alive, HOUR);
 }
 
 /// What publishing a key, or counting its copies, comes to in the network below.
 fn report(keep_alive: &mut KeepAlive, now: Timestamp, action: Action, luck: u64) {
     match action {
-        Action::Publish(key) if luck.is_multiple_of(10) => keep_alive.handle_failed(now, &key),
-        Action::Publish(key) if luck % 10 == 1 => keep_alive.handle_published(now, &key, 4),
-        Action::Publish(key) => keep_alive.handle_published(now, &key, 8 + luck as u32 % 5),
-        Action::Verify(key) if luck.is_multiple_of(20) => keep_alive.handle_verified(now, &key, 6),
-        Action::Verify(key) => keep_alive.handle_verified(now, &key, 8),
+        Action::Publish(it) if luck.is_multiple_of(10) => keep_alive.handle_failed(now, it),
+        Action::Publish(it) if luck % 10 == 1 => keep_alive.handle_published(now, it, 4),
+        Action::Publish(it) => keep_alive.handle_published(now, it, 8 + luck as u32 % 5),
+        Action::Verify(it) if luck.is_multiple_of(20) => keep_alive.handle_verified(now, it, 6),
+        Action::Verify(it) => keep_alive.handle_verified(now, it, 8),
     }
 }
 
@@ -233,28 +279,40 @@ proptest! {
         steps in prop::collection::vec((0..7_u8, 0..4_u16, 0..8_000_u64), 0..60),
     ) {
         let mut keep_alive = keep_alive();
+        let mut begun: Vec<Handed> = Vec::new();
         for (step, number, secs) in steps {
-            let (now, key) = (at(secs), key(number));
-            match step {
-                0 => keep_alive.insert(now, key, Status::default()).unwrap(),
-                1 => keep_alive.handle_published(now, &key, u32::from(number) * 4),
-                2 => keep_alive.handle_verified(now, &key, u32::from(number) * 4),
-                3 => keep_alive.handle_failed(now, &key),
-                4 => drop(keep_alive.remove(&key)),
+            let now = at(secs);
+            // Reports come in any order, some twice.
+            let one = begun.get(usize::from(number) % begun.len().max(1)).copied();
+            match (step, one) {
+                (0, _) => keep_alive.insert(now, key(number), Status::default()).unwrap(),
+                (1, Some(it)) => keep_alive.handle_published(now, it, u32::from(number) * 4),
+                (2, Some(it)) => keep_alive.handle_verified(now, it, u32::from(number) * 4),
+                (3, Some(it)) => {
+                    keep_alive.handle_failed(now, it);
+                    prop_assert!(!keep_alive.in_flight.contains(&it) && !keep_alive.is_current(it));
+                }
+                (4, _) => drop(keep_alive.remove(&key(number))),
                 _ => {
-                    if let Some(Action::Publish(key) | Action::Verify(key)) = keep_alive.poll(now) {
-                        prop_assert!(keep_alive.status(&key).is_some());
+                    if let Some(Action::Publish(it) | Action::Verify(it)) = keep_alive.poll(now) {
+                        prop_assert!(keep_alive.is_current(it) && !begun.contains(&it));
+                        begun.push(it);
                     }
                 }
             }
             for (key, entry) in &keep_alive.keys {
-                let waits = entry.due.is_some_and(|due| keep_alive.waiting.contains(&(due, *key)));
-                prop_assert_eq!(waits, entry.due.is_some());
-                let latest = plus(keep_alive.now, keep_alive.config.interval);
-                prop_assert!(entry.due.is_none_or(|due| due <= latest));
+                match entry.state {
+                    State::Due(due) => {
+                        prop_assert!(keep_alive.waiting.contains(&(due, *key)));
+                        prop_assert!(due <= plus(keep_alive.now, keep_alive.config.interval));
+                    }
+                    State::Begun(it) => prop_assert!(keep_alive.in_flight.contains(&it)),
+                }
             }
-            let waiting = keep_alive.keys.values().filter(|entry| entry.due.is_some()).count();
+            let due = |entry: &&Entry| matches!(entry.state, State::Due(_));
+            let waiting = keep_alive.keys.values().filter(due).count();
             prop_assert_eq!(waiting, keep_alive.waiting.len());
+            prop_assert!(keep_alive.in_flight() <= keep_alive.config.max_in_flight);
         }
     }
 }

@@ -49,6 +49,20 @@ fn pointers_go_back_and_only_back() {
 }
 
 #[test]
+fn pointers_are_followed_as_often_as_a_name_has_labels() {
+    let first = record(b"\x01a\x01b\0", kind::A, &[1, 2, 3, 4]);
+    // Each name is a pointer to the one before, the first of them to a name: 16 bytes a record.
+    let pointer = |number: u16| {
+        let target = if number == 0 { 12 } else { 31 + 16 * (number - 1) };
+        record(&(POINTER | target).to_be_bytes(), kind::A, &[0; 4])
+    };
+    let records: Vec<_> = [first].into_iter().chain((0..200).map(pointer)).collect();
+    let read = answer(&records[..=MAX_POINTERS]).unwrap();
+    assert_eq!(read.last().unwrap().name, name("a.b"));
+    assert_eq!(answer(&records[..=MAX_POINTERS + 1]), Err(DnsError::BadPointer));
+}
+
+#[test]
 fn circles_that_lie_wholly_behind_are_no_names() {
     // The data of the first record, at 27 and 29: pointers to themselves, and to each other.
     for (data, at) in [([0xc0, 0x1b, 0, 0], 0x1b), ([0xc0, 0x1d, 0xc0, 0x1b], 0x1d)] {

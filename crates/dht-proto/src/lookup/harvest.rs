@@ -22,6 +22,9 @@ use super::walk::MAX_NODES_PER_REPLY;
 /// Distinct peers that one lookup reports; a torrent with more is served well enough.
 const MAX_PEERS: usize = 5_000;
 
+/// Nodes that are counted as holders of an item; no lookup hears from so many near its target.
+const MAX_HOLDERS: usize = 256;
+
 /// jech/dht before 0.25 stored the `port` of announces with `implied_port`, which is 1 from many: no
 /// peer of BitTorrent listens below this port.
 const MIN_PEER_PORT: u16 = 2;
@@ -32,8 +35,9 @@ pub(crate) struct Harvest<A> {
     peers: BTreeSet<A>,
     scrape: Option<Box<ScrapeFilters>>,
     item: Option<Box<Item>>,
-    /// Nodes that returned it.
-    holders: u32,
+    /// Nodes that returned it, each once: one may be asked twice, as an address to start from and under
+    /// the id that somebody told.
+    holders: Vec<A>,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +54,8 @@ impl<A: Addr> Harvest<A> {
     pub(crate) const MEMORY_CEILING: usize = footprint::btree::<A, ()>(MAX_PEERS)
         + size_of::<ScrapeFilters>()
         + footprint::btree::<core::net::IpAddr, ()>(MAX_PEERS)
-        + Item::MEMORY_CEILING;
+        + Item::MEMORY_CEILING
+        + footprint::list::<A>(MAX_HOLDERS);
 
     /// The bytes of the heap that the finds take up now.
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -59,13 +64,14 @@ impl<A: Addr> Harvest<A> {
             size_of::<ScrapeFilters>() + legacy
         });
         let item = self.item.as_ref().map_or(0, |item| item.memory());
-        footprint::tree::<A, ()>(self.peers.len()) + scrape + item
+        let holders = footprint::room::<A>(self.holders.capacity());
+        footprint::tree::<A, ()>(self.peers.len()) + scrape + item + holders
     }
 
     pub(crate) fn new(goal: &Goal) -> Self {
         let scrape = matches!(goal, Goal::GetPeers { scrape: true, .. });
         let scrape = scrape.then(Box::default);
-        Self { peers: BTreeSet::new(), scrape, item: None, holders: 0 }
+        Self { peers: BTreeSet::new(), scrape, item: None, holders: Vec::new() }
     }
 
     /// Whether a reply carries a stored item, or says which version it has.
@@ -90,13 +96,13 @@ impl<A: Addr> Harvest<A> {
                 (!peers.is_empty()).then_some(Event::Peers { lookup, from, peers })
             }
             Goal::GetItem { salt, newer_than } => {
-                self.take_item(target.item_id(), salt, *newer_than, reply, config)?;
+                self.take_item(target.item_id(), salt, *newer_than, addr, reply, config)?;
                 let item = self.item.clone()?;
                 Some(Event::Item { lookup, from, item })
             }
             Goal::PutItem { item, .. } => {
                 let salt = item.signed().map_or(&[][..], |signed| &signed.salt);
-                self.take_item(target.item_id(), salt, None, reply, config);
+                self.take_item(target.item_id(), salt, None, addr, reply, config);
                 None
             }
             Goal::Sample => samples(lookup, from, addr.scope(), reply),
@@ -113,7 +119,7 @@ impl<A: Addr> Harvest<A> {
     pub(crate) fn finish(&mut self, outcome: &mut Outcome) {
         outcome.peers = u32::try_from(self.peers.len()).unwrap_or(u32::MAX);
         outcome.item = self.item.take();
-        outcome.holders = self.holders;
+        outcome.holders = self.holders.len() as u32;
         outcome.scrape = self.scrape.take().and_then(ScrapeFilters::finish);
     }
 
@@ -140,16 +146,15 @@ impl<A: Addr> Harvest<A> {
         target: ItemId,
         salt: &[u8],
         newer_than: Option<i64>,
+        from: A,
         reply: &Reply<'_>,
         config: &Config,
     ) -> Option<()> {
         let v = reply.v?;
-        if let Some(known) = &self.item
-            && known.value() == v
-            && known.signed().map(|signed| signed.seq)
-                == reply.seq.filter(|_| known.signed().is_some())
-        {
-            self.holders += 1;
+        if self.item.as_ref().is_some_and(|known| is_copy(known, v, reply, config)) {
+            if self.holders.len() < MAX_HOLDERS && !self.holders.contains(&from) {
+                self.holders.push(from);
+            }
             return None;
         }
         let Some(public_key) = reply.public_key else {
@@ -158,7 +163,7 @@ impl<A: Addr> Harvest<A> {
                 return None;
             }
             self.item = Some(Box::new(Item::immutable(v).ok()?));
-            self.holders = 1;
+            self.holders.push(from);
             return Some(());
         };
         let (seq, signature) = (reply.seq?, *reply.signature?);
@@ -170,9 +175,27 @@ impl<A: Addr> Harvest<A> {
         }
         let signed = Signed { public_key: *public_key, salt: salt.to_vec(), seq, signature };
         self.item = Some(Box::new(Item::verified(v, signed, config.verify).ok()?));
-        self.holders = 1;
+        self.holders.clear();
+        self.holders.push(from);
         Some(())
     }
+}
+
+/// Whether a reply has this very version of an item, and could give it to others: with a signature that
+/// is missing or wrong, nobody would take it.
+fn is_copy(known: &Item, v: &[u8], reply: &Reply<'_>, config: &Config) -> bool {
+    if known.value() != v {
+        return false;
+    }
+    let Some(signed) = known.signed() else { return true };
+    if reply.seq != Some(signed.seq) || reply.public_key != Some(&signed.public_key) {
+        return false;
+    }
+    let Some(signature) = reply.signature else { return false };
+    // The owner may have signed twice; that is rare, and so is a check.
+    *signature == signed.signature
+        || Item::verified(v, Signed { signature: *signature, ..signed.clone() }, config.verify)
+            .is_ok()
 }
 
 impl ScrapeFilters {

@@ -132,9 +132,10 @@ impl<A: Addr> Walk<A> {
         }
     }
 
-    /// Makes room for so many contacts to start from, and for whom they lead to.
+    /// Makes room for so many contacts to start from, and for whom they lead to: about seven times as
+    /// many, and a list that grows is copied.
     pub(crate) fn reserve(&mut self, contacts: usize, config: &Config) {
-        self.frontier.reserve((2 * contacts).min(config.max_frontier));
+        self.frontier.reserve((8 * contacts).min(config.max_frontier));
         self.asked.reserve(2 * config.alpha.min(config.max_frontier));
     }
 
@@ -205,10 +206,11 @@ impl<A: Addr> Walk<A> {
             return;
         }
         let config = ctx.config;
-        self.frontier.introduce(from.id, addr, config.max_frontier);
+        let place = self.frontier.introduce(from.id, addr, config.max_frontier);
         let has_item = Harvest::<A>::has_item(reply);
         let token = reply.token.filter(|_| self.goal.stores());
-        let depth = self.frontier.replied(from.id, addr, token, has_item).unwrap_or(1);
+        let replied = |at| self.frontier.replied(at, token, has_item);
+        let depth = place.and_then(replied).unwrap_or(1);
         if !self.goal.is_direct() {
             self.learn_nodes(addr, depth, reply, ctx);
         }
@@ -288,6 +290,11 @@ impl<A: Addr> Walk<A> {
             self.stage = Stage::Finished;
         }
         self.stage == Stage::Finished
+    }
+
+    /// The time is up now.
+    pub(crate) const fn expire(&mut self, now: Instant) {
+        self.hard_deadline = now;
     }
 
     /// When [`advance`](Self::advance) must be called though nothing happened.

@@ -54,6 +54,15 @@ impl<A: Addr> Node<A> {
         len.map(|len| (to, len))
     }
 
+    /// Ends a walk as if its time were up.
+    pub(crate) fn expire(&mut self, now: Instant, walk: WalkRef) {
+        let now = self.tick(now);
+        let (lookups, mut ctx) = self.lookups(now);
+        lookups.expire(walk, &mut ctx);
+        // A refresh may have waited for its place.
+        self.maintain(now);
+    }
+
     pub(super) fn start_walk(
         &mut self,
         now: Instant,

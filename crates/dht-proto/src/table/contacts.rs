@@ -197,9 +197,14 @@ impl<A: Addr> Contacts<A> {
         }
     }
 
+    /// Whether somebody may be at an IP address; certain if it is false.
+    pub(super) fn may_have(&self, addr: A) -> bool {
+        self.hosts.may_have(ip_number(addr))
+    }
+
     /// The first contact at an IP address.
     pub(super) fn same_ip(&self, compact: &A::Compact) -> Option<usize> {
-        if !self.hosts.may_have(ip_number(A::from_compact(*compact))) {
+        if !self.may_have(A::from_compact(*compact)) {
             return None;
         }
         self.list.iter().position(|contact| same_ip::<A>(contact.compact(), compact))

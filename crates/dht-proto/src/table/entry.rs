@@ -70,6 +70,12 @@ impl<A: Addr> Table<A> {
     pub fn heard_query(&mut self, now: Instant, id: NodeId, addr: A, config: &Config) {
         let now = ticks(now);
         let compact = addr.compact();
+        let bucket = bucket::index(self.own, id);
+        let full = self.is_full(bucket, config);
+        // Most who ask are strangers for whom there is no place: those need no search.
+        if full && !self.contacts.may_have(addr) {
+            return;
+        }
         let place = match self.search(id) {
             Ok(i) => {
                 if let Some(contact) = self.contacts.get_mut(i)
@@ -89,8 +95,7 @@ impl<A: Addr> Table<A> {
         if !is_near && self.candidates.is_full_for_strangers(config) {
             return;
         }
-        let bucket = bucket::index(self.own, id);
-        if self.is_full(bucket, config) {
+        if full {
             return;
         }
         // Its query left a hole in its own firewall through which our ping would come; a node

@@ -69,6 +69,13 @@ impl Edns {
     }
 }
 
+/// Says in a query with EDNS how long a reply may be, if it does not ask for less.
+pub(super) fn offer_size(message: &mut Message, limit: u16) {
+    for record in message.additional.iter_mut().filter(|record| record.data.kind() == OPT) {
+        record.class = record.class.min(limit);
+    }
+}
+
 impl Front {
     /// Ends a query: the aliases that were followed, then `records`, or who says that there is none.
     pub(super) fn finish(
@@ -165,5 +172,17 @@ pub(super) fn to_bad_version(query: &Message) -> Vec<u8> {
 /// The shortest TTL of a reply, for those that keep it whole; `None` if it has no records.
 pub(crate) fn shortest_ttl(reply: &Message) -> Option<u32> {
     let records = reply.answers.iter().chain(&reply.authorities);
-    records.filter(|record| record.class == CLASS_IN).map(|record| record.ttl).min()
+    records.filter(|record| record.class == CLASS_IN).map(kept_for).min()
+}
+
+/// For how long a record says something: an SOA also for how long there is nothing (RFC 2308, 5), in its
+/// last four bytes.
+fn kept_for(record: &Record) -> u32 {
+    match &record.data {
+        Rdata::Other { kind: SOA, data } => {
+            let minimum = data.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum));
+            record.ttl.min(minimum)
+        }
+        _ => record.ttl,
+    }
 }

@@ -9,6 +9,7 @@ use dht_pkarr::{Builder, CachedPacket, Keypair, Timestamp};
 
 use super::*;
 use crate::front::Options;
+use crate::quota::Quota;
 use dht_pkarr_client::Origin;
 
 const BEGIN: u64 = 1_700_000_000;
@@ -84,21 +85,39 @@ impl Server {
         self.front.handle_dns(now, user(), transport, bytes, &|key| cache.get(key).cloned())
     }
 
+    /// What the DHT has of a key.
+    fn look_up(&mut self, key: &PublicKey) -> Result<Found, ResolveError> {
+        self.looked_up += 1;
+        let packet = self.dht.get(key).ok_or(ResolveError::NotFound)?;
+        let packet = CachedPacket::new(packet.clone(), self.now().wall);
+        self.cache.insert(*key, packet.clone());
+        Ok(Found { packet, origin: Origin::Dht })
+    }
+
+    /// Looks up what is wanted.
+    fn resolve(&mut self) -> Vec<(Ticket, Result<Found, ResolveError>)> {
+        let mut resolved = Vec::new();
+        while let Some(resolution) = self.front.poll_resolution() {
+            let result = self.look_up(&resolution.key());
+            let told = result.as_ref().map_err(|error| *error);
+            self.front.handle_resolved(self.now(), &resolution, told);
+            resolved.push((resolution.ticket(), result));
+        }
+        resolved
+    }
+
+    fn found(&mut self, query: Box<Query>, result: Result<Found, ResolveError>) -> Step {
+        let (now, cache) = (self.now(), &self.cache);
+        self.front.handle_dns_found(now, query, result, &|key| cache.get(key).cloned())
+    }
+
     /// Goes on until there is something to send.
     fn settle(&mut self, mut step: Step) -> Step {
         while let Step::Resolve(query) = step {
-            self.looked_up += 1;
-            let (now, key) = (self.now(), query.wants().unwrap());
-            let result = match self.dht.get(&key) {
-                Some(packet) => Ok(CachedPacket::new(packet.clone(), now.wall)),
-                None => Err(ResolveError::NotFound),
-            };
-            if let Ok(packet) = &result {
-                self.cache.insert(key, packet.clone());
-            }
-            let result = result.map(|packet| Found { packet, origin: Origin::Dht });
-            let cache = &self.cache;
-            step = self.front.handle_dns_found(now, query, result, &|key| cache.get(key).cloned());
+            let resolved = self.resolve();
+            let (ticket, result) = resolved.into_iter().last().unwrap();
+            assert_eq!(query.ticket(), Some(ticket));
+            step = self.found(query, result);
         }
         step
     }
@@ -202,13 +221,78 @@ fn a_key_without_a_packet_is_remembered_for_a_while() {
 }
 
 #[test]
+fn a_key_without_a_packet_is_remembered_although_there_was_one() {
+    let mut server = www();
+    server.look(&key(1), kind::A);
+    server.dht.clear();
+    server.secs += 300;
+    assert_eq!(rcode(&server.look(&key(1), kind::A)), 3);
+    assert_eq!(rcode(&server.look(&key(1), kind::A)), 3);
+    assert_eq!(server.looked_up, 2);
+}
+
+#[test]
+fn what_is_fresh_is_answered_at_once_and_refreshed_once_in_a_while() {
+    let mut server = www().publish(2, |builder| builder.txt("@", "x", 3_600));
+    server.look(&key(2), kind::TXT);
+    server.dht.clear();
+    server.secs += 300;
+    let ask = query(&key(2), kind::TXT).to_bytes().unwrap();
+    for _ in 0..3 {
+        // Nobody waits for the refreshing, and whether it can be begun is nothing to whoever asks.
+        assert!(matches!(server.step(Transport::Udp, &ask), Step::Reply(_)));
+    }
+    let resolution = server.front.poll_resolution().unwrap();
+    assert_eq!(
+        (resolution.policy(), resolution.transport()),
+        (Policy::NetworkOnly, Transport::Udp)
+    );
+    let now = server.now();
+    server.front.handle_resolved(now, &resolution, Err(ResolveError::NotFound));
+    // It found nothing, and the next try is five minutes later.
+    server.secs += 299;
+    assert!(matches!(server.step(Transport::Udp, &ask), Step::Reply(_)));
+    assert!(server.front.poll_resolution().is_none());
+    server.secs += 1;
+    assert!(matches!(server.step(Transport::Tcp, &ask), Step::Reply(_)));
+    assert_eq!(server.front.poll_resolution().unwrap().transport(), Transport::Tcp);
+    assert_eq!((server.front.stats().refreshes, server.front.stats().lookups), (2, 1));
+}
+
+#[test]
+fn who_wants_a_key_that_is_being_looked_up_waits_for_that() {
+    let mut server = Server::with(|options| options.work_quota = Some("1r/d".parse().unwrap()))
+        .publish(1, |builder| builder.address("@", [192, 0, 2, 1].into(), 60));
+    let ask = query(&key(1), kind::A).to_bytes().unwrap();
+    let waiting: Vec<_> = [Transport::Udp, Transport::Udp, Transport::Tcp, Transport::Http]
+        .into_iter()
+        .map(|transport| match server.step(transport, &ask) {
+            Step::Resolve(query) => query,
+            step => panic!("{step:?}"),
+        })
+        .collect();
+    let resolved = server.resolve();
+    assert_eq!(resolved.len(), 1);
+    for query in waiting {
+        assert_eq!(query.ticket(), Some(resolved[0].0));
+        assert!(matches!(server.found(query, resolved[0].1.clone()), Step::Reply(_)));
+    }
+    // One token was taken, of whoever was the first; who comes later begins another.
+    assert_eq!((server.front.stats().lookups_shared, server.front.users()[3]), (3, 0));
+    server.cache.clear();
+    assert!(matches!(server.step(Transport::Tcp, &ask), Step::Resolve(_)));
+    assert_eq!((server.resolve().len(), server.front.users()[3]), (1, 1));
+}
+
+#[test]
 fn failures_are_no_answers() {
     for error in [ResolveError::NoAnswer, ResolveError::NotAPacket { seq: 1 }] {
         let mut server = www();
         let bytes = query(&key(1), kind::A).to_bytes().unwrap();
         let Step::Resolve(query) = server.step(Transport::Udp, &bytes) else { panic!("not known") };
-        let now = server.now();
-        let step = server.front.handle_dns_found(now, query, Err(error), &|_| None);
+        let (now, resolution) = (server.now(), server.front.poll_resolution().unwrap());
+        server.front.handle_resolved(now, &resolution, Err(error));
+        let step = server.found(query, Err(error));
         let Step::Reply(reply) = step else { panic!("{step:?}") };
         assert_eq!(reply[3] & 15, 2);
         // It is not remembered.
@@ -295,7 +379,13 @@ fn any_gives_little_where_the_source_may_be_forged() {
     let message = query(&key(1), kind::ANY);
     let reply = server.ask(Transport::Udp, &message);
     assert_eq!(reply.answers.len(), 1);
-    assert_eq!(reply.answers[0].data.kind(), 13);
+    assert_eq!((reply.answers[0].data.kind(), reply.answers[0].ttl), (13, 300));
+    server.secs += 100;
+    assert_eq!(
+        server.ask(Transport::Udp, &message).answers[0].ttl,
+        200,
+        "no longer than the packet"
+    );
     assert_eq!(texts(&server.ask(Transport::Tcp, &message)), ["192.0.2.1"]);
     let reply = server.ask(Transport::Udp, &query(&format!("x.{}", key(1)), kind::ANY));
     assert_eq!(rcode(&reply), 3);
@@ -330,6 +420,12 @@ fn oddities_get_the_code_that_is_theirs() {
     for bytes in [&*bytes, b"", &[0; 11]] {
         assert!(matches!(server.step(Transport::Udp, bytes), Step::Drop));
     }
+    // The header is enough to see that it is no query of ours.
+    let mut update = good.to_bytes().unwrap();
+    (update[2], update[5]) = (0x28, 0);
+    update.truncate(14);
+    let Step::Reply(reply) = server.step(Transport::Udp, &update) else { panic!("it is answered") };
+    assert_eq!((reply.len(), reply[3] & 15), (12, 4));
     // What has a header is told that it ends early.
     let cut = &good.to_bytes().unwrap()[..20];
     let Step::Reply(reply) = server.step(Transport::Udp, cut) else { panic!("it has a header") };
@@ -347,6 +443,8 @@ fn over_the_quota_datagrams_are_answered_with_no_more_than_they_brought() {
     let bytes = server.bytes(Transport::Udp, &message);
     assert!(bytes.len() <= len);
     assert!(bytes[2] & 2 != 0, "truncated: come again over TCP");
+    // Whoever is sent to TCP is answered there: its quota is another.
+    assert_eq!(rcode(&server.ask(Transport::Tcp, &message)), 0);
     assert_eq!(rcode(&server.ask(Transport::Tcp, &message)), 5);
     assert_eq!(server.front.stats().dns_limited, 2);
     // HTTP has counted already.
@@ -371,6 +469,22 @@ fn lookups_are_on_the_account_of_who_asks() {
 }
 
 #[test]
+fn whoever_forges_datagrams_uses_up_nothing_that_is_needed_elsewhere() {
+    let one = |quota: &mut Option<Quota>| *quota = Some("1r/d".parse().unwrap());
+    let mut server = Server::with(|options| {
+        one(&mut options.dns_quota);
+        one(&mut options.work_quota);
+    });
+    server.look(&key(1), kind::A);
+    assert!(server.look(&key(2), kind::A).flags & flag::TRUNCATED != 0);
+    assert_eq!((server.looked_up, server.front.users()), (1, [0, 0, 1, 0, 1]));
+    // The one lookup of the work quota is still there, for TCP as for HTTP.
+    assert_eq!(rcode(&server.ask(Transport::Tcp, &query(&key(3), kind::A))), 3);
+    assert_eq!((server.looked_up, server.front.users()), (2, [0, 1, 1, 1, 1]));
+    assert_eq!(rcode(&server.ask(Transport::Http, &query(&key(4), kind::A))), 2);
+}
+
+#[test]
 fn ordinary_names_are_forwarded_where_that_is_on() {
     let mut server = Server::with(|options| options.forward = true)
         .publish(1, |builder| builder.cname("out", "example.com".parse().unwrap(), 60));
@@ -380,7 +494,8 @@ fn ordinary_names_are_forwarded_where_that_is_on() {
     let Step::Forward(asked, bytes) = step else { panic!("{step:?}") };
     let forwarded = Message::from_bytes(&bytes).unwrap();
     assert_eq!((forwarded.id, &forwarded.questions), (0, &message.questions));
-    assert_eq!(forwarded.additional, message.additional);
+    // No more is wanted of the other server than the client is sent.
+    assert_eq!(forwarded.additional, [edns(MAX_UDP_LEN as u16, 0)]);
     let mut answer = forwarded;
     answer.flags |= flag::REPLY | flag::RECURSION_AVAILABLE;
     let data = Rdata::from(core::net::IpAddr::from([192, 0, 2, 9]));
@@ -397,6 +512,7 @@ fn ordinary_names_are_forwarded_where_that_is_on() {
     let Step::Forward(asked, bytes) = step else { panic!("{step:?}") };
     let forwarded = Message::from_bytes(&bytes).unwrap();
     assert_eq!(forwarded.questions[0].name.to_string(), "example.com");
+    answer.questions = forwarded.questions;
     let reply = server.front.handle_dns_forwarded(asked, answer.to_bytes().as_deref());
     let Step::Reply(bytes) = reply else { panic!("{reply:?}") };
     let reply = Message::from_bytes(&bytes).unwrap();
@@ -407,12 +523,47 @@ fn ordinary_names_are_forwarded_where_that_is_on() {
 #[test]
 fn a_server_that_does_not_answer_well_is_a_failure() {
     let mut server = Server::with(|options| options.forward = true);
-    let message = query("www.example.com", kind::A).to_bytes().unwrap();
-    for reply in [None, Some(&b"junk"[..]), Some(&message[..])] {
+    let message = query("www.example.com", kind::A);
+    let mut other = query("www.example.org", kind::A);
+    other.flags |= flag::REPLY;
+    let mut none = other.clone();
+    none.questions.clear();
+    let bytes = |message: &Message| message.to_bytes().unwrap();
+    let (message, other, none) = (bytes(&message), bytes(&other), bytes(&none));
+    for reply in [None, Some(&b"junk"[..]), Some(&message[..]), Some(&other), Some(&none)] {
         let step = server.step(Transport::Udp, &message);
         let Step::Forward(asked, _) = step else { panic!("{step:?}") };
+        assert!(!reply.is_some_and(|reply| asked.is_answered_by(reply)));
         let step = server.front.handle_dns_forwarded(asked, reply);
         let Step::Reply(bytes) = step else { panic!("{step:?}") };
         assert_eq!(bytes[3] & 15, 2);
+    }
+}
+
+#[test]
+fn what_is_forwarded_is_no_longer_than_other_replies() {
+    let mut server = Server::with(|options| options.forward = true);
+    let long =
+        Record::new("www.example.com".parse().unwrap(), 5, Rdata::Txt(Txt::new([b'x'; 1_300])));
+    for (transport, size, offered, whole) in [
+        (Transport::Udp, 4_096, 1_232, false),
+        (Transport::Udp, 600, 600, false),
+        (Transport::Udp, 100, 100, false),
+        (Transport::Tcp, 4_096, 4_096, true),
+    ] {
+        let mut message = query("www.example.com", kind::TXT);
+        message.additional = vec![edns(size, 0)];
+        let step = server.step(transport, &message.to_bytes().unwrap());
+        let Step::Forward(asked, bytes) = step else { panic!("{step:?}") };
+        let mut answer = Message::from_bytes(&bytes).unwrap();
+        assert_eq!(answer.additional, [edns(offered, 0)]);
+        answer.flags |= flag::REPLY;
+        answer.answers.push(long.clone());
+        let reply = server.front.handle_dns_forwarded(asked, answer.to_bytes().as_deref());
+        let Step::Reply(bytes) = reply else { panic!("{reply:?}") };
+        let reply = Message::from_bytes(&bytes).unwrap();
+        assert!(whole || bytes.len() <= usize::from(size).max(MIN_UDP_LEN));
+        assert_eq!((reply.flags & flag::TRUNCATED == 0, reply.answers.len() == 1), (whole, whole));
+        assert_eq!(reply.id, message.id);
     }
 }

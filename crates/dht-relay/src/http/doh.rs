@@ -3,7 +3,7 @@
 use dht_pkarr::Name;
 use dht_pkarr::dns::{Message, Question, flag};
 use dht_pkarr::record::{CLASS_IN, Record, kind};
-use http::{Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
@@ -57,8 +57,7 @@ fn query(request: &Request<&[u8]>) -> Result<(Form, Vec<u8>), Box<Reply>> {
     let bad = |what: &str| refuse(StatusCode::BAD_REQUEST, what);
     match *request.method() {
         Method::POST => {
-            let kind = request.headers().get(header::CONTENT_TYPE);
-            if kind.is_none_or(|kind| kind.as_bytes() != MESSAGE.as_bytes()) {
+            if !is_message(request.headers()) {
                 let what = "the body of a query is application/dns-message";
                 return Err(refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, what));
             }
@@ -88,6 +87,13 @@ fn query(request: &Request<&[u8]>) -> Result<(Form, Vec<u8>), Box<Reply>> {
         }
         _ => Err(Box::new(not_allowed("GET,HEAD,POST"))),
     }
+}
+
+/// Whether a body is a DNS message, whatever parameters stand behind the type (RFC 9110, 8.3.1).
+fn is_message(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    let kind = kind.and_then(|kind| kind.split(';').next());
+    kind.is_some_and(|kind| kind.trim().eq_ignore_ascii_case(MESSAGE))
 }
 
 /// A type by its name, by `TYPE` and its number (RFC 3597), or by its number.

@@ -1,6 +1,6 @@
 //! Packets at `/{key}`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use core::time::Duration;
 
 use dht_pkarr::resolve::Policy;
 use dht_pkarr::{CachedPacket, PublicKey, SignedPacket, Timestamp, TtlRange};
@@ -13,7 +13,9 @@ use super::{
 use dht_pkarr_client::Origin;
 
 use crate::backend::{Found, PublishError, ResolveError};
+use crate::dns::Transport;
 use crate::front::{Cached, Front, Now};
+use crate::lookups::Ticket;
 use crate::quota::User;
 
 /// The longest body of a `PUT` that is looked at, as in the reference implementation: a packet with
@@ -59,8 +61,8 @@ impl Get {
 pub(super) enum Sought {
     /// The cache, if it has one.
     Here(Option<CachedPacket>),
-    /// It has to be looked up.
-    Ask,
+    /// It is being looked up.
+    Wait(Ticket),
     /// That must wait.
     Limited(Duration),
 }
@@ -76,21 +78,18 @@ impl Front {
         cached: Cached<'_>,
     ) -> Sought {
         let known = if policy == Policy::NetworkOnly { None } else { cached(key) };
-        let expired = |packet: &CachedPacket| packet.is_expired(now.wall, self.options.ttl);
-        let usable =
-            policy == Policy::CacheOnly || known.as_ref().is_some_and(|known| !expired(known));
-        if usable {
-            let refreshes = policy != Policy::CacheOnly
-                && known.as_ref().is_some_and(|known| self.refreshes(now, user, known));
-            if !refreshes {
-                self.stats.cache_hits += u64::from(known.is_some());
-                return Sought::Here(known);
-            }
-        } else if let Err(wait) = self.take_work(now, user) {
-            return Sought::Limited(wait);
+        if policy == Policy::CacheOnly {
+            self.stats.cache_hits += u64::from(known.is_some());
+            return Sought::Here(known);
         }
-        self.stats.lookups += 1;
-        Sought::Ask
+        let fresh = known.filter(|packet| !packet.is_expired(now.wall, self.options.ttl));
+        if let Some(packet) = fresh {
+            self.stats.cache_hits += 1;
+            self.refresh(now, user, Transport::Http, &packet);
+            return Sought::Here(Some(packet));
+        }
+        let begun = self.look_up(now, user, Transport::Http, *key, policy);
+        begun.map_or_else(Sought::Limited, Sought::Wait)
     }
 
     pub(super) fn packet(
@@ -146,8 +145,9 @@ impl Front {
                 let reply = found(&get, now, self.options.ttl, known);
                 self.reply(context, reply)
             }
-            Sought::Ask => {
-                Step::Resolve(Box::new(Lookup { key, policy, asked: Asked::Packet(get), context }))
+            Sought::Wait(ticket) => {
+                let asked = Asked::Packet(get);
+                Step::Resolve(Box::new(Lookup { ticket, asked, context }))
             }
             Sought::Limited(wait) => self.reply(context, limited("too many lookups", wait)),
         }
@@ -168,7 +168,7 @@ impl Front {
             Err(reply) => return self.reply(context, *reply),
         };
         // Nothing is published without a token of its user.
-        if let Err(wait) = self.take_work(now, user) {
+        if let Err(wait) = self.take_work(now, user, Transport::Http) {
             return self.reply(context, limited("too many publications", wait));
         }
         self.stats.publications += 1;
@@ -245,18 +245,12 @@ fn value(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 
 /// A date in seconds since the epoch; what is none is ignored (RFC 9110, 13.1.3).
 fn date(headers: &HeaderMap, name: HeaderName) -> Option<u64> {
-    let date = httpdate::parse_http_date(value(headers, name)?).ok()?;
-    Some(date.duration_since(UNIX_EPOCH).ok()?.as_secs())
+    dht_pkarr_client::parse_http_date(value(headers, name)?)
 }
-
-/// The last second that HTTP dates can say: the end of the year 9999.
-const LAST_SECOND: u64 = 253_402_300_799;
 
 /// A time as HTTP has it. Owners of keys may date packets as they like.
 pub(super) fn http_date(time: Timestamp) -> String {
-    let secs = time.as_secs().min(LAST_SECOND);
-    let time = UNIX_EPOCH.checked_add(Duration::from_secs(secs)).unwrap_or(SystemTime::UNIX_EPOCH);
-    httpdate::fmt_http_date(time)
+    dht_pkarr_client::http_date(time.as_secs())
 }
 
 /// The tag of a packet: its version, and some of its signature, as there may be two of one version.

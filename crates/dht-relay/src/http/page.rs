@@ -10,7 +10,7 @@ use http::{Method, Request, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::packet::{Sought, http_date, reason};
-use super::{Asked, Context, Lookup, Reply, Step, not_allowed, parameters, set};
+use super::{Asked, Context, Lookup, Reply, Step, not_allowed, parameters, set, told_to_wait};
 use crate::backend::{Found, ResolveError};
 use crate::front::{Cached, Front, Now};
 use crate::quota::User;
@@ -58,18 +58,19 @@ impl Front {
         };
         let policy = Policy::CacheFirst;
         match self.seek(now, user, &key, policy, cached) {
-            Sought::Here(Some(packet)) => {
-                let found = Found { packet, origin: Origin::Cache };
-                let reply = page.found(now, self.options.ttl, Ok(found));
+            Sought::Here(known) => {
+                let found = known.map(|packet| Found { packet, origin: Origin::Cache });
+                let found = found.ok_or(ResolveError::NotFound);
+                let reply = page.found(now, self.options.ttl, found);
                 self.reply(context, reply)
             }
-            Sought::Here(None) | Sought::Ask => {
-                Step::Resolve(Box::new(Lookup { key, policy, asked: Asked::Page(page), context }))
+            Sought::Wait(ticket) => {
+                Step::Resolve(Box::new(Lookup { ticket, asked: Asked::Page(page), context }))
             }
-            Sought::Limited(_) => {
+            Sought::Limited(wait) => {
                 let what = "too many lookups; wait a moment";
                 let reply = page.failure(StatusCode::TOO_MANY_REQUESTS, what);
-                self.reply(context, reply)
+                self.reply(context, told_to_wait(reply, wait))
             }
         }
     }

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use dht_pkarr::record::Svcb;
-use dht_pkarr::{Builder, CachedPacket, Keypair};
+use dht_pkarr::resolve::Policy;
+use dht_pkarr::{Builder, CachedPacket, Keypair, PublicKey};
 use proptest::prelude::*;
 
 use super::*;
 use crate::front::Options;
+use crate::lookups::Resolution;
 use crate::quota::Quota;
 use dht_pkarr_client::Origin;
 
@@ -74,9 +76,14 @@ impl Relay {
             request = request.header(*name, *value);
         }
         let request = request.body(body).unwrap();
-        let user = user([192, 0, 2, 1].into(), request.headers(), true);
+        let user = user([192, 0, 2, 1].into(), request.headers(), Some(ProxyHeader::XForwardedFor));
         let (now, cache) = (self.now(), &self.cache);
-        self.front.handle_http(now, user, &request, &|key| cache.get(key).cloned())
+        match self.front.admit_http(now, user, request.method(), request.headers()) {
+            Ok(admitted) => {
+                self.front.handle_http(now, admitted, &request, &|key| cache.get(key).cloned())
+            }
+            Err(reply) => Step::Reply(*reply),
+        }
     }
 
     fn reply(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
@@ -99,6 +106,16 @@ impl Relay {
             Step::Resolve(lookup) => *lookup,
             step => panic!("{path}: {step:?}"),
         }
+    }
+
+    /// What a request waits for, with what is to be resolved for it.
+    fn resolution(&mut self, path: &str) -> Resolution {
+        let lookup = self.lookup(path);
+        let resolution = self.front.poll_resolution().unwrap();
+        assert_eq!(lookup.ticket(), resolution.ticket());
+        let now = self.now();
+        self.front.handle_resolved(now, &resolution, Err(ResolveError::NoAnswer));
+        resolution
     }
 
     fn put(&mut self, packet: &SignedPacket, headers: &[(&str, &str)]) -> Step {
@@ -179,9 +196,9 @@ fn policies_say_what_is_asked() {
     let mut relay = Relay::new();
     let path = format!("/{}", key(1));
     for policy in ["", "?policy=CacheFirst", "?x=1&policy=NetworkOnly"] {
-        let lookup = relay.lookup(&format!("{path}{policy}"));
-        assert_eq!(lookup.key(), keypair(1).public_key());
-        assert_eq!(lookup.policy() == Policy::NetworkOnly, policy.contains("Network"));
+        let wanted = relay.resolution(&format!("{path}{policy}"));
+        assert_eq!(wanted.key(), keypair(1).public_key());
+        assert_eq!(wanted.policy() == Policy::NetworkOnly, policy.contains("Network"));
     }
     assert_eq!(relay.status("GET", &format!("{path}?policy=CacheOnly"), &[], b""), 404);
     for bad in ["?policy=", "?policy=cacheonly", "?policy=Any"] {
@@ -189,13 +206,17 @@ fn policies_say_what_is_asked() {
     }
     relay.cache(usual(1));
     assert_eq!(relay.status("GET", &path, &[], b""), 200);
-    assert_eq!(relay.lookup(&format!("{path}?policy=NetworkOnly")).policy(), Policy::NetworkOnly);
-    // Seen a while ago: answered, and refreshed.
+    let only = format!("{path}?policy=NetworkOnly");
+    assert_eq!(relay.resolution(&only).policy(), Policy::NetworkOnly);
+    // Seen a while ago: answered, and refreshed, but not for each who asks.
     relay.secs += 300;
-    assert_eq!(relay.lookup(&path).policy(), Policy::CacheFirst);
+    assert_eq!(relay.status("GET", &path, &[], b""), 200);
+    assert_eq!(relay.status("GET", &path, &[], b""), 200);
+    assert_eq!(relay.front.poll_resolution().unwrap().policy(), Policy::NetworkOnly);
+    assert!(relay.front.poll_resolution().is_none());
     // Expired: only the cache gives it.
     relay.secs += 3_300;
-    assert_eq!(relay.lookup(&path).policy(), Policy::CacheFirst);
+    assert_eq!(relay.resolution(&path).policy(), Policy::CacheFirst);
     assert_eq!(relay.status("GET", &format!("{path}?policy=CacheOnly"), &[], b""), 200);
 }
 
@@ -212,13 +233,46 @@ fn what_a_lookup_came_to_decides_the_status() {
         (Err(ResolveError::NoAnswer), 503),
     ] {
         let lookup = relay.lookup(&path);
-        let now = relay.now();
+        let (now, resolution) = (relay.now(), relay.front.poll_resolution().unwrap());
+        let told = result.as_ref().map_err(|error| *error);
+        relay.front.handle_resolved(now, &resolution, told);
         let seq = matches!(result, Err(ResolveError::NotAPacket { .. })).then_some("-7");
         let reply = relay.front.handle_http_found(now, lookup, result);
         assert_eq!(reply.status().as_u16(), status);
         assert_eq!(header(&reply, "pkarr-invalid-signed-packet-seq"), seq.unwrap_or_default());
     }
     assert_eq!((relay.front.stats().lookups, relay.front.stats().lookups_failed), (4, 3));
+}
+
+#[test]
+fn whoever_wants_the_same_key_waits_for_the_same_lookup() {
+    let mut relay = Relay::with(|options| options.work_quota = Some("1r/d".parse().unwrap()));
+    let path = format!("/{}", key(1));
+    let first = relay.lookup(&path).ticket();
+    assert_eq!(relay.lookup(&format!("/?name={}", key(1))).ticket(), first);
+    // But what the network has now is not what it had when that began.
+    assert_eq!(relay.get(&format!("{path}?policy=NetworkOnly"), &[]).status(), 429);
+    let resolution = relay.front.poll_resolution().unwrap();
+    assert_eq!(resolution.ticket(), first);
+    assert!(relay.front.poll_resolution().is_none());
+    let now = relay.now();
+    relay.front.handle_resolved(now, &resolution, Err(ResolveError::NoAnswer));
+    assert_eq!(relay.get(&path, &[]).status(), 429);
+}
+
+#[test]
+fn a_request_whose_body_does_not_come_is_told_so() {
+    let mut relay = Relay::new();
+    let headers: HeaderMap =
+        [(header::ORIGIN, HeaderValue::from_static("https://example.com"))].into_iter().collect();
+    let now = relay.now();
+    let user = user([192, 0, 2, 1].into(), &headers, None);
+    let admitted = relay.front.admit_http(now, user, &Method::PUT, &headers).unwrap();
+    let reply = relay.front.handle_http_late(admitted);
+    assert_eq!(reply.status(), 408);
+    assert_eq!(header(&reply, "access-control-allow-origin"), "https://example.com");
+    assert!(body(&reply).contains("did not come"));
+    assert_eq!(relay.front.stats().http_client_errors, 1);
 }
 
 #[test]
@@ -409,10 +463,14 @@ fn requests_over_the_quota_are_told_when_to_come_again() {
 fn work_has_a_quota_of_its_own() {
     let mut relay = Relay::with(|options| options.work_quota = Some("1r/m".parse().unwrap()));
     let path = format!("/{}", key(1));
-    relay.lookup(&path);
+    relay.resolution(&path);
     assert_eq!(relay.get(&path, &[]).status(), 429);
     assert_eq!(relay.refused(&usual(1), &[]), 429);
-    assert_eq!(relay.get(&format!("/?name={}", key(1)), &[]).status(), 429);
+    for path in [format!("/?name={}", key(1)), format!("/records?name={}", key(1))] {
+        let reply = relay.get(&path, &[]);
+        assert_eq!((reply.status().as_u16(), header(&reply, "retry-after")), (429, "60"), "{path}");
+        assert_eq!(header(&reply, "x-ratelimit-after"), "60");
+    }
     // What is here costs nothing, and is not refreshed on the account of who has none left.
     relay.cache(usual(1));
     relay.secs += 10;
@@ -420,9 +478,10 @@ fn work_has_a_quota_of_its_own() {
     assert_eq!(relay.get(&format!("{path}?policy=NetworkOnly"), &[]).status(), 429);
     let mut spent = Relay::with(|options| options.work_quota = Some("1r/d".parse().unwrap()));
     spent.cache(usual(1));
+    spent.resolution(&format!("/{}", key(2)));
     spent.secs += 300;
-    spent.lookup(&path);
     assert_eq!(spent.get(&path, &[]).status(), 200);
+    assert!(spent.front.poll_resolution().is_none());
 }
 
 proptest! {
@@ -545,7 +604,12 @@ fn dns_comes_as_messages_and_as_json() {
     assert_eq!(reply.body()[3] & 15, 5, "refused");
     let message = uri::base64url(query).unwrap();
     let kind = ("content-type", "application/dns-message");
-    assert_eq!(relay.reply("POST", "/dns-query", &[kind], &message).body(), reply.body());
+    for name in
+        ["application/dns-message", "Application/DNS-Message", "application/dns-message; x=y"]
+    {
+        let kind = ("content-type", name);
+        assert_eq!(relay.reply("POST", "/dns-query", &[kind], &message).body(), reply.body());
+    }
     for (method, path, headers, body, status) in [
         ("POST", "/dns-query", &[][..], &*message, 415),
         ("POST", "/dns-query", &[("content-type", "text/plain")], &message, 415),
@@ -560,6 +624,27 @@ fn dns_comes_as_messages_and_as_json() {
         ("GET", "/dns-query?name=a&type=TYPE65536", &[], b"", 400),
     ] {
         assert_eq!(relay.status(method, path, headers, body), status, "{method} {path}");
+    }
+}
+
+#[test]
+fn that_there_is_nothing_is_kept_for_as_long_as_its_zone_says() {
+    use dht_pkarr::dns::{Message, flag};
+    use dht_pkarr::record::{Rdata, Record};
+
+    for (ttl, minimum, kept) in [(3_600, 60_u32, 60), (60, 3_600, 60)] {
+        let mut relay = Relay::with(|options| options.forward = true);
+        let step = relay.ask("GET", "/dns-query?name=example.com", &[], b"");
+        let Step::Dns(request, dns::Step::Forward(query, bytes)) = step else { panic!("{step:?}") };
+        let mut answer = Message::from_bytes(&bytes).unwrap();
+        answer.flags |= flag::REPLY | 3;
+        let data = [&[0; 18][..], &minimum.to_be_bytes()].concat();
+        let zone = "example.com".parse().unwrap();
+        answer.authorities.push(Record::new(zone, ttl, Rdata::Other { kind: 6, data }));
+        let step = relay.front.handle_dns_forwarded(query, answer.to_bytes().as_deref());
+        let dns::Step::Reply(reply) = step else { panic!("{step:?}") };
+        let reply = relay.front.handle_http_answered(*request, Some(&reply));
+        assert_eq!(header(&reply, "cache-control"), format!("max-age={kept}"));
     }
 }
 

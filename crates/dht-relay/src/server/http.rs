@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 
 use super::patience::Patience;
 use super::stream::Stream;
+use super::turns::Turns;
 use super::{Shared, Tasks};
 use crate::backend::Backend;
 use crate::http::{MAX_BODY_LEN, Publication, Reply, Step, user};
@@ -45,13 +46,17 @@ pub(super) async fn accept<B: Backend>(
     listener: Async<TcpListener>,
     metrics: bool,
 ) {
+    let mut turns = Turns::default();
     loop {
+        turns.took_one().await;
         let Ok((stream, peer)) = listener.accept().await else {
             Timer::after(PAUSE).await;
             continue;
         };
+        let slot =
+            if metrics { shared.metrics.take() } else { shared.http.take_for(peer.ip().into()) };
         // Closing at once costs least.
-        let Some(slot) = shared.http.take() else { continue };
+        let Some(slot) = slot else { continue };
         let (shared, stopped) = (Arc::clone(&shared), tasks.stopped.clone());
         tasks.begin(async move {
             let stop = async {
@@ -129,28 +134,34 @@ async fn measure<B: Backend>(shared: &Shared<B>, request: &Request<Incoming>) ->
 }
 
 async fn respond<B: Backend>(
-    shared: &Shared<B>,
+    shared: &Arc<Shared<B>>,
     peer: IpAddr,
     request: Request<Incoming>,
 ) -> Reply {
     let (parts, body) = request.into_parts();
-    let takes_body = [Method::PUT, Method::POST].contains(&parts.method);
-    let Some(body) = (if takes_body { read(body).await } else { Some(Vec::new()) }) else {
-        let mut reply = Response::new(Vec::new());
-        *reply.status_mut() = StatusCode::REQUEST_TIMEOUT;
-        return reply;
-    };
-    let step = {
+    let admitted = {
         let mut front = shared.front();
         let user = user(peer, &parts.headers, front.options().behind_proxy);
+        front.admit_http(shared.now(), user, &parts.method, &parts.headers)
+    };
+    // Whoever is over his quota is not waited for.
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
+        Err(reply) => return *reply,
+    };
+    let takes_body = [Method::PUT, Method::POST].contains(&parts.method);
+    let Some(body) = (if takes_body { read(body).await } else { Some(Vec::new()) }) else {
+        return shared.front().handle_http_late(admitted);
+    };
+    let step = {
         let request = Request::from_parts(parts, &*body);
         let cached = |key: &PublicKey| shared.backend.cached(key);
-        front.handle_http(shared.now(), user, &request, &cached)
+        shared.handle(|front| front.handle_http(shared.now(), admitted, &request, &cached))
     };
     match step {
         Step::Reply(reply) => reply,
         Step::Resolve(lookup) => {
-            let result = shared.resolve(lookup.key(), lookup.policy()).await;
+            let result = shared.resolving.wait(Some(lookup.ticket())).await;
             shared.front().handle_http_found(shared.now(), *lookup, result)
         }
         Step::Publish(publication) => publish(shared, *publication).await,

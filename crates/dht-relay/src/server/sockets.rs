@@ -1,6 +1,9 @@
 //! DNS over UDP and TCP.
 
+use core::future::{Future, poll_fn};
 use core::net::{IpAddr, SocketAddr};
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll};
 use core::time::Duration;
 use std::io;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -10,14 +13,24 @@ use async_io::{Async, Timer};
 use dht_pkarr::PublicKey;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 
+use super::turns::Turns;
 use super::{Shared, Tasks};
 use crate::backend::Backend;
 use crate::dns::{Step, Transport};
 
 /// The longest query that is read over TCP; over UDP, longer ones are cut and then no message.
 const MAX_QUERY_LEN: usize = 4_096;
-/// A TCP client may be silent for so long (RFC 7766, 6.2.3), and so may one that does not read.
+/// A TCP client may be silent for so long when it waits for nothing (RFC 7766, 6.2.3), and so may one
+/// that does not read.
 const IDLE: Duration = Duration::from_secs(10);
+/// After this time a connection is closed once its queries are answered: else whoever sends a byte now and
+/// then would keep it.
+const LIFETIME: Duration = Duration::from_secs(120);
+/// Queries of a connection that are answered at a time (RFC 7766, 6.2.1.1); more are read later.
+const MAX_PIPELINED: usize = 8;
+/// Errors in a row that are let pass: some systems tell on the next call that somebody is gone to whom
+/// a datagram was sent.
+const MAX_ERRORS: u32 = 8;
 /// Pause when the system has no sockets to give, or fails otherwise.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -29,19 +42,31 @@ pub(super) async fn receive<B: Backend>(
 ) {
     let socket = Arc::new(socket);
     let mut buffer = vec![0; MAX_QUERY_LEN];
+    let (mut turns, mut errors) = (Turns::default(), 0);
     loop {
-        // Errors are those of datagrams sent before, to somebody who is gone.
-        let Ok((len, from)) = socket.recv_from(&mut buffer).await else { continue };
+        turns.took_one().await;
+        let Ok((len, from)) = socket.recv_from(&mut buffer).await else {
+            errors += 1;
+            if errors > MAX_ERRORS {
+                Timer::after(PAUSE).await;
+            }
+            continue;
+        };
+        errors = 0;
         let query = buffer.get(..len).unwrap_or_default();
         match step(&shared, from.ip(), Transport::Udp, query) {
             Step::Drop => {}
             Step::Reply(reply) => send(&socket, &reply, from).await,
             step @ (Step::Resolve(_) | Step::Forward(..)) => {
-                // `Shared::answer` keeps a bound of its own, but a reply that says so is work, too.
-                let Some(slot) = shared.dns.take() else { continue };
-                let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
+                let Some(slot) = shared.queries.take() else {
+                    if let Some(reply) = shared.refuse(step) {
+                        send(&socket, &reply, from).await;
+                    }
+                    continue;
+                };
+                let (answer, socket) = (shared.answer(step), Arc::clone(&socket));
                 tasks.begin(async move {
-                    if let Some(reply) = shared.answer(step).await {
+                    if let Some(reply) = answer.await {
                         send(&socket, &reply, from).await;
                     }
                     drop(slot);
@@ -62,40 +87,152 @@ pub(super) async fn accept<B: Backend>(
     tasks: Tasks,
     listener: Async<TcpListener>,
 ) {
+    let mut turns = Turns::default();
     loop {
+        turns.took_one().await;
         let Ok((stream, peer)) = listener.accept().await else {
             Timer::after(PAUSE).await;
             continue;
         };
-        let Some(slot) = shared.dns.take() else { continue };
+        let Some(slot) = shared.dns.take_for(peer.ip().into()) else { continue };
         let (shared, stopped) = (Arc::clone(&shared), tasks.stopped.clone());
         tasks.begin(async move {
             let stop = async {
                 let _closed = stopped.recv().await;
             };
-            // Whoever is being answered when the relay stops asks again, elsewhere.
-            converse(&shared, stream, peer.ip()).or(stop).await;
+            converse(&shared, &stream, peer.ip(), stop).await;
             drop(slot);
         });
     }
 }
 
-/// Answers one query after another (RFC 7766).
-async fn converse<B: Backend>(shared: &Shared<B>, mut stream: Async<TcpStream>, peer: IpAddr) {
+/// Answers queries, a few at a time and each as soon as it can be (RFC 7766). After `stop` no more are
+/// read, and those that were are answered.
+pub(super) async fn converse<B: Backend>(
+    shared: &Arc<Shared<B>>,
+    stream: &Async<TcpStream>,
+    peer: IpAddr,
+    stop: impl Future<Output = ()>,
+) {
     drop(stream.get_ref().set_nodelay(true));
+    let ended = async {
+        Timer::after(LIFETIME).await;
+    };
+    let mut stop = pin!(stop.or(ended));
+    let mut conversation = Conversation::new(stream);
+    let mut turns = Turns::default();
     loop {
-        let Ok(query) = in_time(read_framed(&mut stream, MAX_QUERY_LEN)).await else { return };
-        let step = step(shared, peer, Transport::Tcp, &query);
-        let Some(reply) = shared.answer(step).await else { return };
-        if in_time(write_framed(&mut stream, &reply)).await.is_err() {
+        turns.took_one().await;
+        let stopped = async {
+            stop.as_mut().await;
+            Event::Stopped
+        };
+        let event = if conversation.reading.is_some() {
+            stopped.or(conversation.next()).await
+        } else {
+            conversation.next().await
+        };
+        let reply = match event {
+            Event::Query(query) => match step(shared, peer, Transport::Tcp, &query) {
+                Step::Reply(reply) => reply,
+                Step::Drop => return,
+                step @ (Step::Resolve(_) | Step::Forward(..)) => {
+                    conversation.answers.push(Box::pin(shared.answer(step)));
+                    continue;
+                }
+            },
+            Event::Reply(reply) => reply,
+            Event::Stopped => {
+                conversation.reading = None;
+                continue;
+            }
+            Event::Ended => return,
+        };
+        if in_time(write_framed(stream, &reply)).await.is_err() {
             return;
         }
     }
 }
 
+type Work<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What happens on a connection.
+enum Event {
+    Query(Vec<u8>),
+    Reply(Vec<u8>),
+    /// No more queries are wanted.
+    Stopped,
+    /// There are none, and all are answered.
+    Ended,
+}
+
+/// A connection's queries.
+struct Conversation<'a> {
+    stream: &'a Async<TcpStream>,
+    /// The next query; `None` if there will be none.
+    reading: Option<Work<'a, io::Result<Vec<u8>>>>,
+    /// Those that wait for something.
+    answers: Vec<Work<'static, Option<Vec<u8>>>>,
+}
+
+impl<'a> Conversation<'a> {
+    fn new(stream: &'a Async<TcpStream>) -> Self {
+        Self { stream, reading: Some(read_query(stream)), answers: Vec::new() }
+    }
+
+    async fn next(&mut self) -> Event {
+        loop {
+            let event = async { Some(poll_fn(|cx| self.poll(cx)).await) };
+            let silent = async {
+                Timer::after(IDLE).await;
+                None
+            };
+            match event.or(silent).await {
+                Some(event) => return event,
+                None if self.answers.is_empty() => return Event::Ended,
+                // It is we who are silent.
+                None => {}
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let mut answered = None;
+        self.answers.retain_mut(|answer| {
+            if answered.is_none()
+                && let Poll::Ready(reply) = answer.as_mut().poll(cx)
+            {
+                answered = reply;
+                return false;
+            }
+            true
+        });
+        if let Some(reply) = answered {
+            return Poll::Ready(Event::Reply(reply));
+        }
+        if let Some(reading) = &mut self.reading
+            && self.answers.len() < MAX_PIPELINED
+            && let Poll::Ready(query) = reading.as_mut().poll(cx)
+        {
+            self.reading = query.is_ok().then(|| read_query(self.stream));
+            if let Ok(query) = query {
+                return Poll::Ready(Event::Query(query));
+            }
+        }
+        if self.reading.is_none() && self.answers.is_empty() {
+            return Poll::Ready(Event::Ended);
+        }
+        Poll::Pending
+    }
+}
+
+fn read_query(stream: &Async<TcpStream>) -> Work<'_, io::Result<Vec<u8>>> {
+    Box::pin(read_framed(stream, MAX_QUERY_LEN))
+}
+
 fn step<B: Backend>(shared: &Shared<B>, peer: IpAddr, transport: Transport, query: &[u8]) -> Step {
     let cached = |key: &PublicKey| shared.backend.cached(key);
-    shared.front().handle_dns(shared.now(), peer.into(), transport, query, &cached)
+    shared.handle(|front| front.handle_dns(shared.now(), peer.into(), transport, query, &cached))
 }
 
 async fn in_time<T>(done: impl Future<Output = io::Result<T>>) -> io::Result<T> {
@@ -107,7 +244,7 @@ async fn in_time<T>(done: impl Future<Output = io::Result<T>>) -> io::Result<T> 
 }
 
 /// Reads a message behind its length (RFC 1035, 4.2.2).
-pub(super) async fn read_framed(stream: &mut Async<TcpStream>, max: usize) -> io::Result<Vec<u8>> {
+pub(super) async fn read_framed(mut stream: &Async<TcpStream>, max: usize) -> io::Result<Vec<u8>> {
     let mut len = [0; 2];
     stream.read_exact(&mut len).await?;
     let len = usize::from(u16::from_be_bytes(len));
@@ -120,7 +257,7 @@ pub(super) async fn read_framed(stream: &mut Async<TcpStream>, max: usize) -> io
 }
 
 /// Writes a message behind its length, at once, as some clients expect.
-pub(super) async fn write_framed(stream: &mut Async<TcpStream>, message: &[u8]) -> io::Result<()> {
+pub(super) async fn write_framed(mut stream: &Async<TcpStream>, message: &[u8]) -> io::Result<()> {
     let len = u16::try_from(message.len()).map_err(|_| io::ErrorKind::InvalidData)?;
     let framed = [&len.to_be_bytes()[..], message].concat();
     stream.write_all(&framed).await

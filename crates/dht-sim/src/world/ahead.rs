@@ -7,6 +7,7 @@ use dht_proto::request::Event;
 
 use super::{HostId, What, World};
 use crate::host::Body;
+use crate::packets::Head;
 
 /// Events whose memory is looked at together.
 const BATCH: usize = 16;
@@ -36,10 +37,13 @@ impl World {
         for (place, what) in hosts.iter_mut().zip(self.queue.upcoming()) {
             len += 1;
             *place = match what {
-                What::Timer(host) => Some((host, true)),
-                What::Arrival(packet) => self.packets.preview(packet).map(|(host, byte)| {
-                    read ^= u64::from(byte);
-                    (host, false)
+                What::Timer(host) => {
+                    read ^= self.net.preview(host);
+                    Some((host, true))
+                }
+                What::Arrival(packet) => self.packets.preview(packet).and_then(|(head, bytes)| {
+                    read ^= self.preview(head, bytes);
+                    Some((head.hint?, false))
                 }),
             };
         }
@@ -59,6 +63,17 @@ impl World {
         read ^= nodes.iter().flatten().fold(0, |read, dht| read ^ dht.read_ahead());
         black_box(read);
         len
+    }
+
+    /// Reads a datagram, and what the way to its receiver needs; of a query, what the way back needs.
+    #[inline]
+    fn preview(&self, head: &Head, bytes: &[u8]) -> u64 {
+        let read = bytes.iter().step_by(64).fold(head.mark, |read, byte| read ^ u64::from(*byte));
+        let is_query = bytes.get(3) == Some(&b'a');
+        let back = head.sender.filter(|_| is_query);
+        let known = back.is_some() && self.book.find(head.from).is_some();
+        let ends = [head.hint, back].into_iter().flatten();
+        ends.fold(read ^ u64::from(known), |read, host| read ^ self.net.preview(host))
     }
 
     /// The bytes that the world takes up beside its nodes, actors and checkers: hosts, their links

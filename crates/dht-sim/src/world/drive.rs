@@ -54,7 +54,7 @@ impl World {
             self.lose(from, to, mark);
             return;
         };
-        let head = Head { from, to, hint, mark };
+        let head = Head { from, to, sender, hint, mark };
         self.set_out(head, bytes, &first);
         if let Some(second) = second {
             self.set_out(head, bytes, &second);
@@ -92,7 +92,7 @@ impl World {
 
     fn deliver(&mut self, head: &Head, bytes: &[u8]) {
         let now = self.now;
-        let Head { from, to, hint, mark } = *head;
+        let Head { from, to, hint, mark, .. } = *head;
         let Some(at) = self.still_at(to, hint).or_else(|| self.book.find(to)) else {
             if self.max_outside > self.outside.len() && !self.book.is_ours(to) {
                 self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes }, mark);
