@@ -34,9 +34,7 @@ impl Hand {
 
     /// Does what is due and takes all that waits; nothing is left undone then.
     pub(crate) fn drain(&mut self) -> (Vec<(SocketAddr, Vec<u8>)>, Vec<Event>) {
-        if self.dht.poll_timeout().is_some_and(|due| due <= self.now) {
-            self.dht.handle_timeout(self.now);
-        }
+        self.dht.handle_due(self.now);
         let output = hand::drain(&mut self.dht, self.now);
         let due = self.dht.poll_timeout();
         assert!(due.is_none_or(|due| due > self.now), "something was left undone");

@@ -121,9 +121,7 @@ impl<I: Io, S: Subscriber> Driver<I, S> {
         if !self.shut_down {
             self.flush(now);
             self.receive(now);
-            if self.dht.poll_timeout().is_some_and(|due| due <= now) {
-                self.dht.handle_timeout(now);
-            }
+            self.dht.handle_due(now);
             self.transmit(now);
             self.report(now);
             self.deliver_events();

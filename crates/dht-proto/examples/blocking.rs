@@ -47,9 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (mut datagram, mut out) = ([0; 2048], [0; MAX_DATAGRAM]);
     loop {
-        if dht.poll_timeout().is_some_and(|due| due <= now()) {
-            dht.handle_timeout(now());
-        }
+        dht.handle_due(now());
         while let Some(event) = dht.poll_event() {
             match event {
                 Event::Peers { peers, .. } => peers.iter().for_each(|peer| println!("{peer}")),

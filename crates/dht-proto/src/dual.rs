@@ -198,6 +198,18 @@ impl Dht {
         }
     }
 
+    /// [`handle_timeout`](Self::handle_timeout) if it is due; whether it was. This is what a loop does
+    /// after its input and before it takes any output, so that all loops, simulated ones too, do it in
+    /// the same order: output that waits makes it due, and what ended gives its memory back then, not
+    /// when the next deadline comes.
+    pub fn handle_due(&mut self, now: Instant) -> bool {
+        let is_due = self.poll_timeout().is_some_and(|due| due <= now);
+        if is_due {
+            self.handle_timeout(now);
+        }
+        is_due
+    }
+
     // Output.
 
     /// Builds the next query into `buf`. Its timeout starts at `now`. The networks take turns; a

@@ -32,6 +32,9 @@ pub struct FamilyHealth {
     pub answers: bool,
     /// Whether we are a server: configured to be one, or proven reachable.
     pub server: bool,
+    /// How many strangers have asked us something since we began to look out for them; three prove
+    /// that we can be reached, and then nobody is counted any more.
+    pub strangers: usize,
     /// What is wrong, if anything is.
     pub problem: Option<Problem>,
 }

@@ -7,8 +7,8 @@
 //!
 //! # Driving it
 //!
-//! **Feed every input with the present time, then drain, then sleep until `poll_timeout`.** This is
-//! the whole loop, here over a socket that is really two nodes in one process:
+//! **Feed every input with the present time, do what is due, then drain, then sleep until
+//! `poll_timeout`.** This is the whole loop, here over a socket that is really two nodes in one process:
 //!
 //! ```
 //! use std::sync::Arc;
@@ -31,9 +31,7 @@
 //! let outcome = 'done: loop {
 //!     for i in 0..2 {
 //!         // Time: what is due.
-//!         if nodes[i].poll_timeout().is_some_and(|due| due <= now) {
-//!             nodes[i].handle_timeout(now);
-//!         }
+//!         nodes[i].handle_due(now);
 //!         // Events: what the application wants to know.
 //!         while let Some(event) = nodes[i].poll_event() {
 //!             if let Event::Done { lookup: id, outcome } = event && id == lookup {

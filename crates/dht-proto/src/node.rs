@@ -382,6 +382,7 @@ impl<A: Addr> Node<A> {
             external: self.external(),
             answers: self.role.answers(),
             server: self.role.is_server(),
+            strangers: self.role.strangers(),
             problem: if contacts == 0 {
                 Some(self.why_nobody())
             } else {

@@ -114,6 +114,14 @@ impl Role {
         matches!(self.state, State::Fixed { serving: true } | State::Serving { .. })
     }
 
+    /// Strangers that asked so far in this probe.
+    pub(crate) const fn strangers(&self) -> usize {
+        match &self.state {
+            State::Probing { strangers, .. } => strangers.len(),
+            State::Fixed { .. } | State::Client { .. } | State::Serving { .. } => 0,
+        }
+    }
+
     /// The node has joined the network: time to find out whether it can be reached.
     pub(crate) fn on_joined(&mut self, now: Instant, seed: &Seed) {
         if self.state == (State::Client { probe_at: None }) {

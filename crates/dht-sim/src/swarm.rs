@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use dht_proto::Dht;
 use dht_proto::config::{Config, Mode};
 use dht_proto::time::Instant;
 
@@ -26,6 +27,9 @@ use workload::Workload;
 
 /// Nodes that everybody starts from; whatever hosts are behind, these are not.
 const INTRODUCERS: usize = 3;
+
+/// The life that begins when a settled network is given its modes; those after faults come later.
+const SECOND_LIFE: u32 = u32::MAX;
 
 /// What a panic inside a node is reported as.
 pub const PANIC: &str = "no panic";
@@ -167,7 +171,20 @@ impl Swarm {
         }
         let public = self.nodes.iter().filter(|host| self.world.net().is_reachable(**host));
         self.introducers = public.copied().take(INTRODUCERS).collect();
+        self.assign_modes();
         self.tell_places();
+    }
+
+    /// A settled network is made of servers. Whoever is something else begins anew, with what it knew.
+    fn assign_modes(&mut self) {
+        for host in self.nodes.clone() {
+            let config = self.config(host.0);
+            if config.mode != Mode::Server {
+                let snapshot = self.world.node(host).map(Dht::snapshot);
+                let networks = self.world.networks(host);
+                self.world.restart(host, &config, networks, snapshot.as_ref(), SECOND_LIFE);
+            }
+        }
     }
 
     /// Nodes join one by one, each knowing the first.

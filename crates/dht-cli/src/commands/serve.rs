@@ -55,7 +55,7 @@ fn run(args: &ServeArgs, mut listen: Listen, relay: bool, global: &Global, out: 
     let ttl = ttl(args)?;
     let wanted = port::wanted(&args.node, global);
     let dht: Dht = builder::<Smol>(&args.node, global, wanted, |config| {
-        config.lookup_timeout = global.timeout
+        config.lookup_timeout = global.timeout;
     })?
     .on_notice(move |notice| drop(sender.try_send(notice)))
     .spawn()?;

@@ -73,8 +73,8 @@ fn circles_that_lie_wholly_behind_are_no_names() {
 }
 
 #[test]
-fn a_name_of_pointers_to_pointers_ends() {
-    // In the data of a record of unknown type: a thousand pointers, each to the one before.
+fn a_name_of_pointers_to_pointers_is_none() {
+    // In the data of a record of unknown type: hundreds of pointers, each to the one before.
     let mut data = alloc::vec![0, 0];
     let start = 12 + 1 + 10;
     for at in (start..start + 900).step_by(2) {
@@ -83,7 +83,7 @@ fn a_name_of_pointers_to_pointers_ends() {
     let last = (start + data.len() - 2) as u16 | POINTER;
     let records =
         answer(&[record(b"\0", 65_280, &data), record(&last.to_be_bytes(), kind::A, &[0; 4])]);
-    assert_eq!(records.unwrap()[1].name, Name::root());
+    assert_eq!(records, Err(DnsError::BadPointer));
 }
 
 #[test]

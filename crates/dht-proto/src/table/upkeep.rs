@@ -63,8 +63,8 @@ impl<A: Addr> Table<A> {
     /// "Routing Table": "Buckets that have not been changed in 15 minutes should be refreshed").
     /// Counts as refreshed from now on.
     ///
-    /// Full buckets are kept fresh by pings. Those beyond the deepest with k contacts are the
-    /// neighbourhood, which the lookup for our own id covers.
+    /// Full buckets are kept fresh by pings. Those beyond the deepest with k contacts, or, if there is
+    /// none, of the k nearest, are the neighbourhood, which the lookup for our own id covers.
     pub fn stale_bucket(
         &mut self,
         now: Instant,
@@ -128,8 +128,17 @@ impl<A: Addr> Table<A> {
             }
         }
         let full = sizes.iter().rposition(|&size| size >= config.k);
-        // In a network of a few nodes no bucket ever gets that far.
-        let last = full.or_else(|| sizes.iter().rposition(|&size| size > 0));
+        // In a network of a few nodes no bucket ever gets that far. The neighbourhood is the k nearest
+        // then: how deep they are is up to whoever makes up ids near ours, and each empty bucket before
+        // them would cost a lookup.
+        let mut nearest = 0;
+        let near = full.or_else(|| {
+            sizes.iter().rposition(|&size| {
+                nearest += size;
+                nearest >= config.k
+            })
+        });
+        let last = near.or_else(|| sizes.iter().rposition(|&size| size > 0));
         let buckets = sizes.into_iter().zip(self.news).enumerate();
         buckets
             .take(last.map_or(0, |last| last + 1))

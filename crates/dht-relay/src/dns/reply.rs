@@ -178,11 +178,7 @@ pub(crate) fn shortest_ttl(reply: &Message) -> Option<u32> {
 /// For how long a record says something: an SOA also for how long there is nothing (RFC 2308, 5), in its
 /// last four bytes.
 fn kept_for(record: &Record) -> u32 {
-    match &record.data {
-        Rdata::Other { kind: SOA, data } => {
-            let minimum = data.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum));
-            record.ttl.min(minimum)
-        }
-        _ => record.ttl,
-    }
+    let Rdata::Other { kind: SOA, data } = &record.data else { return record.ttl };
+    let minimum = data.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum));
+    record.ttl.min(minimum)
 }

@@ -77,20 +77,20 @@ impl Drop for Slot {
         let mut taken = lock(&self.taken);
         taken.all = taken.all.saturating_sub(1);
         if let Some(user) = self.user {
-            free(&mut taken.users, user);
+            free(&mut taken.users, &user);
             if let Some(site) = user.site() {
-                free(&mut taken.sites, site);
+                free(&mut taken.sites, &site);
             }
         }
         debug_assert!(taken.users.len() <= taken.all, "only those are counted who have one");
     }
 }
 
-fn free<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K) {
-    if let Some(count) = counts.get_mut(&key) {
+fn free<K: Ord>(counts: &mut BTreeMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
         *count = count.saturating_sub(1);
         if *count == 0 {
-            counts.remove(&key);
+            counts.remove(key);
         }
     }
 }

@@ -106,25 +106,25 @@ pub(super) async fn accept<B: Backend>(
     }
 }
 
-/// Answers queries, a few at a time and each as soon as it can be (RFC 7766). After `stop` no more are
+/// Answers queries, a few at a time and each as soon as it can be (RFC 7766). After `told_to_stop` no more are
 /// read, and those that were are answered.
 pub(super) async fn converse<B: Backend>(
     shared: &Arc<Shared<B>>,
     stream: &Async<TcpStream>,
     peer: IpAddr,
-    stop: impl Future<Output = ()>,
+    told_to_stop: impl Future<Output = ()>,
 ) {
     drop(stream.get_ref().set_nodelay(true));
     let ended = async {
         Timer::after(LIFETIME).await;
     };
-    let mut stop = pin!(stop.or(ended));
+    let mut over = pin!(told_to_stop.or(ended));
     let mut conversation = Conversation::new(stream);
     let mut turns = Turns::default();
     loop {
         turns.took_one().await;
         let stopped = async {
-            stop.as_mut().await;
+            over.as_mut().await;
             Event::Stopped
         };
         let event = if conversation.reading.is_some() {

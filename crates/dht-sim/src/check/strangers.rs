@@ -1,13 +1,15 @@
 //! I10, while it lasts: nobody tells that it is a server before three hosts have asked it something to
 //! which it had sent nothing for two minutes, this life or the last one. Others may have come through a
-//! hole that it made itself.
+//! hole that it made itself, so none of them counts: it is caught when it counts the first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use dht_proto::Dht;
 use dht_proto::addr::Family;
 use dht_proto::config::Mode;
+use dht_proto::health::FamilyHealth;
 use dht_proto::request::Event;
 use dht_proto::time::Instant;
 use dht_proto::wire::{self, Body};
@@ -28,6 +30,15 @@ struct Node {
     latest: Instant,
     sent: BTreeMap<IpAddr, Instant>,
     strangers: BTreeSet<IpAddr>,
+    /// What it takes itself for, on IPv4 and IPv6.
+    standing: [Standing; 2],
+}
+
+/// How far a node is with the proof that strangers reach it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Standing {
+    is_server: bool,
+    strangers: usize,
 }
 
 /// See the module.
@@ -49,18 +60,22 @@ impl Checker for Strangers {
                 let mode = dht.config().map(|config| config.mode);
                 node.is_adaptive = mode == Some(Mode::Adaptive);
                 node.born(*local);
+                node.standing = standing(dht, *local);
             }
             _ if !node.is_adaptive => {}
-            Happening::Handled { local, from, bytes, reply, .. } => {
+            Happening::Handled { local, from, bytes, reply, dht, .. } => {
                 node.latest = node.latest.max(*local);
                 let message = wire::decode(bytes);
-                if message.is_ok_and(|message| matches!(message.body, Body::Query(_))) {
-                    node.asked_by(from.ip());
-                }
+                let is_query = message.is_ok_and(|message| matches!(message.body, Body::Query(_)));
+                let fair = !is_query || node.asked_by(from.ip(), standing(dht, *local));
                 if let Some((to, _)) = reply {
                     node.sent_to(to.ip());
                 }
+                return demand(fair, || {
+                    format!("{from} passes for a stranger, and was sent to within {HOLE:?}")
+                });
             }
+            Happening::Drained { local, dht, .. } => node.standing = standing(dht, *local),
             Happening::Asked { local, to, .. } => {
                 node.latest = node.latest.max(*local);
                 node.sent_to(to.ip());
@@ -72,6 +87,14 @@ impl Checker for Strangers {
         }
         Ok(())
     }
+}
+
+fn standing(dht: &Dht, local: Instant) -> [Standing; 2] {
+    let health = dht.health(local);
+    [health.v4, health.v6].map(|health| {
+        let told = |h: FamilyHealth| Standing { is_server: h.server, strangers: h.strangers };
+        health.map_or_else(Standing::default, told)
+    })
 }
 
 impl Node {
@@ -90,11 +113,15 @@ impl Node {
         self.sent.insert(to, latest);
     }
 
-    fn asked_by(&mut self, from: IpAddr) {
+    /// Whether it was right of the node to take the asker for what it did.
+    fn asked_by(&mut self, from: IpAddr, standing: [Standing; 2]) -> bool {
         let sent_lately = self.sent.get(&from).is_some_and(|at| *at + HOLE > self.latest);
         if !sent_lately && self.strangers.len() < MEMORY {
             self.strangers.insert(from);
         }
+        let before = core::mem::replace(&mut self.standing, standing);
+        let counted = before.iter().zip(&standing).any(|(before, after)| before < after);
+        !(counted && sent_lately)
     }
 
     fn told(&mut self, family: Family, serving: bool) -> Result<(), String> {
@@ -119,9 +146,9 @@ mod tests {
     use crate::host::{Actor, Stage};
     use crate::profile::Nat;
     use crate::world::{HostId, Setup, World};
+    use dht_proto::Networks;
     use dht_proto::config::Config;
     use dht_proto::id::NodeId;
-    use dht_proto::{Dht, Networks};
     use std::net::SocketAddr;
     use std::sync::{Arc, Mutex};
 
@@ -199,6 +226,22 @@ mod tests {
             test.asked_by(1_130, &THREE, false);
             assert_eq!(test.claims(true).is_ok(), !answered, "a reply keeps a hole open, too");
         }
+    }
+
+    #[test]
+    fn the_first_whom_a_hole_let_in_is_caught_when_he_is_counted() {
+        let mut test = Test::new(Mode::Adaptive);
+        let counted = |is_server, strangers| [Standing { is_server, strangers }; 2];
+        for to in THREE {
+            test.ask(1_001, to);
+        }
+        let node = test.checker.nodes.of(HOST);
+        let [first, second, ..] = THREE.map(|addr| addr.parse::<SocketAddr>().unwrap().ip());
+        assert!(node.asked_by(first, counted(false, 0)), "he was not counted");
+        assert!(!node.asked_by(first, counted(false, 1)));
+        assert!(node.asked_by(second, counted(false, 0)), "a new probe");
+        assert!(!node.asked_by(second, counted(true, 0)), "he was the third");
+        assert!(node.asked_by("4.4.4.4".parse().unwrap(), counted(true, 0)));
     }
 
     #[test]

@@ -207,29 +207,25 @@ impl World {
         }
     }
 
-    /// Lets a node do all that it can now, and sets its timer.
+    /// Lets a node do all that it can now, as `dht-driver` does after its input (what is due, queries,
+    /// events), and sets its timer.
     pub(super) fn drive(&mut self, host: HostId) {
         if self.hosts.get(host).is_none_or(|entry| entry.suspended) {
             return;
         }
         let local = self.local_time(host);
         for _ in 0..MAX_ROUNDS {
-            let promised = if self.checkers.is_empty() {
-                None
-            } else {
-                let Some(dht) = self.node_mut(host) else { return };
-                dht.poll_timeout()
-            };
+            let Some(dht) = self.node_mut(host) else { return };
+            dht.handle_due(local);
+            let promised = dht.poll_timeout();
             let yielded = self.drain(host, local);
             self.check(|| Happening::Polled { host, local, promised, yielded });
             let Some(dht) = self.node_mut(host) else { return };
-            match dht.poll_timeout() {
-                Some(due) if due <= local => dht.handle_timeout(local),
-                due => {
-                    self.arm(host, due);
-                    self.check_node(host, |dht| Happening::Drained { host, local, due, dht });
-                    return;
-                }
+            let due = dht.poll_timeout();
+            if due.is_none_or(|due| due > local) {
+                self.arm(host, due);
+                self.check_node(host, |dht| Happening::Drained { host, local, due, dht });
+                return;
             }
         }
         self.violate(
@@ -239,30 +235,39 @@ impl World {
         );
     }
 
-    /// Takes all events and queries of a node; whether there were any.
+    /// Takes all queries and then all events of a node; whether there were any.
     fn drain(&mut self, host: HostId, local: Instant) -> bool {
-        let mut buf = self.take_buf();
         let mut yielded = false;
-        loop {
-            let shuffled =
-                self.shuffles_polls && self.choices.chance(About::Order, Ratio { num: 1, den: 2 });
-            let Some(entry) = self.hosts.get_mut(host) else { break };
-            let Body::Node(dht) = &mut entry.body else { break };
-            let event = if shuffled { None } else { dht.poll_event() };
-            if let Some(event) = event {
+        if self.shuffles_polls {
+            while self.take_either(host, local) {
                 yielded = true;
-                entry.add_event();
-                self.check(|| Happening::Told { host, event: &event });
-                self.events.push_back((host, event));
-                continue;
             }
-            let Some(sent) = dht.poll_transmit(local, &mut buf) else {
-                if shuffled {
-                    continue;
-                }
-                break;
-            };
+            return yielded;
+        }
+        while self.take_query(host, local) {
             yielded = true;
+        }
+        while self.take_event(host) {
+            yielded = true;
+        }
+        yielded
+    }
+
+    /// Takes a query or an event, whichever chance asks for first.
+    fn take_either(&mut self, host: HostId, local: Instant) -> bool {
+        if self.choices.chance(About::Order, Ratio { num: 1, den: 2 }) {
+            self.take_query(host, local) || self.take_event(host)
+        } else {
+            self.take_event(host) || self.take_query(host, local)
+        }
+    }
+
+    /// Takes the next query of a node and sends it, if there is one.
+    #[inline]
+    fn take_query(&mut self, host: HostId, local: Instant) -> bool {
+        let mut buf = self.take_buf();
+        let sent = self.node_mut(host).and_then(|dht| dht.poll_transmit(local, &mut buf));
+        if let Some(sent) = sent {
             let from = self.hosts.addr_like(host, &sent.to);
             let query = buf.get(..sent.len).unwrap_or_default();
             self.check(|| Happening::Asked { host, local, to: sent.to, bytes: query });
@@ -271,7 +276,19 @@ impl World {
             }
         }
         self.buf = Some(buf);
-        yielded
+        sent.is_some()
+    }
+
+    /// Takes the next event of a node, if there is one.
+    #[inline]
+    fn take_event(&mut self, host: HostId) -> bool {
+        let Some(entry) = self.hosts.get_mut(host) else { return false };
+        let Body::Node(dht) = &mut entry.body else { return false };
+        let Some(event) = dht.poll_event() else { return false };
+        entry.add_event();
+        self.check(|| Happening::Told { host, event: &event });
+        self.events.push_back((host, event));
+        true
     }
 
     /// Sets a node's timer. The queue gets a new entry only if it is earlier than the one it has:

@@ -293,6 +293,31 @@ fn a_lost_contact_makes_its_bucket_stale() {
     assert_eq!(bucket::index(table.own_id(), target.node_id()), 0);
 }
 
+/// Found by the swarm: in a network of forty nodes, Sybils with them, 29 buckets were refreshed again and
+/// again, most of which could hold nobody.
+#[test]
+fn liars_near_us_make_no_buckets_worth_a_refresh() {
+    let config = plain();
+    let mut table = Table::<SocketAddrV4>::new(id(&[]));
+    for n in 0..12_u8 {
+        let far = id(&[if n < 6 { 0x80 | n << 4 } else { 0x40 | n }]);
+        let _ = table.replied(T0, far, Nth::nth(n.into()), RTT, &config);
+    }
+    let refreshed = |table: &mut Table<SocketAddrV4>| {
+        let (mut stream, own) = (stream(12), table.own_id());
+        table.explore(T0, &config);
+        let targets = core::iter::from_fn(|| table.stale_bucket(T0, &mut stream, &config));
+        targets.map(|target| bucket::index(own, target.node_id())).collect::<Vec<_>>()
+    };
+    assert_eq!(refreshed(&mut table), [0]);
+    let liars = [id(&[0, 0, 0, 0x10]), id(&[0, 0, 0, 0x20])];
+    for (n, liar) in (20..).zip(liars) {
+        let _ = table.replied(T0, liar, Nth::nth(n), RTT, &config);
+    }
+    assert_eq!(table.len(), 14);
+    assert_eq!(refreshed(&mut table), [0, 1]);
+}
+
 #[test]
 fn random_targets_fall_in_their_bucket() {
     let mut stream = stream(10);
