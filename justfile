@@ -41,6 +41,11 @@ interop-setup:
 interop: interop-setup
     cargo test --workspace --test interop --test testnet --test pkarr_clients -- --include-ignored
 
+# Our client through the reference implementation's relay, which has to be installed:
+# cargo install pkarr-relay --version 2.1.0 --features testnet --locked
+interop-pkarr-relay:
+    cargo test -p dht-relay --test pkarr_relay -- --ignored
+
 # dig, curl and Chromium against the relay and its DNS (needs all three, node and openssl).
 interop-relay:
     cargo test --workspace --test cli tools -- --include-ignored
@@ -85,9 +90,13 @@ bench-core:
 bench-pkarr:
     cargo bench -p dht-pkarr --bench packet
 
-# Cached packets that the relay gives out per second on one core.
-bench-relay *ARGS:
-    cargo bench -p dht-relay --bench get -- {{ARGS}}
+# Cached packets that the relay gives out per second on one core, beside pkarr-relay if that is installed.
+bench-relay:
+    cargo bench -p dht-relay --bench get
+
+# How long it takes to resolve a published key in a simulated internet; for example: just bench-resolve 100000
+bench-resolve *ARGS:
+    cargo bench -p dht-pkarr-client --bench resolve -- {{ARGS}}
 
 # A simulated network of so many nodes: memory, speed, lookups beside the reference curve, churn. Asks glibc for huge pages.
 scale N="1000000" *ARGS:

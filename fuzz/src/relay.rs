@@ -142,6 +142,10 @@ fn resolve(front: &mut Front, now: Now, choice: u8) -> usize {
     resolved
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a request waits for the disk once, before this"
+)]
 fn settle(front: &mut Front, now: Now, choice: u8, step: http::Step, work: &mut usize) -> Reply {
     *work += resolve(front, now, choice);
     match step {

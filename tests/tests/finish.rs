@@ -34,7 +34,7 @@ fn a_lookup_that_is_ended_early_says_what_it_has_come_to() {
     let mut world = World::new(1);
     let script = move |i: usize, heard: &Heard<'_>, answer: Answer| match heard.query.method {
         Method::Put(_) if willing.contains(&i) => Some(answer.encode(heard.message.tid)),
-        Method::Put(_) if i % 2 == 0 => Some(refusal(heard.message.tid, 205)),
+        Method::Put(_) if i.is_multiple_of(2) => Some(refusal(heard.message.tid, 205)),
         Method::Put(_) => None,
         _ => Some(answer.encode(heard.message.tid)),
     };

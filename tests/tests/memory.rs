@@ -203,7 +203,7 @@ struct Limit {
 const NOW: Instant = Instant::from_secs(1);
 /// Hosts that share no quota, on either network.
 const PLACES: [fn(usize) -> SocketAddr; 2] = [|i| World::v4(256 * i), World::v6];
-const LIMITS: [Limit; 12] = [
+const LIMITS: [Limit; 13] = [
     Limit {
         name: "max_candidates",
         set: |config, n| config.max_candidates = n,
@@ -332,7 +332,7 @@ const LIMITS: [Limit; 12] = [
         set: |config, n| {
             (config.throttle_slots, config.subnet_burst_bytes) = (n, 10_000);
             config.subnet_bytes_per_sec = 1_000;
-            config.subnet_query_interval = Duration::from_secs(1);
+            config.subnet_query_interval = std::time::Duration::from_secs(1);
         },
         low: 8,
         high: 1 << 16,

@@ -16,20 +16,15 @@ use std::thread::{self, JoinHandle};
 use dht_mio::proto::ed25519_dalek::SigningKey;
 use dht_pkarr_client::pkarr::keep_alive::Status;
 use dht_pkarr_client::pkarr::{Keypair, PublicKey, SignedPacket};
-use dht_pkarr_client::{KeepAliveError, KeepAliveOptions, Kept, mio, smol};
+use dht_pkarr_client::{KeepAlive, KeepAliveError, KeepAliveOptions, Kept, mio, smol};
 use futures_lite::future::block_on;
 use support::{Network, packet, wait_until};
 
 /// A runner of either client, on a thread.
 struct Keeping {
-    handle: Handle,
+    handle: KeepAlive,
     kept: Arc<Mutex<Vec<Kept>>>,
     thread: JoinHandle<()>,
-}
-
-enum Handle {
-    Mio(mio::KeepAlive),
-    Smol(smol::KeepAlive),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,40 +50,28 @@ impl Keeping {
                 let dht = dht_mio::Dht::builder().bind(bind).bootstrap(network.entry());
                 let client = mio::Client::builder().dht(dht.spawn().unwrap()).build().unwrap();
                 let (handle, runner) = client.keep_alive(options, listener)?;
-                (Handle::Mio(handle), thread::spawn(|| runner.run()))
+                (handle, thread::spawn(|| runner.run()))
             }
             Runtime::Smol => {
                 let dht = dht_smol::Dht::builder().bind(bind).bootstrap(network.entry());
                 let client = smol::Client::builder().dht(dht.spawn().unwrap()).build().unwrap();
                 let (handle, runner) = block_on(client.keep_alive(options, listener))?;
-                (Handle::Smol(handle), thread::spawn(|| block_on(runner.run())))
+                (handle, thread::spawn(|| block_on(runner.run())))
             }
         };
         Ok(Self { handle, kept, thread })
     }
 
     fn insert(&self, packet: SignedPacket) {
-        match &self.handle {
-            Handle::Mio(handle) => handle.insert(packet),
-            Handle::Smol(handle) => handle.insert(packet),
-        }
-        .unwrap();
+        self.handle.insert(packet).unwrap();
     }
 
     fn status(&self, key: &PublicKey) -> Option<Status> {
-        match &self.handle {
-            Handle::Mio(handle) => handle.status(key),
-            Handle::Smol(handle) => handle.status(key),
-        }
+        self.handle.status(key)
     }
 
     fn statuses(&self) -> BTreeMap<PublicKey, Status> {
-        match &self.handle {
-            Handle::Mio(handle) => handle.statuses(),
-            Handle::Smol(handle) => handle.statuses(),
-        }
-        .into_iter()
-        .collect()
+        self.handle.statuses().into_iter().collect()
     }
 
     fn kept(&self) -> Vec<Kept> {
@@ -96,10 +79,7 @@ impl Keeping {
     }
 
     fn stop(self) {
-        match &self.handle {
-            Handle::Mio(handle) => handle.stop(),
-            Handle::Smol(handle) => handle.stop(),
-        }
+        self.handle.stop();
         self.thread.join().unwrap();
     }
 }

@@ -12,7 +12,6 @@ use std::process::Command;
 
 use dht_pkarr_client::PacketCache;
 use dht_pkarr_client::pkarr::{CachedPacket, Keypair, PublicKey, Timestamp};
-use support::wait_until;
 
 /// Set in the process that is to be killed: the file.
 const CHILD: &str = "DHT_PKARR_STORE_CHILD";

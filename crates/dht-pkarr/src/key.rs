@@ -1,6 +1,7 @@
 //! Keys: names that belong to whoever can sign for them.
 
 use alloc::string::String;
+use core::borrow::Borrow;
 use core::fmt;
 use core::str::FromStr;
 
@@ -106,10 +107,26 @@ impl FromStr for PublicKey {
 
     /// Reads a key, or any URL or host whose top-level domain is one.
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let host = host(text);
-        let label = host.rsplit('.').next().unwrap_or(host);
-        Self::from_bytes(zbase32::decode(label.as_bytes())?)
+        Self::from_bytes(key_bytes(text)?)
     }
+}
+
+/// For maps that are asked for bytes of which it is not known whether they are a key.
+impl Borrow<[u8; 32]> for PublicKey {
+    fn borrow(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// The bytes that a text names, which is read like a [`PublicKey`], but need not be a point of the curve:
+/// to find that out is most of the work.
+///
+/// # Errors
+/// Any [`KeyError`] but [`KeyError::NotAPoint`].
+pub fn key_bytes(text: &str) -> Result<[u8; 32], KeyError> {
+    let host = host(text);
+    let label = host.rsplit('.').next().unwrap_or(host);
+    zbase32::decode(label.as_bytes())
 }
 
 /// The host of a URL without a final dot, of `pk:<host>`, or of a host with a port or a path.

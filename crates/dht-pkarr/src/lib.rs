@@ -74,7 +74,7 @@ pub mod dns {
 }
 
 pub use self::cached::CachedPacket;
-pub use self::key::{KeyError, Keypair, PublicKey, host};
+pub use self::key::{KeyError, Keypair, PublicKey, host, key_bytes};
 pub use self::message::DnsError;
 pub use self::name::{Labels, Name, NameError};
 pub use self::newest::Newest;

@@ -150,8 +150,8 @@ pub enum Step {
 /// assert_eq!(resolve.poll(), Some(Step::Ask { source: Source::Dht, newer_than: None }));
 /// assert_eq!(resolve.poll(), None);
 /// resolve.handle_item(now, &packet.to_item()?); // a lookup in the DHT found it
-/// assert!(matches!(resolve.poll(), Some(Step::Answer(Ok(found))) if found.packet.packet == packet));
 /// assert!(matches!(resolve.poll(), Some(Step::Keep(_))));
+/// assert!(matches!(resolve.poll(), Some(Step::Answer(Ok(found))) if found.packet.packet == packet));
 /// resolve.handle_end(Source::Dht, End::Answered);
 /// assert!(resolve.is_done());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -227,15 +227,16 @@ impl Resolve {
     /// What to do next; `None` until something is handed in.
     #[must_use]
     pub fn poll(&mut self) -> Option<Step> {
-        if matches!(self.told, Told::Soon(_))
-            && let Told::Soon(answer) = core::mem::replace(&mut self.told, Told::All)
-        {
-            return Some(Step::Answer(answer));
-        }
+        // Who is told may ask again at once, and what is known then is in the cache.
         if core::mem::take(&mut self.keep)
             && let Some(found) = self.found()
         {
             return Some(Step::Keep(found));
+        }
+        if matches!(self.told, Told::Soon(_))
+            && let Told::Soon(answer) = core::mem::replace(&mut self.told, Told::All)
+        {
+            return Some(Step::Answer(answer));
         }
         let source = self.to_ask.pop_first()?;
         self.asked.insert(source);

@@ -8,6 +8,7 @@ use dht_pkarr::{CachedPacket, PublicKey, Timestamp, TtlRange};
 use crate::dns::Transport;
 use crate::http::ProxyHeader;
 use crate::lookups::{Lookups, Remembered};
+use crate::points::Points;
 use crate::quota::{Limiter, Quota, User};
 use crate::stats::Stats;
 
@@ -105,6 +106,7 @@ pub struct Front {
     /// Keys that have no packet.
     pub(crate) absent: Remembered,
     pub(crate) lookups: Lookups,
+    pub(crate) points: Points,
     pub(crate) stats: Stats,
 }
 
@@ -119,6 +121,7 @@ impl Front {
             publishing: BTreeMap::new(),
             absent: Remembered::default(),
             lookups: Lookups::default(),
+            points: Points::default(),
             stats: Stats::default(),
             options,
         }

@@ -137,7 +137,8 @@ pub struct Admitted {
 #[derive(Debug)]
 struct Context {
     head: bool,
-    cors: HeaderMap,
+    /// The page that asks, if one does.
+    origin: Option<HeaderValue>,
     allowance: Option<Allowance>,
 }
 
@@ -157,7 +158,7 @@ impl Front {
         self.stats.http_requests += 1;
         let allowance = self.http.take(now.elapsed, user);
         let head = *method == Method::HEAD;
-        let context = Context { head, cors: cors::headers(headers), allowance };
+        let context = Context { head, origin: cors::origin(headers), allowance };
         if let Some(wait) = allowance.and_then(|allowance| allowance.wait) {
             self.stats.http_limited += 1;
             return Err(Box::new(self.close(context, limited("too many requests", wait))));
@@ -296,7 +297,7 @@ impl Front {
             set(&mut reply, "content-length", len);
             reply.body_mut().clear();
         }
-        reply.headers_mut().extend(context.cors);
+        cors::add(reply.headers_mut(), context.origin);
         reply
     }
 }
@@ -341,5 +342,5 @@ fn set(reply: &mut Reply, name: &'static str, value: impl fmt::Display) {
 
 /// The parameters of a request's query; the first of each name counts.
 fn parameters(request: &Request<&[u8]>) -> BTreeMap<String, String> {
-    uri::parameters(request.uri().query().unwrap_or_default())
+    request.uri().query().map(uri::parameters).unwrap_or_default()
 }

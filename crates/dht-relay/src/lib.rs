@@ -10,6 +10,7 @@ pub mod dns;
 mod front;
 pub mod http;
 mod lookups;
+mod points;
 pub mod quota;
 pub mod server;
 mod stats;

@@ -23,9 +23,11 @@ use crate::stats;
 
 mod forward;
 mod http;
+mod patience;
 mod resolving;
 mod slots;
 mod sockets;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod turns;

@@ -13,18 +13,21 @@ const VARY: &str = "origin, access-control-request-method, access-control-reques
 /// For how many seconds a browser need not ask again.
 const MAX_AGE: &str = "86400";
 
-/// What every reply to a page has: its origin, mirrored.
-pub(super) fn headers(request: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+/// Whose page asks.
+pub(super) fn origin(request: &HeaderMap) -> Option<HeaderValue> {
+    request.get(header::ORIGIN).cloned()
+}
+
+/// Adds what every reply to a page has: its origin, mirrored.
+pub(super) fn add(headers: &mut HeaderMap, origin: Option<HeaderValue>) {
     headers.insert(header::VARY, HeaderValue::from_static(VARY));
-    if let Some(origin) = request.get(header::ORIGIN) {
-        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         let credentials = HeaderValue::from_static("true");
         headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, credentials);
         let exposed = HeaderValue::from_static(EXPOSED);
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
-    headers
 }
 
 /// The reply to a page that asks whether it may.

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use dht_pkarr::resolve::Policy;
 use dht_pkarr::{CachedPacket, PublicKey, SignedPacket, Timestamp, TtlRange};
-use http::header::{self, HeaderMap, HeaderName};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 
 use super::{
@@ -43,12 +43,14 @@ impl Get {
     /// one). Dates are whole seconds, packets have microseconds: one signed within the second that
     /// is named may be newer.
     fn is_known(&self, packet: &SignedPacket) -> bool {
-        let tag = etag(packet);
         match (&self.if_none_match, self.if_modified_since) {
-            (Some(tags), _) => tags.split(',').any(|known| {
-                let known = known.trim();
-                known == "*" || known.trim_start_matches("W/") == tag
-            }),
+            (Some(tags), _) => {
+                let tag = etag(packet);
+                tags.split(',').any(|known| {
+                    let known = known.trim();
+                    known == "*" || known.trim_start_matches("W/") == tag
+                })
+            }
             (None, Some(secs)) => packet.timestamp() <= Timestamp::from_secs(secs),
             (None, None) => false,
         }
@@ -110,7 +112,7 @@ impl Front {
         if ![Method::GET, Method::HEAD, Method::PUT].contains(method) {
             return self.reply(context, not_allowed("GET,HEAD,PUT"));
         }
-        let key = match key.parse::<PublicKey>() {
+        let key = match self.points.key(key) {
             Ok(key) => key,
             Err(error) => {
                 return self.reply(context, text(StatusCode::BAD_REQUEST, error.to_string()));
@@ -283,14 +285,17 @@ pub(super) fn found(
     };
     let packet = &found.packet;
     let mut reply = Response::new(Vec::new());
+    // As many as there are, with those that all replies have.
+    *reply.headers_mut() = HeaderMap::with_capacity(12);
     if get.is_known(packet) {
         *reply.status_mut() = StatusCode::NOT_MODIFIED;
     } else {
         *reply.body_mut() = packet.relay_payload().to_vec();
-        set(&mut reply, "content-type", CONTENT_TYPE);
+        let kind = HeaderValue::from_static(CONTENT_TYPE);
+        reply.headers_mut().insert(header::CONTENT_TYPE, kind);
     }
     set(&mut reply, "cache-control", format!("public, max-age={}", packet.ttl(ttl)));
-    set(&mut reply, "age", now.wall.secs_since(found.last_seen));
+    reply.headers_mut().insert(header::AGE, now.wall.secs_since(found.last_seen).into());
     set(&mut reply, "last-modified", http_date(packet.timestamp()));
     set(&mut reply, "memento-datetime", http_date(found.last_seen));
     set(&mut reply, "etag", etag(packet));

@@ -15,8 +15,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use smol_hyper::rt::{FuturesIo, SmolTimer};
 
+use super::patience::Patience;
+use super::stream::Stream;
 use super::turns::Turns;
 use super::{Shared, Tasks};
 use crate::backend::Backend;
@@ -87,16 +88,18 @@ async fn serve<B: Backend>(
             Ok::<_, Infallible>(reply.map(|body| Full::new(Bytes::from(body))))
         }
     });
+    let patience = Patience::new(HEAD_PATIENCE);
     let connection = http1::Builder::new()
-        .timer(SmolTimer::new())
+        .timer(patience.clone())
         .header_read_timeout(HEAD_PATIENCE)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_BUFFER)
-        .serve_connection(FuturesIo::new(stream), service);
+        .serve_connection(Stream::new(stream), service);
     let mut connection = pin!(connection);
     let ended = async {
         // How a connection ends is its client's business.
-        drop(connection.as_mut().await);
+        let ended = async { drop(connection.as_mut().await) };
+        future::or(ended, patience.watch()).await;
         true
     };
     let stopped = async {
@@ -106,7 +109,8 @@ async fn serve<B: Backend>(
     if !future::or(ended, stopped).await {
         connection.as_mut().graceful_shutdown();
         let ended = async { drop(connection.await) };
-        future::or(ended, after(CLOSE_PATIENCE)).await;
+        let late = future::or(patience.watch(), after(CLOSE_PATIENCE));
+        future::or(ended, late).await;
     }
 }
 
