@@ -18,6 +18,7 @@ fmt:
 # Formatting and lints, warnings denied; also of what is compiled where there is no Linux.
 lint:
     cargo fmt --all --check
+    cargo fmt --check --manifest-path tests/interop/pkarr/Cargo.toml
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy -p dht-net -p dht-mio -p dht-smol -p dht-cli -- -D warnings --cfg dht_portable
 
@@ -39,12 +40,13 @@ interop-setup:
 
 # Other implementations as servers, clients, and strangers who meet through our nodes.
 interop: interop-setup
-    cargo test --workspace --test interop --test testnet --test pkarr_clients -- --include-ignored
+    cargo test --workspace --test interop --test testnet -- --include-ignored
+    CARGO_TARGET_DIR=target/interop cargo test --locked --manifest-path tests/interop/pkarr/Cargo.toml -- --include-ignored --skip through_pkarr_relay
 
-# Our client through the reference implementation's relay, which has to be installed:
+# Clients of both through the reference implementation's relay, which has to be installed:
 # cargo install pkarr-relay --version 2.1.0 --features testnet --locked
 interop-pkarr-relay:
-    cargo test -p dht-relay --test pkarr_relay -- --ignored
+    CARGO_TARGET_DIR=target/interop cargo test --locked --manifest-path tests/interop/pkarr/Cargo.toml -- --ignored through_pkarr_relay
 
 # dig, curl and Chromium against the relay and its DNS (needs all three, node and openssl).
 interop-relay:

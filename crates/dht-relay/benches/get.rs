@@ -14,7 +14,7 @@
     reason = "a panic is a failure that says where"
 )]
 
-#[path = "../tests/support/mod.rs"]
+#[path = "support/mod.rs"]
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
