@@ -9,6 +9,7 @@
 use std::fs;
 use std::path::Path;
 
+use dht_sim::check::order;
 use dht_sim::options::Options;
 use dht_sim::swarm::{Watch, run};
 
@@ -28,6 +29,9 @@ fn what_broke_once_holds() {
             if let Some(violation) = report.violation {
                 panic!("{}: once {invariant}, now\n{violation}\n{options}", path.display());
             }
+            if invariant == order::NAME {
+                order::check(&options).map_err(|v| v.to_string()).unwrap();
+            }
             replayed += 1;
         }
     }
@@ -40,6 +44,6 @@ fn polling_order_and_repetition_change_nothing() {
     for seed in 0..3 {
         let options = Options::tiny(seed);
         dht_sim::check::replay::check(&options).map_err(|v| v.to_string()).unwrap();
-        dht_sim::check::order::check(&options).map_err(|v| v.to_string()).unwrap();
+        order::check(&options).map_err(|v| v.to_string()).unwrap();
     }
 }

@@ -221,11 +221,18 @@ impl Dht {
         now: Instant,
         buf: &mut [u8; MAX_DATAGRAM],
     ) -> Option<Transmit> {
-        self.v6_first = !self.v6_first;
-        let (first, second) =
-            if self.v6_first { (Family::V6, Family::V4) } else { (Family::V4, Family::V6) };
-        let sent = self.poll_transmit_on(now, first, buf);
-        sent.or_else(|| self.poll_transmit_on(now, second, buf))
+        let mut turns = [Family::V4, Family::V6];
+        if self.v6_first {
+            turns.reverse();
+        }
+        for family in turns {
+            if let Some(sent) = self.poll_transmit_on(now, family, buf) {
+                // A turn is over when it was used: asking in vain changes nothing.
+                self.v6_first = family == Family::V4;
+                return Some(sent);
+            }
+        }
+        None
     }
 
     /// [`poll_transmit`](Self::poll_transmit), for one network only: while the socket of the other

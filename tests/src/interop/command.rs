@@ -300,19 +300,23 @@ impl Drop for Daemon {
     }
 }
 
-/// Builds the command if need be.
+/// Builds the command if need be: as the tests of the whole workspace have it, with whose features it
+/// has mostly been built already.
 fn program() -> Result<&'static Path> {
     static PROGRAM: OnceLock<Result<PathBuf>> = OnceLock::new();
     let built = PROGRAM.get_or_init(|| {
         let output = Command::new(env!("CARGO"))
-            .args(["build", "--offline", "-p", "dht-cli", "--message-format", "json"])
+            .args(["test", "--offline", "--workspace", "--no-run", "--test", "cli"])
+            .args(["--message-format", "json"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .output()
             .map_err(failed)?;
         let stdout = String::from_utf8_lossy(&output.stdout);
         let path = stdout.lines().find_map(|line| {
             let message: Value = serde_json::from_str(line).ok()?;
-            Some(PathBuf::from(message.get("executable")?.as_str()?))
+            let is_command = message.pointer("/target/name").is_some_and(|name| name == "dht");
+            let path = message.get("executable")?.as_str()?;
+            is_command.then(|| PathBuf::from(path))
         });
         path.ok_or_else(|| failed(String::from_utf8_lossy(&output.stderr)))
     });

@@ -214,10 +214,11 @@ impl World {
             return;
         }
         let local = self.local_time(host);
+        let is_watched = !self.checkers.is_empty();
         for _ in 0..MAX_ROUNDS {
             let Some(dht) = self.node_mut(host) else { return };
             dht.handle_due(local);
-            let promised = dht.poll_timeout();
+            let promised = if is_watched { dht.poll_timeout() } else { None };
             let yielded = self.drain(host, local);
             self.check(|| Happening::Polled { host, local, promised, yielded });
             let Some(dht) = self.node_mut(host) else { return };
