@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dht_proto::config::{Config, Mode};
 use dht_proto::id::{InfoHash, NodeId, Target};
@@ -182,12 +183,42 @@ fn everything_at_its_maximum_stays_below_the_ceiling() {
         dht.check_invariants();
         kept = Some(dht);
     });
-    let stats = kept.unwrap().stats();
+    let dht = kept.unwrap();
+    // What it says itself, B-trees estimated.
+    let heap = usize::try_from(counted.bytes_current).unwrap();
+    let (said, is) = (dht.memory(), heap + size_of::<Dht>());
+    println!("{said} B by its own account, {is} B in truth");
+    assert!(said.abs_diff(is) <= is * 15 / 100, "{said} B by its own account, {is} B in truth");
+    let stats = dht.stats();
     assert_eq!((stats.torrents, stats.peers, stats.items), (60, 60 * 60, 200), "{stats:?}");
     let (peak, ceiling) = (counted.bytes_max as usize, config.memory_ceiling());
     println!("{peak} B of {ceiling} B, {} %", peak * 100 / ceiling);
     assert!(peak <= ceiling, "{peak} > {ceiling}");
     assert!(peak > ceiling / 8, "{peak} of {ceiling}: hardly anything was filled");
+}
+
+/// Nodes name as many others as there is room for, and none of these answers: each stalls, gives its
+/// place to the next, and is remembered until it has failed. The parts of a node are checked one by
+/// one, so that a walk finds no room in what a store does not need.
+#[test]
+fn a_walk_that_asks_everybody_in_vain_remembers_no_more_than_was_counted() {
+    let mut config = World::generous_config(&[World::v4(0)]);
+    let everybody = 1_050;
+    (config.max_frontier, config.alpha, config.max_transactions) = (everybody, 64, 3_000);
+    let (config, mut now) = (Arc::new(config), NOW);
+    let mut dht = Dht::new(config.clone(), Networks::V4, &Seed::from_bytes([1; 32]), now);
+    dht.start(now, &Lookup::FindNode { target: NodeId::from_bytes([1; 20]) }).unwrap();
+    let answers = everybody / 16 + 40;
+    assert_eq!(feed(&mut dht, &mut Liar { made: 0 }, now, answers, true), answers);
+    for _ in 0..40 {
+        now = now + Duration::from_millis(200);
+        dht.handle_timeout(now);
+        drain(&mut dht, now);
+    }
+    let in_flight = usize::try_from(dht.stats().in_flight).unwrap();
+    assert!(in_flight + answers + 10 > everybody, "{in_flight} asked in vain");
+    dht.check_invariants();
+    assert!(dht.memory() <= config.memory_ceiling());
 }
 
 /// One limit of the configuration: how it is set, two values of it, and how a node gets there on
@@ -231,11 +262,16 @@ const LIMITS: [Limit; 12] = [
         name: "max_frontier",
         set: |config, n| config.max_frontier = n,
         low: 16,
-        high: 2_000,
-        fill: |dht, _| {
+        // Lists double, and just did.
+        high: 1_050,
+        fill: |dht, n| {
             let target = NodeId::from_bytes([1; 20]);
             dht.start(NOW, &Lookup::FindNode { target }).unwrap();
-            feed(dht, &mut Liar { made: 0 }, NOW, 400, true);
+            // Whoever has answered, and left the longest token, keeps his place; the walk that has
+            // no others left would end.
+            let replies = 2 * (n - 10);
+            assert_eq!(feed(dht, &mut Liar { made: 0 }, NOW, replies, true), replies);
+            assert_eq!(dht.stats().lookups_running, 2);
         },
     },
     Limit {
