@@ -59,12 +59,10 @@ pub fn full_table_after_work(config: &Arc<Config>, per_bucket: &[usize]) -> (Dht
 }
 
 /// A node as soon as it waits for no answer: with many contacts it pings one of them every few
-/// seconds. It gives memory back in `handle_timeout`, which the world calls only where taking its
-/// output was not enough.
+/// seconds.
 fn at_rest(mut world: World, ours: usize) -> (Dht, Instant) {
     for _ in 0..100 {
         if world.node(ours).stats().in_flight == 0 {
-            world.with(ours, Dht::handle_timeout);
             return world.into_node(ours);
         }
         world.run_for(Duration::from_millis(100));

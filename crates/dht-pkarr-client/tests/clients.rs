@@ -8,6 +8,7 @@
 
 mod support;
 
+use dht_mio::proto::config::Mode;
 use dht_mio::proto::request::Ended;
 use dht_pkarr_client::pkarr::publish::{Place, PublishError as Reason};
 use dht_pkarr_client::pkarr::resolve::ResolveError as Missing;
@@ -42,7 +43,8 @@ impl Setup<'_> {
     fn mio(&self) -> Client {
         let mut builder = self.common(mio::Client::builder());
         if let Some(network) = self.network {
-            let dht = dht_mio::Dht::builder().bind("127.0.99.1:0".parse().unwrap());
+            let dht = dht_mio::Dht::builder().mode(Mode::Client);
+            let dht = dht.bind("127.0.99.1:0".parse().unwrap());
             builder = builder.dht(dht.bootstrap(network.entry()).spawn().unwrap());
         }
         Client::Mio(builder.build().unwrap())
@@ -51,7 +53,8 @@ impl Setup<'_> {
     fn smol(&self) -> Client {
         let mut builder = self.common(smol::Client::builder());
         if let Some(network) = self.network {
-            let dht = dht_smol::Dht::builder().bind("127.0.98.1:0".parse().unwrap());
+            let dht = dht_smol::Dht::builder().mode(Mode::Client);
+            let dht = dht.bind("127.0.98.1:0".parse().unwrap());
             builder = builder.dht(dht.bootstrap(network.entry()).spawn().unwrap());
         }
         Client::Smol(builder.build().unwrap())

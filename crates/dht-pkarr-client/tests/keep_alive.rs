@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
+use dht_mio::proto::config::Mode;
 use dht_mio::proto::ed25519_dalek::SigningKey;
 use dht_pkarr_client::pkarr::keep_alive::Status;
 use dht_pkarr_client::pkarr::{Keypair, PublicKey, SignedPacket};
@@ -47,13 +48,19 @@ impl Keeping {
         let bind = "127.0.97.1:0".parse().unwrap();
         let (handle, thread) = match runtime {
             Runtime::Mio => {
-                let dht = dht_mio::Dht::builder().bind(bind).bootstrap(network.entry());
+                let dht = dht_mio::Dht::builder()
+                    .mode(Mode::Client)
+                    .bind(bind)
+                    .bootstrap(network.entry());
                 let client = mio::Client::builder().dht(dht.spawn().unwrap()).build().unwrap();
                 let (handle, runner) = client.keep_alive(options, listener)?;
                 (handle, thread::spawn(|| runner.run()))
             }
             Runtime::Smol => {
-                let dht = dht_smol::Dht::builder().bind(bind).bootstrap(network.entry());
+                let dht = dht_smol::Dht::builder()
+                    .mode(Mode::Client)
+                    .bind(bind)
+                    .bootstrap(network.entry());
                 let client = smol::Client::builder().dht(dht.spawn().unwrap()).build().unwrap();
                 let (handle, runner) = block_on(client.keep_alive(options, listener))?;
                 (handle, thread::spawn(|| block_on(runner.run())))

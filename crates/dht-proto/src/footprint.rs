@@ -47,6 +47,11 @@ pub(crate) const fn tree<K, V>(len: usize) -> usize {
     nodes * btree_node::<K, V>() + nodes / BTREE_USUAL * BTREE_CHILDREN
 }
 
+/// Panics if a part holds more bytes than its ceiling says, which is a bug.
+pub(crate) fn check(part: &str, bytes: usize, ceiling: usize) {
+    assert!(bytes <= ceiling, "the {part} takes up {bytes} B, and its ceiling is {ceiling} B");
+}
+
 /// The sum of the parts.
 pub(crate) const fn sum(parts: &[usize]) -> usize {
     let (mut sum, mut rest) = (0_usize, parts);

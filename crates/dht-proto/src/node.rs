@@ -430,6 +430,24 @@ impl<A: Addr> Node<A> {
         self.server.check_invariants(&self.config);
         self.outbox.check_invariants(&self.config);
         assert!(self.bootstrap.len() <= MAX_BOOTSTRAP, "too many to start from");
+        self.check_memory();
+    }
+
+    /// Each part within its own ceiling: in the sum the room of one would hide what another lacks.
+    fn check_memory(&self) {
+        let config = &*self.config;
+        footprint::check("table", self.table.memory(), Table::<A>::memory_ceiling(config));
+        footprint::check("server", self.server.heap_bytes(), Server::<A>::memory_ceiling(config));
+        footprint::check("voter", self.voter.heap_bytes(), Voter::<A>::memory_ceiling());
+        let ceiling = Transactions::<A, Purpose>::memory_ceiling(config);
+        footprint::check("transactions", self.transactions.heap_bytes(), ceiling);
+        footprint::check(
+            "lookups",
+            self.lookups.heap_bytes(),
+            Lookups::<A>::memory_ceiling(config),
+        );
+        footprint::check("outbox", self.outbox.heap_bytes(), Outbox::memory_ceiling(config));
+        footprint::check("role", self.role.heap_bytes(), Role::MEMORY_CEILING);
     }
 
     // Queries that we receive.

@@ -256,11 +256,17 @@ impl<A: Addr> Server<A> {
     /// Only on a bug.
     pub fn check_invariants(&self, config: &Config) {
         self.throttle.check_invariants(config);
+        let ceiling = Throttle::memory_ceiling(config);
+        footprint::check("throttle", self.throttle.heap_bytes(), ceiling);
         if let Some(peers) = &self.peers {
             peers.check_invariants(config);
+            let ceiling = PeerStore::<A>::memory_ceiling(config);
+            footprint::check("peers", peers.memory(), ceiling);
         }
         if let Some(items) = &self.items {
             items.check_invariants(config);
+            let ceiling = ItemStore::<A>::memory_ceiling(config);
+            footprint::check("items", items.memory(), ceiling);
         }
         if let Some(samples) = &self.samples {
             samples.check_invariants(config);

@@ -389,7 +389,11 @@ impl<A: Addr> Walk<A> {
         let heap = self.seeds.capacity() * size_of::<Seed<A>>()
             + addrs * size_of::<A>()
             + self.asked.capacity() * size_of::<Asked<A>>();
-        assert!(heap <= Self::lists_ceiling(config), "a walk remembers more than was counted");
+        footprint::check("walk's own lists", heap, Self::lists_ceiling(config));
+        let ceiling = Frontier::<A>::memory_ceiling(config.max_frontier);
+        footprint::check("frontier", self.frontier.heap_bytes(), ceiling);
+        footprint::check("harvest", self.harvest.heap_bytes(), Harvest::<A>::MEMORY_CEILING);
+        footprint::check("walk", self.memory(), Self::memory_ceiling(config));
     }
 
     fn width(&self, config: &Config) -> usize {

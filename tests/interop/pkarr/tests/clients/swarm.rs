@@ -49,8 +49,11 @@ impl Swarm {
                 );
             }
             for server in &servers {
-                // Each looks for itself, and so is known.
-                server.find_node(server.node_id(Family::V4).unwrap().unwrap()).unwrap();
+                // Each looks for itself, and so is known; but whoever hears of it asks it first.
+                while server.stats().unwrap().node.contacts < u64::from(SERVERS) - 1 {
+                    server.find_node(server.node_id(Family::V4).unwrap().unwrap()).unwrap();
+                    std::thread::sleep(std::time::Duration::from_millis(25));
+                }
             }
             let SocketAddr::V4(entry) = servers[0].local_addrs()[0] else { unreachable!() };
             (entry, Servers::Ours(servers))
