@@ -39,6 +39,8 @@ use udp::Udp;
 
 /// Lookups that wait for the executor, however many places there are.
 const MAX_BEGUN: usize = 8_192;
+/// Pause when the system has no sockets to give, or fails otherwise.
+const PAUSE: Duration = Duration::from_millis(100);
 /// Connections to the metrics at a time.
 const MAX_METRICS: usize = 16;
 

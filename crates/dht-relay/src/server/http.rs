@@ -19,7 +19,7 @@ use hyper::service::service_fn;
 use super::patience::Patience;
 use super::stream::Stream;
 use super::turns::Turns;
-use super::{Shared, Tasks};
+use super::{PAUSE, Shared, Tasks};
 use crate::backend::Backend;
 use crate::http::{MAX_BODY_LEN, Publication, Reply, Step, user};
 
@@ -36,9 +36,6 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(60);
 const MAX_HEADERS: usize = 64;
 /// What is read ahead of a connection; a request's head is shorter.
 const MAX_BUFFER: usize = 16 * 1024;
-/// Pause when the system has no sockets to give.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// Takes connections until it is dropped.
 pub(super) async fn accept<B: Backend>(
     shared: Arc<Shared<B>>,

@@ -15,7 +15,7 @@ use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _, FutureExt as _};
 
 use super::turns::Turns;
 use super::udp::{Batch, Peer, Udp};
-use super::{Shared, Tasks};
+use super::{PAUSE, Shared, Tasks};
 use crate::backend::Backend;
 use crate::dns::{Step, Transport};
 
@@ -29,9 +29,6 @@ const IDLE: Duration = Duration::from_secs(10);
 const LIFETIME: Duration = Duration::from_secs(120);
 /// Queries of a connection that are answered at a time (RFC 7766, 6.2.1.1); more are read later.
 const MAX_PIPELINED: usize = 8;
-/// Pause when the system has no sockets to give, or fails otherwise.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// Answers datagrams until it is dropped.
 pub(super) async fn receive<B: Backend>(shared: Arc<Shared<B>>, tasks: Tasks, socket: Udp) {
     let socket = Arc::new(socket);

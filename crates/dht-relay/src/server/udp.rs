@@ -2,16 +2,15 @@
 //! if it is bound to the wildcard of a machine with several.
 
 use core::net::{IpAddr, SocketAddr};
-use core::time::Duration;
 use std::io;
 
 use async_io::{Async, Timer};
 use dht_driver::{Fault, Incoming, Outgoing, RECV_BATCH, RECV_LEN, RecvBuffers};
 use dht_net::{Calls, UdpSocket};
 use dht_proto::MAX_DATAGRAM;
+use futures_lite::future::yield_now;
 
-/// Pause after a failure that may last.
-const PAUSE: Duration = Duration::from_millis(100);
+use super::PAUSE;
 
 /// The socket; of IPv6, it has no IPv4.
 #[derive(Debug)]
@@ -55,8 +54,8 @@ impl Udp {
                     return;
                 }
                 Err(Fault::WouldBlock) => self.wait(self.watch.readable()).await,
-                // Somebody to whom a reply was sent is gone.
-                Err(Fault::Refused(_) | Fault::Interrupted) => {}
+                // Somebody to whom a reply was sent is gone. There may be many such, and there are others.
+                Err(Fault::Refused(_) | Fault::Interrupted) => yield_now().await,
                 Err(_) => drop(Timer::after(PAUSE).await),
             }
         }
