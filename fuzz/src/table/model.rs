@@ -100,10 +100,10 @@ impl<A: Addr> Facts<A> {
 
     /// Refreshes keep theirs, which may be a quarter shorter than configured.
     pub(super) fn refreshed(&mut self, now: Instant, bucket: usize, config: &Config) {
-        let last = self.refreshed.insert(bucket, now);
+        let before = self.refreshed.insert(bucket, now);
         let least = config.refresh_after * 3 / 4;
         let soon = |last: Instant| now.since(last) + Duration::from_millis(100) < least;
-        assert!(!last.is_some_and(soon), "bucket {bucket} was refreshed already");
+        assert!(!before.is_some_and(soon), "bucket {bucket} was refreshed already");
     }
 }
 
