@@ -271,6 +271,8 @@ impl InVain {
         ids.extend(answer.nodes.iter().map(|(id, addr)| (*addr, *id)));
         let bytes = answer.encode(&query.tid);
         let _ = dht.handle_datagram(self.now, query.to, &bytes, &mut [0; MAX_DATAGRAM]);
+        // While events wait to be read, lookups wait.
+        while dht.poll_event().is_some() {}
     }
 
     /// Goes on until so many steps of walks wait for an answer.
