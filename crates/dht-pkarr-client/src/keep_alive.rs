@@ -238,7 +238,10 @@ impl Keeper {
     }
 
     /// Something of this key is not as it is in the file.
-    #[cfg_attr(not(feature = "store"), expect(clippy::unused_self, reason = "there is no file"))]
+    #[cfg_attr(
+        not(feature = "store"),
+        expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "there is no file")
+    )]
     fn note(&mut self, key: PublicKey) {
         #[cfg(feature = "store")]
         if let Some(unsaved) = &mut self.unsaved {
