@@ -166,6 +166,23 @@ impl Happening<'_> {
             | Self::Died { host } => Some(*host),
         }
     }
+
+    /// The time on the node's own clock, if it was told one.
+    #[must_use]
+    pub const fn local(&self) -> Option<Instant> {
+        match self {
+            Self::Handled { local, .. }
+            | Self::Asked { local, .. }
+            | Self::Started { local, .. }
+            | Self::Polled { local, .. }
+            | Self::Drained { local, .. }
+            | Self::Born { local, .. } => Some(*local),
+            Self::Carried { .. }
+            | Self::Told { .. }
+            | Self::Cancelled { .. }
+            | Self::Died { .. } => None,
+        }
+    }
 }
 
 /// Watches everything that happens, for one invariant.
