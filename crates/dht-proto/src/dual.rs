@@ -442,6 +442,15 @@ impl Dht {
         .unwrap_or_default()
     }
 
+    /// How many contacts each bucket holds, from the farthest, whose contacts share no bit with our id,
+    /// to the nearest.
+    pub fn bucket_sizes(&self, family: Family) -> impl Iterator<Item = usize> {
+        let v4 = self.v4.as_ref().filter(|_| family == Family::V4);
+        let v6 = self.v6.as_ref().filter(|_| family == Family::V6);
+        let v4 = v4.into_iter().flat_map(|node| node.bucket_sizes());
+        v4.chain(v6.into_iter().flat_map(|node| node.bucket_sizes()))
+    }
+
     /// What a restart needs.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -394,6 +394,10 @@ impl<A: Addr> Node<A> {
         contacts.map(|c| NodeInfo { id: c.id(), addr: c.addr().socket_addr() }).collect()
     }
 
+    pub(crate) fn bucket_sizes(&self) -> impl Iterator<Item = usize> {
+        self.table.bucket_sizes()
+    }
+
     pub(crate) fn report(&mut self, now: Instant, trouble: Option<Trouble>) {
         self.tick(now);
         self.link.trouble = trouble;

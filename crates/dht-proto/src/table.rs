@@ -160,6 +160,11 @@ impl<A: Addr> Table<A> {
         self.contacts.first().map_or(0, |contact| self.bucket_of(contact) + 1)
     }
 
+    /// How many contacts each bucket holds, from the farthest to the nearest.
+    pub fn bucket_sizes(&self) -> impl Iterator<Item = usize> {
+        (0..BUCKETS).map(|bucket| self.bucket(bucket).len())
+    }
+
     /// The most contacts that a table can hold.
     #[must_use]
     pub fn max_len(config: &Config) -> usize {
