@@ -15,12 +15,12 @@ ci:
 fmt:
     cargo fmt --all
 
-# Formatting and lints, warnings denied; also of what is compiled where there is no Linux.
+# Formatting and lints, warnings denied; also of what is compiled where there is no Linux, and no C compiler.
 lint:
     cargo fmt --all --check
     cargo fmt --check --manifest-path tests/interop/pkarr/Cargo.toml
     cargo clippy --workspace --all-targets -- -D warnings
-    cargo clippy -p dht-net -p dht-mio -p dht-smol -p dht-cli -- -D warnings --cfg dht_portable
+    cargo clippy -p dht-net -p dht-mio -p dht-smol -p dht-cli --no-default-features -- -D warnings --cfg dht_portable
 
 # All tests that need nothing but Rust.
 test:
@@ -48,7 +48,7 @@ interop: interop-setup
 interop-pkarr-relay:
     CARGO_TARGET_DIR=target/interop cargo test --locked --manifest-path tests/interop/pkarr/Cargo.toml -- --ignored through_pkarr_relay
 
-# dig, curl and Chromium against the relay and its DNS (needs all three, node and openssl).
+# dig, curl and Chromium against the relay and its DNS, and dht by HTTPS (needs all three, node and openssl).
 interop-relay:
     cargo test --workspace --test cli tools -- --include-ignored
 

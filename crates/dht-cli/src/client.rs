@@ -30,13 +30,22 @@ pub(crate) struct Client<'a> {
 impl<'a> Client<'a> {
     /// A client that enters the DHT through the bootstrap nodes.
     pub(crate) fn start(global: &Global, out: &'a Output) -> Result<Self, Failure> {
+        Self::start_storing(global, Config::default().k, out)
+    }
+
+    /// The same, which looks for so many nodes to store an item at.
+    pub(crate) fn start_storing(
+        global: &Global,
+        copies: usize,
+        out: &'a Output,
+    ) -> Result<Self, Failure> {
         if global.no_bootstrap {
             return Err(Failure::no_contact(
                 "there is nobody to ask: --no-bootstrap was given",
                 "give --bootstrap HOST:PORT of a node that you know",
             ));
         }
-        let mut builder = builder(global);
+        let mut builder = builder(global, copies);
         for host in &global.bootstrap {
             builder = builder.bootstrap(host);
         }
@@ -45,7 +54,7 @@ impl<'a> Client<'a> {
 
     /// A client that asks nobody but those it is told to.
     pub(crate) fn alone(global: &Global, out: &'a Output) -> Result<Self, Failure> {
-        Self::spawn(builder(global).no_bootstrap(), global, out)
+        Self::spawn(builder(global, Config::default().k).no_bootstrap(), global, out)
     }
 
     fn spawn(builder: Builder, global: &Global, out: &'a Output) -> Result<Self, Failure> {
@@ -191,9 +200,10 @@ impl<'a> Client<'a> {
     }
 }
 
-fn builder(global: &Global) -> Builder {
+fn builder(global: &Global, copies: usize) -> Builder {
     let mut config = Config::default();
     config.lookup_timeout = global.timeout;
+    config.k = copies;
     let mut builder = Dht::builder().config(config).mode(Mode::Client);
     for addr in &global.bind {
         builder = builder.bind(*addr);

@@ -289,7 +289,7 @@ pub(crate) struct Done {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
     #[serde(flatten)]
-    pub(crate) pkarr: Option<pkarr::Done>,
+    pub(crate) pkarr: Option<Box<pkarr::Done>>,
     #[serde(flatten)]
     pub(crate) lookup: Option<Summary>,
 }

@@ -5,9 +5,11 @@ use core::time::Duration;
 
 use dht_pkarr::TtlRange;
 use dht_pkarr::resolve::MAX_RELAYS;
+#[cfg(feature = "https")]
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::cache::PacketCache;
-use crate::relay::Relay;
+use crate::relay::{self, Relay};
 
 /// How long the DHT and each relay are waited for, unless the builder is told otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,6 +29,8 @@ pub enum BuildError {
     },
     /// More relays than [`MAX_RELAYS`].
     TooManyRelays,
+    /// What should be certificates are none.
+    Certificates(&'static str),
 }
 
 impl fmt::Display for BuildError {
@@ -35,6 +39,7 @@ impl fmt::Display for BuildError {
             Self::NoNetwork => f.write_str("a client needs a DHT or a relay"),
             Self::Relay { url, why } => write!(f, "the relay {url} cannot be used: {why}"),
             Self::TooManyRelays => write!(f, "more than {MAX_RELAYS} relays"),
+            Self::Certificates(why) => write!(f, "the certificates cannot be used: {why}"),
         }
     }
 }
@@ -50,6 +55,8 @@ pub struct Builder<Dht> {
     cache: PacketCache,
     ttl: TtlRange,
     timeout: Duration,
+    #[cfg(feature = "https")]
+    trusted: RootCerts,
 }
 
 impl<Dht> Builder<Dht> {
@@ -60,6 +67,8 @@ impl<Dht> Builder<Dht> {
             cache: PacketCache::default(),
             ttl: TtlRange::default(),
             timeout: DEFAULT_TIMEOUT,
+            #[cfg(feature = "https")]
+            trusted: RootCerts::WebPki,
         }
     }
 
@@ -95,6 +104,26 @@ impl<Dht> Builder<Dht> {
         self
     }
 
+    /// Believes a relay whose URL begins with https if one of these certificates vouches for it, or is its
+    /// own, and no other; they are in PEM, as files have them. Without, whom Mozilla trusts may vouch.
+    ///
+    /// # Errors
+    /// [`BuildError::Certificates`] if there is none, or something else.
+    #[cfg(feature = "https")]
+    pub fn trust(mut self, pem: &[u8]) -> Result<Self, BuildError> {
+        let certificate = |item| match item {
+            Ok(PemItem::Certificate(certificate)) => Ok(certificate),
+            Ok(_) => Err(BuildError::Certificates("there is a secret key among them")),
+            Err(_) => Err(BuildError::Certificates("they are cut off, or no PEM")),
+        };
+        let certificates: Vec<_> = parse_pem(pem).map(certificate).collect::<Result<_, _>>()?;
+        if certificates.is_empty() {
+            return Err(BuildError::Certificates("there is none in PEM"));
+        }
+        self.trusted = RootCerts::new_with_certs(&certificates);
+        Ok(self)
+    }
+
     /// What both clients share.
     pub(crate) fn shared(&self) -> Result<Shared, BuildError> {
         if self.dht.is_none() && self.relays.is_empty() {
@@ -103,7 +132,12 @@ impl<Dht> Builder<Dht> {
         if self.relays.len() > MAX_RELAYS {
             return Err(BuildError::TooManyRelays);
         }
-        let relays = self.relays.iter().map(|url| Relay::new(url, self.timeout));
+        let config = relay::config(self.timeout);
+        #[cfg(feature = "https")]
+        let config =
+            config.tls_config(TlsConfig::builder().root_certs(self.trusted.clone()).build());
+        let agent = config.build().new_agent();
+        let relays = self.relays.iter().map(|url| Relay::new(url, agent.clone()));
         Ok(Shared {
             relays: relays.collect::<Result<_, _>>()?,
             cache: self.cache.clone(),

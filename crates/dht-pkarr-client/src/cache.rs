@@ -10,7 +10,9 @@ use dht_pkarr::{CachedPacket, PublicKey};
 
 use crate::busy::lock;
 #[cfg(feature = "store")]
-use crate::store::{Queued, Store, StoreError};
+use crate::database::StoreError;
+#[cfg(feature = "store")]
+use crate::store::{Queued, Store};
 
 /// Packets that a cache keeps unless it is told otherwise.
 pub const DEFAULT_CAPACITY: usize = 1_000;

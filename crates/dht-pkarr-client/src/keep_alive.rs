@@ -3,7 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::io;
+#[cfg(feature = "store")]
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -19,13 +19,14 @@ use dht_proto::seed::Seed;
 use crate::busy::lock;
 use crate::cache::PacketCache;
 use crate::clock::now;
+#[cfg(feature = "store")]
+use crate::database::StoreError;
 use crate::publish::{PublishError, Published};
 use crate::resolve::{ResolveError, Resolved};
 
+#[cfg(feature = "store")]
 mod file;
 
-/// A change is on disk after this long, at the latest; until then it is only published twice.
-const SAVE_EVERY: Duration = Duration::from_secs(30);
 /// The longest wait: the clock may be set meanwhile.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
@@ -35,7 +36,10 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 pub struct KeepAliveOptions {
     /// When, and how many copies.
     pub config: KeepAliveConfig,
-    /// Where packets and how they are doing are kept over a restart; the file need not be there yet.
+    /// Where packets and how they are doing are kept over a restart; the file need not be there yet, and
+    /// only one process can have it open. What changes is in it seconds later, and nothing else is
+    /// written; whatever a crash loses is published once more.
+    #[cfg(feature = "store")]
     pub file: Option<PathBuf>,
 }
 
@@ -43,13 +47,9 @@ pub struct KeepAliveOptions {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum KeepAliveError {
-    /// The file cannot be read or written.
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
+    /// The file cannot be read or written, or is something else.
+    #[cfg(feature = "store")]
+    File(StoreError),
     /// There are more keys than the configuration allows.
     TooManyKeys(TooManyKeys),
     /// The system has no randomness.
@@ -59,7 +59,8 @@ pub enum KeepAliveError {
 impl fmt::Display for KeepAliveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { path, error } => write!(f, "{}: {error}", path.display()),
+            #[cfg(feature = "store")]
+            Self::File(error) => error.fmt(f),
             Self::TooManyKeys(error) => error.fmt(f),
             Self::Random(error) => write!(f, "no randomness: {error}"),
         }
@@ -187,10 +188,9 @@ impl Done {
 pub(crate) struct Keeper {
     schedule: Schedule,
     packets: BTreeMap<PublicKey, SignedPacket>,
-    file: Option<PathBuf>,
-    /// When the file was written last.
-    saved: Timestamp,
-    changed: bool,
+    /// What is to be written, if there is a file.
+    #[cfg(feature = "store")]
+    unsaved: Option<file::Unsaved>,
 }
 
 impl Keeper {
@@ -203,20 +203,21 @@ impl Keeper {
             // Relays do not say who has it.
             config.verify_after = Duration::ZERO;
         }
+        #[cfg_attr(not(feature = "store"), expect(unused_mut, reason = "there is nothing to read"))]
         let mut keeper = Self {
             schedule: Schedule::new(config, &Seed::from_bytes(seed)),
             packets: BTreeMap::new(),
-            file: options.file,
-            saved: now(),
-            changed: false,
+            #[cfg(feature = "store")]
+            unsaved: None,
         };
-        if let Some(path) = keeper.file.clone() {
-            let kept = file::read(&path).map_err(|error| KeepAliveError::File { path, error })?;
+        #[cfg(feature = "store")]
+        if let Some(path) = options.file {
+            let (file, kept) = file::open(&path).map_err(KeepAliveError::File)?;
             for (packet, status) in kept {
                 keeper.insert(packet, status).map_err(KeepAliveError::TooManyKeys)?;
             }
+            keeper.unsaved = Some(file::Unsaved::new(file));
         }
-        keeper.changed = false;
         Ok(keeper)
     }
 
@@ -231,14 +232,28 @@ impl Keeper {
 
     fn insert(&mut self, packet: SignedPacket, status: Status) -> Result<(), TooManyKeys> {
         self.schedule.insert(now(), packet.public_key(), status)?;
+        self.note(packet.public_key());
         self.packets.insert(packet.public_key(), packet);
-        self.changed = true;
         Ok(())
+    }
+
+    /// Something of this key is not as it is in the file.
+    #[cfg_attr(
+        not(feature = "store"),
+        expect(clippy::unused_self, clippy::needless_pass_by_ref_mut, reason = "there is no file")
+    )]
+    fn note(&mut self, key: PublicKey) {
+        #[cfg(feature = "store")]
+        if let Some(unsaved) = &mut self.unsaved {
+            unsaved.note(key);
+        }
+        #[cfg(not(feature = "store"))]
+        let _ = key;
     }
 
     pub(crate) fn remove(&mut self, key: &PublicKey) -> Option<Status> {
         self.packets.remove(key);
-        self.changed = true;
+        self.note(*key);
         self.schedule.remove(key)
     }
 
@@ -274,19 +289,23 @@ impl Keeper {
         let now = now();
         let micros = |time: Timestamp| time.as_micros().saturating_sub(now.as_micros());
         let due = self.schedule.poll_timeout().map(|due| Duration::from_micros(micros(due)));
-        let save = (self.changed && self.file.is_some()).then_some(SAVE_EVERY);
+        #[cfg(feature = "store")]
+        let save = self.unsaved.as_ref().and_then(file::Unsaved::wait);
+        #[cfg(not(feature = "store"))]
+        let save = None;
         [due, save].into_iter().flatten().fold(MAX_WAIT, Duration::min)
     }
 
     /// Takes note of how a task ended, and says so.
     pub(crate) fn handle(&mut self, handed: Handed, done: Done) -> Option<Kept> {
-        self.changed = true;
-        let (key, schedule) = (handed.key(), &mut self.schedule);
-        if !schedule.is_current(handed) {
+        let key = handed.key();
+        if !self.schedule.is_current(handed) {
             // Removed meanwhile, or replaced by a newer packet.
-            schedule.handle_failed(now(), handed);
+            self.schedule.handle_failed(now(), handed);
             return None;
         }
+        self.note(key);
+        let schedule = &mut self.schedule;
         Some(match done {
             Done::Published(Ok(published)) => {
                 schedule.handle_published(now(), handed, published.copies());
@@ -325,25 +344,6 @@ impl Keeper {
         let key = handed.key();
         let why = "nodes refuse it as old, but a newer packet was not found".to_owned();
         Kept::Failed { key, why }
-    }
-
-    /// Writes the file if it is time, or in any case.
-    pub(crate) fn save(&mut self, in_any_case: bool) -> Option<Kept> {
-        let path = self.file.as_ref()?;
-        let age = Duration::from_secs(now().secs_since(self.saved));
-        // A clock that went back would put it off for long.
-        let due = in_any_case || age >= SAVE_EVERY || now() < self.saved;
-        if !self.changed || !due {
-            return None;
-        }
-        let kept = self
-            .packets
-            .iter()
-            .filter_map(|(key, packet)| self.schedule.status(key).map(|status| (packet, status)));
-        let written = file::write(path, kept);
-        self.saved = now();
-        self.changed = written.is_err();
-        written.err().map(|error| Kept::NotSaved(format!("{}: {error}", path.display())))
     }
 }
 
@@ -402,6 +402,15 @@ impl KeepAlive {
         lock(&self.keeper).statuses()
     }
 
+    /// Writes to the file what it does not have yet, and waits for that. It is done every few seconds anyway.
+    ///
+    /// # Errors
+    /// If the file cannot be written. What could not be is written later.
+    #[cfg(feature = "store")]
+    pub fn save(&self) -> Result<(), StoreError> {
+        file::save(&self.keeper)
+    }
+
     /// Ends the runner, which writes the file first.
     pub fn stop(&self) {
         self.runner.stop();
@@ -439,15 +448,30 @@ impl Keeping {
         self.tell(kept);
     }
 
-    /// What writes the file, see [`Keeper::save`], and may take a while; [`Keeping::tell`] it the result.
+    /// What writes the file if it is time, or in any case, and may take a while; [`Keeping::tell`] it the
+    /// result.
     pub(crate) fn saving(&self, in_any_case: bool) -> impl FnOnce() -> Option<Kept> + Send + use<> {
         let keeper = Arc::clone(&self.keeper);
-        move || lock(&keeper).save(in_any_case)
+        move || save(&keeper, in_any_case)
     }
 
     pub(crate) fn tell(&mut self, kept: Option<Kept>) {
         kept.into_iter().for_each(&mut self.listener);
     }
+}
+
+#[cfg(feature = "store")]
+fn save(keeper: &Shared, in_any_case: bool) -> Option<Kept> {
+    let wait = lock(keeper).unsaved.as_ref()?.wait()?;
+    if !in_any_case && !wait.is_zero() {
+        return None;
+    }
+    file::save(keeper).err().map(|error| Kept::NotSaved(error.to_string()))
+}
+
+#[cfg(not(feature = "store"))]
+fn save(_keeper: &Shared, _in_any_case: bool) -> Option<Kept> {
+    None
 }
 
 impl fmt::Debug for Keeping {

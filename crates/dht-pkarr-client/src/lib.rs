@@ -56,6 +56,8 @@ mod build;
 mod busy;
 mod cache;
 mod clock;
+#[cfg(feature = "store")]
+mod database;
 mod keep_alive;
 mod publish;
 mod relay;
@@ -74,9 +76,9 @@ pub use dht_pkarr::resolve::Policy;
 pub use build::{BuildError, Builder, DEFAULT_TIMEOUT};
 pub use cache::{DEFAULT_CAPACITY, PacketCache};
 pub use clock::now;
+#[cfg(feature = "store")]
+pub use database::StoreError;
 pub use keep_alive::{Copies, KeepAlive, KeepAliveError, KeepAliveOptions, Kept};
 pub use publish::{PublishError, Published};
 pub use relay::{RelayError, http_date, parse_http_date};
 pub use resolve::{Origin, ResolveError, Resolved, Trouble};
-#[cfg(feature = "store")]
-pub use store::StoreError;

@@ -29,7 +29,7 @@ pub struct Published {
     /// What each relay answered: how many nodes stored the packet, as it says, or why it did not
     /// take it.
     pub relays: Vec<(String, Result<u32, RelayError>)>,
-    /// How the put went; `None` if the DHT was not asked, or did not end in time.
+    /// How the put went, and which nodes refused; `None` if the DHT was not asked, or did not end in time.
     pub outcome: Option<Box<Outcome>>,
     /// Who was asked in vain.
     pub troubles: Vec<Trouble>,

@@ -8,7 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use dht_pkarr::publish::RelayAnswer;
 use dht_pkarr::resolve::Policy;
 use dht_pkarr::{CachedPacket, PacketError, PublicKey, SignedPacket, Timestamp};
+use ureq::config::ConfigBuilder;
 use ureq::http::{HeaderMap, Response, StatusCode, header};
+use ureq::typestate::AgentScope;
 use ureq::{Agent, Body};
 
 use crate::build::BuildError;
@@ -32,6 +34,8 @@ const NO_CACHE: &str = "no-cache, no-store, must-revalidate";
 pub enum RelayError {
     /// It could not be reached, or did not answer in time.
     Unreachable(String),
+    /// Nobody who is trusted vouches for its certificate, or that is for another name, or has expired.
+    Certificate(String),
     /// It wants fewer requests (429).
     Limited {
         /// When to come back, in seconds, if it says so.
@@ -58,6 +62,11 @@ impl fmt::Display for RelayError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) => f.write_str(why),
+            Self::Certificate(why) => write!(
+                f,
+                "its certificate is not to be trusted: {why}; see that this is its address, or name \
+                 the authority that vouches for it"
+            ),
             Self::Limited { retry_after: Some(secs) } => {
                 write!(f, "it wants fewer requests (429); try again in {secs} s")
             }
@@ -85,6 +94,16 @@ pub(crate) enum Known {
     NotAPacket(i64),
 }
 
+/// How relays are spoken to.
+pub(crate) fn config(timeout: Duration) -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(timeout))
+        // A relay that moved is for its user to know; and nobody sends us where he likes.
+        .max_redirects(0)
+        .user_agent(concat!("dht-pkarr-client/", env!("CARGO_PKG_VERSION")))
+}
+
 /// A relay.
 #[derive(Clone)]
 pub(crate) struct Relay {
@@ -94,7 +113,8 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, BuildError> {
+    /// With an agent of [`config`].
+    pub(crate) fn new(url: &str, agent: Agent) -> Result<Self, BuildError> {
         let url = url.trim_end_matches('/');
         let bad = |why| BuildError::Relay { url: url.to_owned(), why };
         let uri: ureq::http::Uri = url.parse().map_err(|_| bad("it is no URL"))?;
@@ -102,21 +122,14 @@ impl Relay {
             Some("http") => {}
             Some("https") if cfg!(feature = "https") => {}
             Some("https") => {
-                return Err(bad("this program was built without https; use the feature `https`"));
+                return Err(bad("this program was built without the feature `https`"));
             }
             _ => return Err(bad("its URL must begin with http:// or https://")),
         }
         if uri.host().is_none_or(str::is_empty) || uri.query().is_some() {
             return Err(bad("its URL must have a host, and no query"));
         }
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(timeout))
-            // A relay that moved is for its user to know; and nobody sends us where he likes.
-            .max_redirects(0)
-            .user_agent(concat!("dht-pkarr-client/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Ok(Self { url: url.to_owned(), agent: config.new_agent() })
+        Ok(Self { url: url.to_owned(), agent })
     }
 
     pub(crate) fn url(&self) -> &str {
@@ -220,7 +233,7 @@ pub(crate) const fn answer(put: &Result<u32, RelayError>) -> Option<RelayAnswer>
     match put {
         Ok(nodes) => Some(RelayAnswer::Stored(*nodes)),
         Err(RelayError::Conflict) => Some(RelayAnswer::Conflict),
-        Err(RelayError::Unreachable(_) | RelayError::NoNodes) => None,
+        Err(RelayError::Unreachable(_) | RelayError::Certificate(_) | RelayError::NoNodes) => None,
         Err(_) => Some(RelayAnswer::Refused),
     }
 }
@@ -234,6 +247,13 @@ const fn policy_name(policy: Policy) -> &'static str {
 }
 
 fn unreachable(error: &ureq::Error) -> RelayError {
+    #[cfg(feature = "https")]
+    if let ureq::Error::Io(io) = error
+        && let Some(tls) = io.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>())
+        && let rustls::Error::InvalidCertificate(why) = tls
+    {
+        return RelayError::Certificate(why.to_string());
+    }
     RelayError::Unreachable(error.to_string())
 }
 
@@ -313,7 +333,8 @@ mod tests {
 
     #[test]
     fn urls_of_relays_have_a_scheme_and_a_host() {
-        let new = |url| Relay::new(url, Duration::from_secs(1));
+        let agent = config(Duration::from_secs(1)).build().new_agent();
+        let new = |url| Relay::new(url, agent.clone());
         for (url, kept) in [
             ("http://127.0.0.1:6881", "http://127.0.0.1:6881"),
             ("http://relay.example/", "http://relay.example"),

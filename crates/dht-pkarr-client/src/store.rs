@@ -13,15 +13,14 @@ use dht_pkarr::cache::Cache;
 use dht_pkarr::{CachedPacket, PublicKey};
 
 use crate::busy::lock;
+use crate::database::StoreError;
 
-mod error;
 mod file;
 
-pub use error::StoreError;
 use file::{File, Written};
 
 /// Time between two writes, each of which is durable. A crash loses no more than that.
-const WRITE_EVERY: Duration = Duration::from_secs(5);
+pub(crate) const WRITE_EVERY: Duration = Duration::from_secs(5);
 /// Packets that wait to be written, at most. What comes faster than the disk takes it stays in memory
 /// only.
 const MAX_WAITING: usize = 8_192;
@@ -283,7 +282,7 @@ impl Shared {
             Err(error) => {
                 // What could not be written is tried no more: it is a cache, and the disk is full.
                 queue.failures += 1;
-                Some(StoreError::new(&self.path, &error))
+                Some(error)
             }
         };
         drop((memory, queue));

@@ -17,7 +17,8 @@ pub struct KeepAliveConfig {
     /// Time between two publications of a key. Up to an eighth of it is taken off at random, so that
     /// keys that began together drift apart. Default: 1 hour, as nodes forget after 2.
     pub interval: Duration,
-    /// Copies that a key should have. Fewer are topped up. Default: 8, the k of the DHT.
+    /// Copies that a key should have. Fewer are topped up, among as many nodes as the `Config::k` of ours,
+    /// which must not be less. Default: 8, the k of the DHT.
     pub copies: u32,
     /// When after a publication the copies are counted; zero: never. Default: 20 minutes, when
     /// those have left that were about to.

@@ -86,7 +86,13 @@ impl<A: Addr> Table<A> {
 
     /// Reads what most calls read first, see `Dht::read_ahead`.
     pub(crate) fn read_ahead(&self) -> u64 {
-        self.contacts.read_ahead() ^ self.ping_at.as_micros() ^ u64::from(self.news[0])
+        let id = u64::from(self.own.as_bytes()[0]);
+        id ^ self.contacts.read_ahead() ^ self.ping_at.as_micros() ^ u64::from(self.news[0])
+    }
+
+    /// The same of the contacts that are in one bucket with this point.
+    pub(crate) fn read_around(&self, target: Target) -> u64 {
+        self.contacts.read_around(bucket::at(&self.own.distance(target)))
     }
 
     /// Our own id.

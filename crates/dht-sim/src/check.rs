@@ -169,20 +169,20 @@ impl Happening<'_> {
         }
     }
 
-    /// The time on the clock of that node, where it looked at it.
+    /// The time on the node's own clock, if it was told one.
     #[must_use]
     pub const fn local(&self) -> Option<Instant> {
         match self {
-            Self::Carried { .. }
-            | Self::Told { .. }
-            | Self::Cancelled { .. }
-            | Self::Died { .. } => None,
             Self::Handled { local, .. }
             | Self::Asked { local, .. }
             | Self::Started { local, .. }
             | Self::Polled { local, .. }
             | Self::Drained { local, .. }
             | Self::Born { local, .. } => Some(*local),
+            Self::Carried { .. }
+            | Self::Told { .. }
+            | Self::Cancelled { .. }
+            | Self::Died { .. } => None,
         }
     }
 }

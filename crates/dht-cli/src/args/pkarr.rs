@@ -63,6 +63,10 @@ pub(crate) struct Through {
     /// Also use this relay, for example http://127.0.0.1:6881; repeatable
     #[arg(long, value_name = "URL")]
     pub(crate) relay: Vec<String>,
+    /// Trust relays by https if a certificate in this PEM file vouches for them, and nobody else
+    #[cfg(feature = "https")]
+    #[arg(long, value_name = "FILE", requires = "relay")]
+    pub(crate) relay_ca: Option<PathBuf>,
     /// Use relays only
     #[arg(long, requires = "relay")]
     pub(crate) no_dht: bool,

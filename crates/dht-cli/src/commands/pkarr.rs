@@ -5,6 +5,8 @@ mod keep_alive;
 mod keygen;
 mod publish;
 mod resolve;
+#[cfg(feature = "https")]
+mod trust;
 
 use std::fs;
 use std::path::Path;
@@ -47,6 +49,16 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     fn start(through: &Through, global: &Global, out: &'a Output) -> Result<Self, Failure> {
         let node = (!through.no_dht).then(|| Client::start(global, out)).transpose()?;
+        Self::with(node, through, global, out)
+    }
+
+    /// With this node, if the DHT is used.
+    fn with(
+        node: Option<Client<'a>>,
+        through: &Through,
+        global: &Global,
+        out: &'a Output,
+    ) -> Result<Self, Failure> {
         // A lookup says how it ended when its own time is up.
         let mut builder = mio::Client::builder().timeout(global.timeout + GRACE);
         if let Some(file) = &through.cache {
@@ -55,11 +67,20 @@ impl<'a> Session<'a> {
         for url in &through.relay {
             builder = builder.relay(url);
         }
+        #[cfg(feature = "https")]
+        if let Some(path) = &through.relay_ca {
+            builder = trust::those_in(path, builder)?;
+        }
         if let Some(node) = &node {
             builder = builder.dht(node.dht().clone());
         }
         let client = builder.build().map_err(|error| {
-            Failure::input(error.to_string(), "give, for example, --relay http://127.0.0.1:6881")
+            let hint = if cfg!(feature = "https") {
+                "give, for example, --relay https://relay.example or --relay http://127.0.0.1:6881"
+            } else {
+                "give, for example, --relay http://127.0.0.1:6881, or build dht with default features"
+            };
+            Failure::input(error.to_string(), hint)
         })?;
         Ok(Self { node, client, out })
     }
@@ -88,7 +109,8 @@ impl<'a> Session<'a> {
             Some(node) => node.nobody_answered(),
             None => Failure::no_contact(
                 String::new(),
-                "see that the relay is up, or leave out --no-dht",
+                "see that the relay is up, and who vouches for it if it is one by https \
+                 (--relay-ca), or leave out --no-dht",
             ),
         };
         failure.message = if failure.message.is_empty() {

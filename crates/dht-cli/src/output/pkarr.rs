@@ -97,6 +97,22 @@ pub(crate) struct Relay {
     pub(crate) error: Option<String>,
 }
 
+/// A node that did not store a packet.
+#[derive(Debug, Serialize)]
+pub(crate) struct Refusal {
+    addr: String,
+    id: String,
+    /// The error code (BEP 5, BEP 44).
+    code: i64,
+}
+
+impl Refusal {
+    pub(crate) fn of(refusal: &dht_mio::proto::request::Refusal) -> Self {
+        let (addr, id) = (refusal.node.addr.to_string(), refusal.node.id.to_string());
+        Self { addr, id, code: refusal.code }
+    }
+}
+
 /// What the last line has besides.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Done {
@@ -108,4 +124,6 @@ pub(crate) struct Done {
     pub(crate) records: Option<usize>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) relays: Vec<Relay>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) refusals: Vec<Refusal>,
 }

@@ -1,12 +1,12 @@
 //! `dht pkarr`: names that are keys.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Command, Stdio};
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::support::{Node, Run, TempDir, command, dht, dht_with_input, hex};
+use crate::support::{Node, Run, Running, TempDir, command, dht, dht_with_input};
 
 const KEY: &str = "8pinxxgqs41n4aididenw5apqp1urfmzdztr8jt4abrkdn435ewo";
 /// The packet of the specification with A and HTTPS records, as relays have it.
@@ -133,7 +133,8 @@ fn bad_keys_records_and_relays_are_bad_input() {
         (&["--zone", &zone], "line 3: \"nowhere\""),
         (&["--zone", "no such file"], "no such file"),
         (&["@ A 192.0.2.1", "--relay", "relay.example"], "http://"),
-        (&["@ A 192.0.2.1", "--relay", "https://relay.example"], "https"),
+        #[cfg(not(feature = "https"))]
+        (&["@ A 192.0.2.1", "--relay", "https://relay.example"], "default features"),
         (&["@ A 192.0.2.1", "--no-dht"], "--relay"),
         (&["@ A 192.0.2.1", "--timestamp", "9223372036854775808"], "microseconds"),
         (&[&long, &long, &long, &long, &long], "996"),
@@ -186,6 +187,9 @@ fn what_is_published_is_resolved_and_what_is_older_refused() {
     let old = at(&node, &[&publish[..], &["--timestamp", "5"]].concat()).expect(1);
     assert!(old.stderr.contains("newer packet") && old.stderr.contains("--timestamp"), "{old:?}");
     assert_eq!(old.done()["errors"]["302"], 1);
+    let refusal = &old.done()["refusals"][0];
+    assert_eq!((&refusal["addr"], &refusal["code"]), (&node.addr().into(), &302.into()));
+    assert_eq!(refusal["id"], *node.id);
     let other = at(&node, &[&publish[..], &["--cas", "5"]].concat()).expect(1);
     assert_eq!(other.done()["errors"]["301"], 1);
     let timestamp = done["timestamp"].to_string();
@@ -233,6 +237,7 @@ fn nobody_there_is_no_contact() {
     assert!(resolve.stderr.contains("http://127.0.0.1:1"), "{resolve:?}");
 }
 
+/// What keeps packets alive is told to stop, then killed; whoever comes next needs nothing but the file.
 #[cfg(unix)]
 #[test]
 fn packets_are_kept_alive_until_it_is_stopped_and_known_afterwards() {
@@ -243,37 +248,39 @@ fn packets_are_kept_alive_until_it_is_stopped_and_known_afterwards() {
     dht(&[&publish[..], &["--save", &saved]].concat()).expect(0);
     let through = node.addr();
     let global = ["--json", "--bootstrap", &through, "--bind", "127.64.8.1:0", "--copies", "1"];
-    for (args, published) in
-        [(&["--packet", &saved, "--state", &state][..], true), (&["--state", &state], false)]
-    {
-        let mut child = command(&[&["pkarr", "keep-alive"], args, &global].concat())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        // Once it runs; and the first time, once it has published.
-        for expected in if published { &["keeping", "published"][..] } else { &["keeping"] } {
-            line.clear();
-            lines.read_line(&mut line).unwrap();
-            assert!(line.contains(expected), "{line}");
-        }
-        let second = ["pkarr", "keep-alive", "--state", &state, "--bootstrap", &through];
-        let second = dht(&second).expect(2);
-        assert!(second.stderr.contains("another process"), "{second:?}");
-        let pid = child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        let mut rest = String::new();
-        lines.read_to_string(&mut rest).unwrap();
-        assert!(child.wait().unwrap().success());
-        assert!(rest.lines().last().unwrap().contains("\"total\":1"), "{rest}");
-        assert!(!rest.contains("\"failed\""), "{rest}");
-        let kept = fs::read_to_string(&state).unwrap();
-        assert!(kept.contains(&hex(&fs::read(&saved).unwrap())), "{kept}");
+    let start = |args: &[&str]| {
+        let (running, line) = Running::start(&[&["pkarr", "keep-alive"], args, &global].concat());
+        let keeping: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!((&keeping["type"], &keeping["keys"]), (&"keeping".into(), &1.into()), "{line}");
+        (running, keeping["published"] == 1)
+    };
+    let alone = ["--state", &state];
+    start(&["--packet", &saved, "--state", &state]).0.stop("-KILL");
+    // It may have been published, and that written, before the kill.
+    let (mut running, published) = start(&alone);
+    if !published {
+        assert!(running.line().contains("\"published\""));
     }
+    let second = ["pkarr", "keep-alive", "--state", &state, "--bootstrap", &through];
+    let second = dht(&second).expect(2);
+    assert!(second.stderr.contains("another process"), "{second:?}");
+    for signal in ["-TERM", "-KILL", "-TERM"] {
+        let (status, rest, _) = running.stop(signal);
+        assert!(!rest.contains("\"failed\""), "{rest}");
+        if signal == "-TERM" {
+            assert_eq!(status, Some(0));
+            assert!(rest.lines().last().unwrap().contains("\"total\":1"), "{rest}");
+        }
+        let (next, published) = start(&alone);
+        assert!(published, "it is not forgotten when that was");
+        running = next;
+    }
+    running.stop("-TERM");
     let found = at(&node, &["pkarr", "resolve", KEY]).expect(0);
     assert_eq!(found.of_type("record").len(), 1);
+    fs::write(&state, "dear diary").unwrap();
+    let run = dht(&["pkarr", "keep-alive", "--state", &state, "--bootstrap", &through]).expect(2);
+    assert!(run.stderr.contains("hint: move it away"), "{run:?}");
 }
 
 /// Packets of a directory; keys that are found, and one that is not; what fails is said, with numbers.

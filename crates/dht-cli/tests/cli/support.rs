@@ -112,6 +112,13 @@ impl Running {
         self.child.id().to_string()
     }
 
+    /// Waits for the next line.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line
+    }
+
     /// Sends a signal and waits for the end.
     pub(crate) fn stop(self, signal: &str) -> (Option<i32>, String, String) {
         assert!(Command::new("kill").args([signal, &self.pid()]).status().unwrap().success());

@@ -72,6 +72,25 @@ fn every_command_works_through_a_simulated_network() {
     );
 }
 
+/// More nodes than store an item by default, and more than one reply names.
+#[test]
+fn packets_are_kept_alive_at_as_many_nodes_as_are_asked_for() {
+    let testnet = ["--nodes", "200", "--seed", "5", "--profile", "lan"];
+    let testnet = Testnet::start(&testnet).unwrap_or_else(|e| panic!("{e:?}"));
+    let dir = TempDir::new();
+    let (key, packet) = (dir.file("key"), dir.file("packet"));
+    dht(&["keygen", &key]).expect(0);
+    let publish = ["pkarr", "publish", "--key", &key, "@ A 192.0.2.1", "--dry-run"];
+    dht(&[&publish[..], &["--save", &packet]].concat()).expect(0);
+    let keep = ["pkarr", "keep-alive", "--packet", &packet, "--copies", "20", "--json"];
+    let through = ["--bootstrap", &testnet.bootstrap()[0], "--bind", "127.0.0.4:0"];
+    let (mut keeping, _) = Running::start(&[&keep[..], &through].concat());
+    let published: Value = serde_json::from_str(&keeping.line()).unwrap();
+    assert_eq!((&published["what"], &published["stored"]), (&"published".into(), &20.into()));
+    let summary: Value = serde_json::from_str(&keeping.line()).unwrap();
+    assert_eq!((&summary["published"], &summary["failing"]), (&1.into(), &0.into()), "{summary}");
+}
+
 #[test]
 fn the_network_ends_with_its_time_or_by_a_signal() {
     let run =

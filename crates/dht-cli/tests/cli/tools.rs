@@ -12,6 +12,9 @@ use serde_json::Value;
 use crate::serve::{Server, http};
 use crate::support::Node;
 
+#[cfg(feature = "https")]
+mod https;
+
 /// A relay that serves everything, and has a packet whose names lead to this machine.
 fn relay(net: u8) -> (Node, Server, SignedPacket) {
     let node = Node::start(&format!("127.{net}.0.1:0"), &["--no-bootstrap"]);
@@ -70,11 +73,17 @@ fn dig_understands_every_answer() {
     assert!(any.contains("HINFO") && any.contains("RFC8482"), "{any}");
 }
 
+/// The script, which is told what to do with a relay.
+fn script(what: &str, relay: &Server) -> Command {
+    let mut node = Command::new("node");
+    node.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/browser.mjs"));
+    node.args([what, &format!("http://{}/", relay.addr("http"))]);
+    node
+}
+
 /// What the script prints.
 fn run(what: &str, relay: &Server, name: &str) -> Value {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/browser.mjs");
-    let url = format!("http://{}/", relay.addr("http"));
-    let output = Command::new("node").args([script, what, &url, name]).output().unwrap();
+    let output = script(what, relay).arg(name).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }

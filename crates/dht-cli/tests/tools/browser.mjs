@@ -3,9 +3,10 @@
 //   node browser.mjs page RELAY KEY       the page of the relay in Chromium: typed, and without a script
 //   node browser.mjs chromium RELAY NAME  a web server at NAME, found by Chromium over DNS over HTTPS
 //   node browser.mjs curl RELAY NAME      the same by curl
+//   node browser.mjs https RELAY          the relay by HTTPS, until standard input ends: URL and certificate
 //
-// RELAY is its http:// URL. Both clients want HTTPS for DNS, so a proxy with a certificate of its own
-// stands in front of it here. Nothing leaves this machine. Anything that hangs is killed.
+// RELAY is its http:// URL. For HTTPS a proxy with a certificate of its own stands in front of it here.
+// Nothing leaves this machine. Anything that hangs is killed.
 
 import { spawn, execFileSync } from "node:child_process";
 import { createHash, X509Certificate } from "node:crypto";
@@ -50,7 +51,8 @@ async function proxy(relay) {
   const cert = join(directory, "cert.pem");
   execFileSync("openssl", ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
     "-nodes", "-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=127.0.0.1",
-    "-addext", "subjectAltName=IP:127.0.0.1"], { stdio: "ignore" });
+    "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:FALSE"],
+  { stdio: "ignore" });
   const pem = readFileSync(cert);
   const asked = [];
   const server = https.createServer({ key: readFileSync(key), cert: pem }, (request, reply) => {
@@ -65,7 +67,7 @@ async function proxy(relay) {
   });
   const spki = new X509Certificate(pem).publicKey.export({ type: "spki", format: "der" });
   const pin = createHash("sha256").update(spki).digest("base64");
-  return { url: `https://127.0.0.1:${await listen(server)}/dns-query`, cert, pin, asked };
+  return { url: `https://127.0.0.1:${await listen(server)}`, cert, pin, asked };
 }
 
 const web = () => listen(http.createServer((_, reply) => reply.end(GREETING)));
@@ -146,7 +148,7 @@ async function overHttps(relay, name, client) {
 
 async function inChromium(dns, url) {
   const tab = await chromium([`--ignore-certificate-errors-spki-list=${dns.pin}`],
-    { dns_over_https: { mode: "secure", templates: dns.url } });
+    { dns_over_https: { mode: "secure", templates: `${dns.url}/dns-query` } });
   // The resolver's settings arrive a moment after the first tab.
   for (;;) {
     await tab.send("Page.navigate", { url });
@@ -157,8 +159,8 @@ async function inChromium(dns, url) {
 }
 
 const inCurl = (dns, url) => new Promise((done) => {
-  const args = ["--silent", "--show-error", "--max-time", "60", "--doh-url", dns.url,
-    "--doh-insecure", url];
+  const args = ["--silent", "--show-error", "--max-time", "60", "--doh-url",
+    `${dns.url}/dns-query`, "--doh-insecure", url];
   const child = spawn("curl", args, { stdio: ["ignore", "pipe", "inherit"] });
   children.push(child);
   let shown = "";
@@ -166,11 +168,18 @@ const inCurl = (dns, url) => new Promise((done) => {
   child.on("close", () => done(shown));
 });
 
+async function byHttps(relay) {
+  const { url, cert } = await proxy(relay);
+  console.log(JSON.stringify({ url, cert }));
+  await new Promise((done) => process.stdin.on("end", done).resume());
+}
+
 const [what, relay, name] = process.argv.slice(2);
 const verbs = {
   page: () => page(relay, name),
   chromium: () => overHttps(relay, name, inChromium),
   curl: () => overHttps(relay, name, inCurl),
+  https: () => byHttps(relay),
 };
 await verbs[what]();
 await end(0);

@@ -1,136 +1,158 @@
-//! The file of packets that are kept alive: a line each.
+//! The file of packets that are kept alive: a table of `redb`. What changed is written and nothing else.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
+use core::time::Duration;
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use dht_pkarr::keep_alive::Status;
-use dht_pkarr::{SignedPacket, Timestamp};
+use dht_pkarr::{PublicKey, SignedPacket, Timestamp};
+use redb::{ReadableTable as _, TableDefinition, TableHandle as _, WriteTransaction};
 
-/// The first line.
-const HEAD: &str = "dht-pkarr keep-alive 1";
-/// A line is shorter than this: the packet in hexadecimal digits, and four numbers.
-const MAX_LINE: u64 = 2 * SignedPacket::MAX_LEN as u64 + 100;
+use crate::busy::lock;
+use crate::database::{Database, StoreError};
+use crate::keep_alive::{Keeper, Shared};
+use crate::store::WRITE_EVERY;
 
-/// Reads a file; nothing if there is none.
-pub(super) fn read(path: &Path) -> io::Result<Vec<(SignedPacket, Status)>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+/// By key: four numbers, and the packet.
+const KEPT: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("pkarr-kept-1");
+/// Stands for the time of a packet that was not published; times have 63 bits.
+const NEVER: u64 = u64::MAX;
+/// Stands for the copies of a packet that were not counted.
+const NOT_COUNTED: u32 = u32::MAX;
+
+/// What the file is to have of a key; nothing if that is kept alive no more.
+type Entry = Option<(SignedPacket, Status)>;
+
+/// Which keys the file does not have as they are.
+#[derive(Debug)]
+pub(super) struct Unsaved {
+    file: Arc<Database>,
+    keys: BTreeSet<PublicKey>,
+    /// When the file was written last, or could not be.
+    tried: Instant,
+}
+
+impl Unsaved {
+    /// All is as it is in the file.
+    pub(super) fn new(file: Database) -> Self {
+        Self { file: Arc::new(file), keys: BTreeSet::new(), tried: Instant::now() }
+    }
+
+    pub(super) fn note(&mut self, key: PublicKey) {
+        self.keys.insert(key);
+    }
+
+    /// For how long nothing is to be written; `None` if nothing has changed.
+    pub(super) fn wait(&self) -> Option<Duration> {
+        (!self.keys.is_empty()).then(|| WRITE_EVERY.saturating_sub(self.tried.elapsed()))
+    }
+
+    /// The keys that are to be written now.
+    fn take(&mut self) -> BTreeSet<PublicKey> {
+        self.tried = Instant::now();
+        core::mem::take(&mut self.keys)
+    }
+
+    /// They could not be written, which is not tried again at once.
+    fn put_back(&mut self, keys: BTreeSet<PublicKey>) {
+        self.tried = Instant::now();
+        self.keys.extend(keys);
+    }
+}
+
+impl Keeper {
+    fn entry(&self, key: &PublicKey) -> Entry {
+        Some((self.packets.get(key)?.clone(), self.status(key)?))
+    }
+}
+
+/// Opens a file, or makes it; returns it and what it has.
+pub(super) fn open(path: &Path) -> Result<(Database, Vec<(SignedPacket, Status)>), StoreError> {
+    let file = Database::open_or_make(path, &[KEPT.name()])?;
+    let kept = file.write(read)?;
+    let kept = kept.ok_or_else(|| StoreError::damaged(path, "it has what is no packet"))?;
+    Ok((file, kept))
+}
+
+/// Writes what the file of a keeper, if it has one, does not have yet.
+pub(super) fn save(keeper: &Shared) -> Result<(), StoreError> {
+    let Some(file) = lock(keeper).unsaved.as_ref().map(|unsaved| Arc::clone(&unsaved.file)) else {
+        return Ok(());
     };
-    let mut lines = BufReader::new(file);
-    let mut kept = Vec::new();
-    for number in 1_usize.. {
-        let mut line = String::new();
-        let len = io::Read::take(&mut lines, MAX_LINE).read_line(&mut line)?;
-        let wrong = |what: &str| {
-            let text = format!("line {number} {what}; move the file away to begin anew");
-            io::Error::new(io::ErrorKind::InvalidData, text)
+    let mut keys = BTreeSet::new();
+    let written = file.write(|transaction| {
+        // Not before it is our turn, or what was so before would be written over what is so now.
+        let changes: Vec<_> = {
+            let mut keeper = lock(keeper);
+            keys = keeper.unsaved.as_mut().map(Unsaved::take).unwrap_or_default();
+            keys.iter().map(|key| (*key, keeper.entry(key))).collect()
         };
-        match (number, line.strip_suffix('\n')) {
-            (1, Some(HEAD)) => {}
-            (1, _) => return Err(wrong("is not that of a file of packets to keep alive")),
-            (_, Some(line)) => {
-                kept.push(parse(line).ok_or_else(|| wrong("has no packet and its status"))?);
+        write(transaction, changes)
+    });
+    if written.is_err()
+        && let Some(unsaved) = &mut lock(keeper).unsaved
+    {
+        unsaved.put_back(keys);
+    }
+    written
+}
+
+/// All that is kept alive; nothing if some of it is not what was written.
+fn read(
+    transaction: &WriteTransaction,
+) -> Result<Option<Vec<(SignedPacket, Status)>>, redb::Error> {
+    let mut all = Vec::new();
+    for entry in transaction.open_table(KEPT)?.iter()? {
+        let (key, value) = entry?;
+        let Some(entry) = parse(key.value(), value.value()) else { return Ok(None) };
+        all.push(entry);
+    }
+    Ok(Some(all))
+}
+
+fn write(
+    transaction: &WriteTransaction,
+    changes: Vec<(PublicKey, Entry)>,
+) -> Result<(), redb::Error> {
+    let mut kept = transaction.open_table(KEPT)?;
+    for (key, entry) in changes {
+        match entry {
+            Some((packet, status)) => {
+                kept.insert(key.as_bytes(), &*bytes(&packet, &status))?;
             }
-            (_, None) if len == 0 => break,
-            (_, None) => return Err(wrong("is cut off")),
+            None => drop(kept.remove(key.as_bytes())?),
         }
     }
-    Ok(kept)
+    Ok(())
 }
 
-/// Writes a file beside, and puts it in place of the one before.
-pub(super) fn write<'a>(
-    path: &Path,
-    kept: impl Iterator<Item = (&'a SignedPacket, &'a Status)>,
-) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let beside = path.with_file_name(name);
-    let mut to = BufWriter::new(File::create(&beside)?);
-    writeln!(to, "{HEAD}")?;
-    for (packet, status) in kept {
-        for byte in packet.as_bytes() {
-            write!(to, "{byte:02x}")?;
-        }
-        let published = status.published.map_or_else(|| "-".to_owned(), |time| time.to_string());
-        let verified = status.verified.map_or_else(|| "-".to_owned(), |count| count.to_string());
-        writeln!(to, " {published} {} {verified} {}", status.stored, status.failures)?;
+fn bytes(packet: &SignedPacket, status: &Status) -> Vec<u8> {
+    let published = status.published.map_or(NEVER, Timestamp::as_micros);
+    let verified = status.verified.unwrap_or(NOT_COUNTED);
+    let mut bytes = published.to_be_bytes().to_vec();
+    for count in [status.stored, verified, status.failures] {
+        bytes.extend_from_slice(&count.to_be_bytes());
     }
-    to.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    fs::rename(&beside, path)
+    bytes.extend_from_slice(packet.as_bytes());
+    bytes
 }
 
-fn parse(line: &str) -> Option<(SignedPacket, Status)> {
-    let mut words = line.split(' ');
-    let packet = SignedPacket::from_bytes(&bytes(words.next()?)?).ok()?;
+/// Reads back [`bytes`], and verifies the packet.
+fn parse(key: &[u8; 32], bytes: &[u8]) -> Option<(SignedPacket, Status)> {
+    let (published, bytes) = bytes.split_first_chunk()?;
+    let (stored, bytes) = bytes.split_first_chunk()?;
+    let (verified, bytes) = bytes.split_first_chunk()?;
+    let (failures, bytes) = bytes.split_first_chunk()?;
     let mut status = Status::default();
-    status.published = match words.next()? {
-        "-" => None,
-        micros => Some(Timestamp::from_micros(micros.parse().ok()?)?),
-    };
-    status.stored = words.next()?.parse().ok()?;
-    status.verified = match words.next()? {
-        "-" => None,
-        count => Some(count.parse().ok()?),
-    };
-    status.failures = words.next()?.parse().ok()?;
-    words.next().is_none().then_some((packet, status))
-}
-
-fn bytes(digits: &str) -> Option<Vec<u8>> {
-    let digit = |byte: &u8| char::from(*byte).to_digit(16).map(|digit| digit as u8);
-    let (pairs, []) = digits.as_bytes().as_chunks::<2>() else { return None };
-    pairs.iter().map(|[high, low]| Some(digit(high)? << 4 | digit(low)?)).collect()
+    status.published = Timestamp::from_micros(u64::from_be_bytes(*published));
+    status.stored = u32::from_be_bytes(*stored);
+    status.verified = Some(u32::from_be_bytes(*verified)).filter(|count| *count != NOT_COUNTED);
+    status.failures = u32::from_be_bytes(*failures);
+    let packet = SignedPacket::from_bytes(bytes).ok()?;
+    (packet.public_key().as_bytes() == key).then_some((packet, status))
 }
 
 #[cfg(test)]
-mod tests {
-    use dht_pkarr::Keypair;
-
-    use super::*;
-
-    fn packet(number: u8) -> SignedPacket {
-        let keypair = Keypair::from_secret(&[number; 32]);
-        SignedPacket::builder().txt("@", "x", 60).sign(&keypair, Timestamp::from_secs(5)).unwrap()
-    }
-
-    fn status(stored: u32, verified: Option<u32>) -> Status {
-        let mut status = Status::default();
-        (status.stored, status.verified, status.failures) = (stored, verified, 3);
-        status.published = verified.map(|_| Timestamp::from_secs(7));
-        status
-    }
-
-    #[test]
-    fn what_is_written_is_read_back_and_what_is_not_whole_is_refused() {
-        let dir = std::env::temp_dir().join(format!("dht-pkarr-client-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("kept");
-        assert_eq!(read(&path).unwrap(), []);
-        let kept = [(packet(1), status(8, Some(7))), (packet(2), status(0, None))];
-        write(&path, kept.iter().map(|(packet, status)| (packet, status))).unwrap();
-        assert_eq!(read(&path).unwrap(), kept);
-        let text = fs::read_to_string(&path).unwrap();
-        for (bad, line) in [
-            (String::new(), "line 1 "),
-            ("something else\n".to_owned(), "line 1 "),
-            (text.replace(" 8 7 ", " 8 x "), "line 2 "),
-            (text.replace(" 8 7 ", " 8 7 9 "), "line 2 "),
-            (text[..text.len() - 1].to_owned(), "line 3 "),
-            (text.clone() + "00 - 0 - 0\n", "line 4 "),
-            (text.clone() + &"0".repeat(9_999) + "\n", "line 4 "),
-        ] {
-            fs::write(&path, &bad).unwrap();
-            let error = read(&path).unwrap_err().to_string();
-            assert!(error.starts_with(line), "{error}");
-        }
-        // A packet whose signature does not hold has been tampered with.
-        let forged = text.replacen(&text[50..54], "0000", 1);
-        fs::write(&path, forged).unwrap();
-        assert!(read(&path).is_err());
-        fs::remove_dir_all(&dir).unwrap();
-    }
-}
+mod tests;

@@ -4,19 +4,17 @@ use std::path::Path;
 
 use dht_pkarr::{CachedPacket, PublicKey};
 use redb::{
-    Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, Table,
-    TableDefinition, TableHandle as _, WriteTransaction,
+    ReadableTable as _, ReadableTableMetadata as _, Table, TableDefinition, TableHandle as _,
+    WriteTransaction,
 };
 
-use super::StoreError;
 use crate::clock::now;
+use crate::database::{Database, StoreError};
 
 /// By key: the number of the last use, eight bytes, then the packet as [`CachedPacket::to_bytes`] has it.
 const PACKETS: TableDefinition<'_, &[u8; 32], &[u8]> = TableDefinition::new("pkarr-packets-1");
 /// Keys by the number of their last use.
 const USES: TableDefinition<'_, u64, &[u8; 32]> = TableDefinition::new("pkarr-uses-1");
-/// Memory that `redb` may take for pages of the file; it would take a gigabyte.
-const PAGE_CACHE: usize = 16 << 20;
 
 /// An open file.
 #[derive(Debug)]
@@ -37,19 +35,10 @@ pub(super) struct Written {
 impl File {
     /// Opens a file, or makes it; returns it and how many packets it has.
     pub(super) fn open(path: &Path, capacity: u64) -> Result<(Self, u64), StoreError> {
-        let database = Database::builder()
-            .set_cache_size(PAGE_CACHE)
-            // Reading a file that was damaged meanwhile may panic; this takes a second for 100,000 packets.
-            .set_check_integrity_on_open(true)
-            .create(path)
-            .map_err(|error| StoreError::new(path, &error.into()))?;
+        let database = Database::open_or_make(path, &[PACKETS.name(), USES.name()])?;
         let file = Self { database, capacity };
-        let damaged = |error| StoreError::new(path, &error);
-        if file.is_foreign().map_err(damaged)? {
-            return Err(StoreError::foreign(path));
-        }
         // Readers expect the tables to be there; and there may be less room than before.
-        let written = file.write(core::iter::empty()).map_err(damaged)?;
+        let written = file.write(core::iter::empty())?;
         Ok((file, written.len))
     }
 
@@ -57,18 +46,19 @@ impl File {
         self.capacity
     }
 
-    fn is_foreign(&self) -> Result<bool, redb::Error> {
-        let transaction = self.database.begin_read()?;
-        let mut tables = transaction.list_tables()?;
-        let foreign = tables.any(|table| ![PACKETS.name(), USES.name()].contains(&table.name()));
-        Ok(foreign || transaction.list_multimap_tables()?.next().is_some())
+    /// As after a write that failed.
+    #[cfg(test)]
+    pub(super) fn close(&self) {
+        self.database.close();
     }
 
     /// The packet of a key.
-    pub(super) fn read(&self, key: &PublicKey) -> Result<Option<CachedPacket>, redb::Error> {
-        let packets = self.database.begin_read()?.open_table(PACKETS)?;
-        let found = packets.get(key.as_bytes())?;
-        Ok(found.and_then(|value| packet_of(key, split(value.value())?.1)))
+    pub(super) fn read(&self, key: &PublicKey) -> Result<Option<CachedPacket>, StoreError> {
+        self.database.read(|transaction| {
+            let packets = transaction.open_table(PACKETS)?;
+            let found = packets.get(key.as_bytes())?;
+            Ok(found.and_then(|value| packet_of(key, split(value.value())?.1)))
+        })
     }
 
     /// Writes changes, all of them or none: a key, the packet to be kept for it, unless a newer one is
@@ -76,12 +66,17 @@ impl File {
     pub(super) fn write<'a>(
         &self,
         changes: impl Iterator<Item = (&'a PublicKey, Option<&'a CachedPacket>, bool)>,
+    ) -> Result<Written, StoreError> {
+        self.database.write(|transaction| self.write_in(transaction, changes))
+    }
+
+    fn write_in<'a>(
+        &self,
+        transaction: &WriteTransaction,
+        changes: impl Iterator<Item = (&'a PublicKey, Option<&'a CachedPacket>, bool)>,
     ) -> Result<Written, redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        // After a crash the file is open at once.
-        transaction.set_quick_repair(true);
         let mut written = Written::default();
-        let mut tables = Tables::open(&transaction)?;
+        let mut tables = Tables::open(transaction)?;
         for (key, packet, removes) in changes {
             let before = tables.take(key)?.filter(|_| !removes);
             let Some(packet) = packet else { continue };
@@ -97,8 +92,6 @@ impl File {
         }
         tables.trim(self.capacity)?;
         written.len = tables.packets.len()?;
-        drop(tables);
-        transaction.commit()?;
         Ok(written)
     }
 }

@@ -115,6 +115,19 @@ fn a_newer_packet_on_disk_is_found_out_and_counts_from_then_on() {
     assert_eq!(bench.on_disk(), Some(packet(5)));
 }
 
+/// `redb` does nothing more with a file that it could not write; what comes afterwards is kept all the same.
+#[test]
+fn after_a_failure_the_file_is_opened_again() {
+    let bench = Bench::new("again");
+    bench.store.put(packet(10));
+    bench.write_all();
+    bench.store.shared.file.close();
+    assert_eq!((bench.store.read(&key()), bench.store.failures()), (None, 1));
+    bench.store.put(packet(20));
+    bench.write_all();
+    assert_eq!((bench.on_disk(), bench.store.len()), (Some(packet(20)), 1));
+}
+
 #[test]
 fn the_queue_is_bounded_but_for_removals() {
     let bench = Bench::new("bound");

@@ -155,7 +155,9 @@ mod tests {
         config.mode = Mode::Server;
         tune(&mut config);
         let mut world = World::new(Setup::default(), Choices::seeded(9));
-        check::all().into_iter().for_each(|checker| world.watch(checker));
+        for checker in check::all() {
+            world.watch(checker);
+        }
         let config = Arc::new(config);
         settle(&mut world, &Census { nodes: 30, dead: Ratio::ZERO, config: config.clone() });
         (world, config)

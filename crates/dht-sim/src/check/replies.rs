@@ -23,6 +23,8 @@ type Network = (Family, u64);
 struct Node {
     /// When what each network was sent will have been earned back, in nanoseconds.
     owed: BTreeMap<Network, u64>,
+    /// The latest time that the node was told, in nanoseconds: a clock that is set back stands still
+    /// for it.
     latest: u64,
     mode: Option<Mode>,
 }
@@ -40,16 +42,18 @@ impl Checker for Replies {
 
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
         let Some(node) = self.nodes.at(what) else { return Ok(()) };
+        let local = what.local().map_or(0, |local| local.as_micros().saturating_mul(1_000));
+        node.latest = node.latest.max(local);
         match what {
             Happening::Born { dht, .. } => {
                 node.mode = dht.config().map(|config| config.mode);
                 Ok(())
             }
             Happening::Asked { to, bytes, .. } => node.check_mark(*to, bytes),
-            Happening::Handled { local, from, bytes, reply: Some((to, reply)), dht, .. } => {
+            Happening::Handled { from, bytes, reply: Some((to, reply)), dht, .. } => {
                 check_form(*from, bytes, *to, reply)?;
                 demand(node.mode != Some(Mode::Client), || format!("a client answers {from}"))?;
-                node.charge(*local, *from, reply.len(), dht)
+                node.charge(*from, reply.len(), dht)
             }
             _ => Ok(()),
         }
@@ -89,18 +93,10 @@ impl Node {
     }
 
     /// Whoever forges sources must not be able to send a victim more than the budget.
-    fn charge(
-        &mut self,
-        local: Instant,
-        to: SocketAddr,
-        len: usize,
-        dht: &Dht,
-    ) -> Result<(), String> {
+    fn charge(&mut self, to: SocketAddr, len: usize, dht: &Dht) -> Result<(), String> {
         let Some(config) = dht.config() else { return Ok(()) };
         let rate = u64::from(config.subnet_bytes_per_sec).max(1);
         let worth = |bytes: u64| bytes.saturating_mul(1_000_000_000) / rate;
-        // A clock that is set back stands still for the node.
-        self.latest = self.latest.max(local.as_micros().saturating_mul(1_000));
         let now = self.latest;
         if self.owed.len() > MAX_NETWORKS {
             self.owed.retain(|_, until| *until > now);
@@ -212,5 +208,33 @@ mod tests {
             checker.happened(Instant::ZERO, &what).is_err()
         });
         assert!(refused.is_some() && served <= burst + 2 * reply.len(), "{served}");
+    }
+
+    #[test]
+    fn what_was_earned_before_the_clock_was_set_back_counts() {
+        for slept in [false, true] {
+            let (mut checker, dht, host) = (Replies::default(), server(), HostId(3));
+            let (query, reply) = (ping(b"aa"), pong(b"aa"));
+            let from = SocketAddr::from(([9, 9, 9, 9], 7));
+            let local = Instant::from_secs(5);
+            let what = Happening::Handled {
+                host,
+                local,
+                from,
+                bytes: &query,
+                reply: Some((from, &reply)),
+                dht: &dht,
+            };
+            let mut served = || checker.happened(local, &what).is_ok();
+            while served() {}
+            if slept {
+                // It earned something until then, though nobody was answered.
+                let local = Instant::from_secs(600);
+                checker
+                    .happened(local, &Happening::Drained { host, local, due: None, dht: &dht })
+                    .unwrap();
+            }
+            assert_eq!(checker.happened(local, &what).is_ok(), slept);
+        }
     }
 }

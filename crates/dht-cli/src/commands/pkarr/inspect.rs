@@ -29,7 +29,7 @@ pub(super) fn run(args: &PkarrInspectArgs, out: &Output) -> Ended {
     out.words("the signature matches");
     let timestamp = Some(packet.timestamp().as_micros());
     let pkarr = pkarr::Done { timestamp, records: Some(records), ..done(&packet.public_key()) };
-    out.json(&Line::Done(Done { ok: Some(true), pkarr: Some(pkarr), ..Done::default() }));
+    out.json(&Line::Done(Done { ok: Some(true), pkarr: Some(Box::new(pkarr)), ..Done::default() }));
     Ok(None)
 }
 

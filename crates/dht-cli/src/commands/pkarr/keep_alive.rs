@@ -2,13 +2,14 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
-use std::fs::{self, File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
+use dht_mio::proto::config::Config;
 use dht_pkarr::{PublicKey, SignedPacket};
 use dht_pkarr_client::mio::KeepAlive;
 use dht_pkarr_client::{KeepAliveError, KeepAliveOptions, Kept, Policy, ResolveError, Resolved};
@@ -16,6 +17,7 @@ use dht_pkarr_client::{KeepAliveError, KeepAliveOptions, Kept, Policy, ResolveEr
 use super::{Session, inspect};
 use crate::args::Global;
 use crate::args::pkarr::KeepAliveArgs;
+use crate::client::Client;
 use crate::commands::{Ended, counts_words, nodes, signals};
 use crate::failure::{Failure, Status};
 use crate::output::{Done, Line, Output, pkarr};
@@ -34,8 +36,7 @@ pub(super) fn run(args: &KeepAliveArgs, global: &Global, out: &Output) -> Ended 
         .iter()
         .map(|path| inspect::file(path))
         .collect::<Result<Vec<_>, _>>()?;
-    let _lock = args.state.as_deref().map(lock).transpose()?;
-    let session = Session::start(&args.through, global, out)?;
+    let session = session(args, global, out)?;
     let mut options = KeepAliveOptions::default();
     options.config.interval = args.interval;
     options.config.verify_after = args.interval / 3;
@@ -46,7 +47,7 @@ pub(super) fn run(args: &KeepAliveArgs, global: &Global, out: &Output) -> Ended 
     let (handle, runner) = session
         .client
         .keep_alive(options, move |kept| drop(told.send(kept)))
-        .map_err(|error| not_started(&error))?;
+        .map_err(not_started)?;
     gather(args, &session, &handle, packets, out)?;
     let begin = summary(&handle);
     if begin.keys == 0 {
@@ -55,15 +56,17 @@ pub(super) fn run(args: &KeepAliveArgs, global: &Global, out: &Output) -> Ended 
             "give keys, or packets that --save wrote; or the --state file of an earlier run",
         ));
     }
-    out.result(format_args!("keeping packets alive; {begin}"), &Line::Keeping(begin));
-    if args.state.is_none() {
-        out.words("without --state, a restart has to be told all of them again");
-    }
     let stop = handle.clone();
     signals::forward(move || {
         stop.stop();
         true
     })?;
+    // Whoever is told that they are kept may forget them.
+    handle.save()?;
+    out.result(format_args!("keeping packets alive; {begin}"), &Line::Keeping(begin));
+    if args.state.is_none() {
+        out.words("without --state, a restart has to be told all of them again");
+    }
     let runner = thread::Builder::new()
         .name("keep-alive".to_owned())
         .spawn(move || runner.run())
@@ -82,6 +85,17 @@ pub(super) fn run(args: &KeepAliveArgs, global: &Global, out: &Output) -> Ended 
     out.json(&Line::Keeping(end));
     out.json(&Line::Done(Done { ok: Some(ok), total: Some(end.keys), ..Done::default() }));
     Ok((!ok).then_some(Status::BadInput))
+}
+
+/// With a node that looks for as many others as are to have each packet.
+fn session<'a>(
+    args: &KeepAliveArgs,
+    global: &Global,
+    out: &'a Output,
+) -> Result<Session<'a>, Failure> {
+    let copies = Config::default().k.max(args.copies as usize);
+    let node = (!args.through.no_dht).then(|| Client::start_storing(global, copies, out));
+    Session::with(node.transpose()?, &args.through, global, out)
 }
 
 /// Says what happens, and how all are doing, until the runner ends.
@@ -131,26 +145,6 @@ fn summary(handle: &KeepAlive) -> pkarr::Keeping {
         } += 1;
     }
     counts
-}
-
-/// Keeps other processes from the state, which each would write over; the system lets go of it when
-/// ours ends. The state itself is replaced by each write, so it is another file beside it.
-fn lock(state: &Path) -> Result<File, Failure> {
-    let mut name = state.file_name().unwrap_or_default().to_owned();
-    name.push(".lock");
-    let path = state.with_file_name(name);
-    let file = File::options().create(true).append(true).open(&path).map_err(|error| {
-        let what = format!("cannot write {}: {error}", path.display());
-        Failure::input(what, "give --state a file in a directory that you may write to")
-    })?;
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(Failure::input(
-            format!("another process keeps the packets of {} alive", state.display()),
-            "stop that one first, or give another --state file",
-        )),
-        // Where there are no locks, nobody is worse off than without.
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
-    }
 }
 
 /// The files of these paths: those in a directory, in order, and not those below.
@@ -240,9 +234,9 @@ fn look_up(
     })
 }
 
-fn not_started(error: &KeepAliveError) -> Failure {
+fn not_started(error: KeepAliveError) -> Failure {
     let hint = match error {
-        KeepAliveError::File { .. } => "give another --state file, or none",
+        KeepAliveError::File(error) => return error.into(),
         KeepAliveError::TooManyKeys(_) => "keep the rest alive by another process",
         KeepAliveError::Random(_) | _ => "try again",
     };

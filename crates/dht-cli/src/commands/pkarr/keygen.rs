@@ -15,7 +15,7 @@ pub(super) fn run(args: &PkarrKeygenArgs, out: &Output) -> Ended {
     out.json(&Line::Done(Done {
         public_key: Some(to_hex(key.as_bytes())),
         path: Some(args.file.display().to_string()),
-        pkarr: Some(done(&key)),
+        pkarr: Some(Box::new(done(&key))),
         ..Done::default()
     }));
     Ok(None)

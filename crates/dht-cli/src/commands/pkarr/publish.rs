@@ -12,7 +12,7 @@ use dht_pkarr_client::{PublishError, Published, now};
 use super::{Session, done, save, show};
 use crate::args::Global;
 use crate::args::pkarr::PublishArgs;
-use crate::commands::{Ended, counts_words, nodes};
+use crate::commands::{Ended, code_words, counts_words, nodes};
 use crate::failure::{Failure, Status};
 use crate::output::{Done, Line, Output, Summary, pkarr};
 use crate::value::{self, read_bounded};
@@ -34,7 +34,7 @@ pub(super) fn run(args: &PublishArgs, global: &Global, out: &Output) -> Ended {
     if args.dry_run {
         let records = show(out, &packet, None, None)?;
         let pkarr = pkarr::Done { records: Some(records), ..done(&packet.public_key()) };
-        out.json(&Line::Done(Done { pkarr: Some(pkarr), ..Done::default() }));
+        out.json(&Line::Done(Done { pkarr: Some(Box::new(pkarr)), ..Done::default() }));
         return Ok(None);
     }
     let session = Session::start(&args.through, global, out)?;
@@ -132,6 +132,11 @@ fn tell(out: &Output, published: &Published, ok: bool) {
         let counts = counts_words(published.stored, &published.refused);
         out.words(format_args!("{counts}: {summary}"));
     }
+    let refusals = published.outcome.iter().flat_map(|outcome| &outcome.refusals);
+    for refusal in refusals.clone() {
+        let (node, why) = (refusal.node.addr, code_words(refusal.code));
+        out.words(format_args!("{node}: {why}"));
+    }
     for (url, answer) in &published.relays {
         match answer {
             Ok(stored) => out.words(format_args!("{url}: stored at {}", nodes(*stored))),
@@ -146,13 +151,14 @@ fn tell(out: &Output, published: &Published, ok: bool) {
     let pkarr = pkarr::Done {
         timestamp: Some(published.timestamp.as_micros()),
         relays: relays.collect(),
+        refusals: refusals.map(pkarr::Refusal::of).collect(),
         ..done(&published.public_key)
     };
     out.json(&Line::Done(Done {
         stored: Some(published.copies()),
         errors: Some(published.refused.clone()),
         ok: Some(ok),
-        pkarr: Some(pkarr),
+        pkarr: Some(Box::new(pkarr)),
         lookup: summary,
         ..Done::default()
     }));

@@ -33,6 +33,6 @@ pub(super) fn run(args: &ResolveArgs, global: &Global, out: &Output) -> Ended {
         }
     };
     let ok = Some(status.is_none());
-    out.json(&Line::Done(Done { ok, pkarr: Some(pkarr), ..Done::default() }));
+    out.json(&Line::Done(Done { ok, pkarr: Some(Box::new(pkarr)), ..Done::default() }));
     Ok(status)
 }

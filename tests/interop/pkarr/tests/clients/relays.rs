@@ -86,6 +86,13 @@ pub(crate) fn ask(server: SocketAddr, head: &str, body: &[u8]) -> (u16, String) 
     (text[9..12].parse().unwrap(), text)
 }
 
+/// The clients are built without the feature `https` here, and nowhere else that is tested.
+#[test]
+fn a_client_without_https_says_so() {
+    let error = mio::Client::builder().relay("https://relay.example").build().unwrap_err();
+    assert!(error.to_string().contains("without the feature `https`"), "{error}");
+}
+
 #[test]
 #[ignore = "takes a minute: just interop"]
 fn pkarr_and_we_resolve_each_other_through_our_relay() {
