@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Breaks the core on purpose, one patch at a time, and demands that a simulated swarm notices.
-# Prints which invariant caught each mutant, and with which seed. SEEDS=N tries more seeds. Names of
-# mutants behind it try only those.
+# Breaks the core on purpose, one patch at a time, and demands that a simulated swarm notices: not by
+# luck, so in each of several windows of seeds. Prints which invariant caught each mutant, and with which
+# seed of each window. SEEDS=N makes windows longer, WINDOWS=N tries more of them, FIRST=N begins with
+# another seed. Names of mutants behind it try only those.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 root="$(cd "$here/../.." && pwd)"
-seeds="${SEEDS:-120}"
+seeds="${SEEDS:-60}"
+windows="${WINDOWS:-4}"
+first="${FIRST:-0}"
 copy="$(mktemp -d)/tree"
 trap 'git -C "$root" worktree remove --force "$copy" >/dev/null 2>&1 || true' EXIT
 git -C "$root" worktree add --quiet --detach "$copy" HEAD
@@ -17,7 +20,7 @@ export CARGO_PROFILE_RELEASE_INCREMENTAL=true CARGO_PROFILE_RELEASE_DEBUG=0
 export RUST_BACKTRACE=0
 
 failed=0
-printf '%-24s %-16s %s\n' mutant "caught by" seed
+printf '%-24s %-32s %s\n' mutant "caught by" "seed of each window"
 if [ "$#" -eq 0 ]; then
   set -- "$here"/*.patch
 fi
@@ -37,15 +40,22 @@ for name in "$@"; do
     failed=1
     continue
   fi
-  status=0
-  "$CARGO_TARGET_DIR/release/dht-sim" swarm --seeds "$seeds" >"$copy.out" 2>/dev/null || status=$?
-  if [ "$status" -ne 1 ]; then
-    printf '%-24s %s\n' "$name" "SURVIVES $seeds seeds (status $status)"
-    failed=1
-    continue
-  fi
-  invariant="$(sed -n 's/^invariant //p' "$copy.out" | head -1)"
-  seed="$(sed -n 's/^  seed \([0-9]*\),.*/\1/p' "$copy.out" | head -1)"
-  printf '%-24s %-16s %s\n' "$name" "$invariant" "$seed"
+  caught=""
+  invariants=""
+  for ((window = 0; window < windows; window++)); do
+    from=$((first + window * seeds))
+    status=0
+    "$CARGO_TARGET_DIR/release/dht-sim" swarm --first "$from" --seeds "$seeds" \
+      >"$copy.out" 2>/dev/null || status=$?
+    if [ "$status" -ne 1 ]; then
+      caught+=" SURVIVES:$from+$seeds(status:$status)"
+      failed=1
+      continue
+    fi
+    invariants+="$(sed -n 's/^invariant //p' "$copy.out" | head -1)"$'\n'
+    caught+=" $(sed -n 's/^  seed \([0-9]*\),.*/\1/p' "$copy.out" | head -1)"
+  done
+  by="$(printf '%s' "$invariants" | sort -u | paste -sd '/' -)"
+  printf '%-24s %-32s%s\n' "$name" "$by" "$caught"
 done
 exit "$failed"

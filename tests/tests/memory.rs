@@ -12,14 +12,15 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use dht_proto::config::{Config, Mode};
 use dht_proto::id::{InfoHash, NodeId, Target};
-use dht_proto::request::Lookup;
+use dht_proto::request::{AnnouncePort, Lookup};
 use dht_proto::seed::Seed;
 use dht_proto::time::Instant;
 use dht_proto::wire::{Body, Method, Query, decode};
-use dht_proto::{Dht, MAX_DATAGRAM, Networks};
+use dht_proto::{Dht, MAX_DATAGRAM, Networks, Transmit};
 use dht_tests::hand::{deliver, drain};
 use dht_tests::populate::{
     announce_peer, announce_peers, full_table, full_table_after_work, put_item, put_items, query,
@@ -196,6 +197,133 @@ fn everything_at_its_maximum_stays_below_the_ceiling() {
     assert!(peak > ceiling / 8, "{peak} of {ceiling}: hardly anything was filled");
 }
 
+/// A walk of one network, by what it is for.
+type WalkOf = (Target, bool);
+
+/// A query that left, and whose answer may still come.
+struct Waiting {
+    to: SocketAddr,
+    tid: Vec<u8>,
+    /// The walk that it is a step of; none for a ping.
+    walk: Option<WalkOf>,
+}
+
+/// A node whom hardly anybody answers.
+struct InVain {
+    dht: Dht,
+    now: Instant,
+    liar: Liar,
+    ids: BTreeMap<SocketAddr, NodeId>,
+    waiting: Vec<Waiting>,
+    /// How many answers each walk has got.
+    answers: BTreeMap<WalkOf, usize>,
+}
+
+impl InVain {
+    /// With one announce for each of so many infohashes.
+    fn new(config: &Arc<Config>, candidates: impl Iterator<Item = SocketAddr>, n: usize) -> Self {
+        let seed = Seed::from_bytes([1; 32]);
+        let mut dht = Dht::new(config.clone(), Networks::Both, &seed, NOW);
+        candidates.for_each(|addr| dht.add_contact(NOW, addr, None));
+        for i in 0..n {
+            let (info_hash, port, seed) = (hash(i), AnnouncePort::Explicit(1), false);
+            dht.start(NOW, &Lookup::Announce { info_hash, port, seed }).unwrap();
+        }
+        let (liar, ids) = (Liar { made: 0 }, BTreeMap::new());
+        let (waiting, answers) = (Vec::new(), BTreeMap::new());
+        Self { dht, now: NOW, liar, ids, waiting, answers }
+    }
+
+    /// Steps of walks that wait for an answer.
+    fn asked(&self) -> usize {
+        self.waiting.iter().filter(|query| query.walk.is_some()).count()
+    }
+
+    /// Does what is due. Of each walk the first so many queries are answered.
+    fn step(&mut self, answers: usize) {
+        self.dht.handle_timeout(self.now);
+        let mut buf = [0; MAX_DATAGRAM];
+        while let Some(Transmit { to, len }) = self.dht.poll_transmit(self.now, &mut buf) {
+            let message = decode(&buf[..len]).unwrap();
+            let Body::Query(Query { method, .. }) = message.body else { panic!("our own query") };
+            let walk = match method {
+                Method::GetPeers { info_hash, .. } => Some((info_hash.target(), to.is_ipv4())),
+                _ => None,
+            };
+            let query = Waiting { to, tid: message.tid.to_vec(), walk };
+            self.hear(query, answers);
+        }
+        self.dht.check_invariants();
+        assert!(self.dht.memory() <= self.dht.config().unwrap().memory_ceiling());
+    }
+
+    /// Answers a query with sixteen names, unless its walk has had so many answers.
+    fn hear(&mut self, query: Waiting, answers: usize) {
+        let Some((target, is_v4)) = query.walk else { return self.waiting.push(query) };
+        let had = self.answers.entry((target, is_v4)).or_default();
+        if *had >= answers {
+            return self.waiting.push(query);
+        }
+        *had += 1;
+        let Self { dht, liar, ids, .. } = self;
+        let id = *ids.entry(query.to).or_insert_with(|| liar.node(target, is_v4).0);
+        let answer = liar.answer((id, query.to), target);
+        ids.extend(answer.nodes.iter().map(|(id, addr)| (*addr, *id)));
+        let bytes = answer.encode(&query.tid);
+        let _ = dht.handle_datagram(self.now, query.to, &bytes, &mut [0; MAX_DATAGRAM]);
+    }
+
+    /// Goes on until so many steps of walks wait for an answer.
+    fn run(&mut self, answers: usize, asked: usize) {
+        for _ in 0..1_000 {
+            self.step(answers);
+            if self.asked() >= asked {
+                break;
+            }
+            self.now = self.dht.poll_timeout().unwrap();
+        }
+        assert_eq!(self.asked(), asked);
+        let stats = self.dht.stats();
+        assert_eq!(stats.in_flight, self.waiting.len() as u64, "nobody was given up");
+    }
+}
+
+/// A walk remembers everybody whom it asked in vain, because the answer may still come. At worst first
+/// nobody answers whom it starts from, though each is asked again and again; then one does, late, and
+/// just enough others for their names to fill its frontier with nodes that stall.
+#[test]
+fn walks_that_ask_everybody_in_vain_stay_below_the_ceiling() {
+    /// Of users, and those of the node itself, on both networks.
+    const WALKS: usize = 2 * (8 + 1);
+    /// Addresses to start from, half of them configured, and how often each is asked.
+    const STARTS: usize = 64;
+    const TRIES: usize = 3;
+    /// With sixteen names each, one less would not fill the frontier.
+    const ANSWERS: usize = 7;
+    let starts = |range: core::ops::Range<usize>| {
+        PLACES.into_iter().flat_map(move |place| range.clone().map(place))
+    };
+    let mut config = World::generous_config(&starts(0..STARTS / 2).collect::<Vec<_>>());
+    assert!((16 * (ANSWERS - 1)..16 * ANSWERS).contains(&config.max_frontier));
+    let stalled = STARTS * TRIES - 1 + config.max_frontier - ANSWERS;
+    (config.alpha, config.stall_initial) = (64, Duration::from_millis(1));
+    (config.query_timeout, config.lookup_timeout) = (HOUR, HOUR);
+    // Little else takes up anything: a ping for each who may become a contact is in flight, too.
+    (config.max_lookups, config.max_transactions) = (WALKS / 2, WALKS / 2 * stalled + STARTS);
+    (config.max_torrents, config.max_items, config.max_events) = (0, 0, 8);
+    let mut node = InVain::new(&Arc::new(config), starts(STARTS / 2..STARTS), WALKS / 2 - 1);
+    node.run(0, WALKS * STARTS * TRIES);
+    for late in core::mem::take(&mut node.waiting).into_iter().rev() {
+        node.hear(late, 1);
+    }
+    node.run(ANSWERS, WALKS * stalled);
+    assert_eq!(node.answers.len(), WALKS);
+    assert_eq!(node.dht.stats().lookups_running, WALKS as u64);
+    let (said, ceiling) = (node.dht.memory(), node.dht.config().unwrap().memory_ceiling());
+    println!("{said} B of {ceiling} B, {} %", said * 100 / ceiling);
+    assert!(said > ceiling / 4, "{said} of {ceiling}: hardly anything was filled");
+}
+
 /// One limit of the configuration: how it is set, two values of it, and how a node gets there on
 /// both networks.
 struct Limit {
@@ -207,6 +335,7 @@ struct Limit {
 }
 
 const NOW: Instant = Instant::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3_600);
 /// Hosts that share no quota, on either network.
 const PLACES: [fn(usize) -> SocketAddr; 2] = [|i| World::v4(256 * i), World::v6];
 const LIMITS: [Limit; 13] = [
@@ -343,7 +472,7 @@ const LIMITS: [Limit; 13] = [
         set: |config, n| {
             (config.throttle_slots, config.subnet_burst_bytes) = (n, 10_000);
             config.subnet_bytes_per_sec = 1_000;
-            config.subnet_query_interval = std::time::Duration::from_secs(1);
+            config.subnet_query_interval = Duration::from_secs(1);
         },
         low: 8,
         high: 1 << 16,

@@ -141,16 +141,20 @@ impl Dht {
         dht
     }
 
-    /// Reads what handling a datagram reads first, and returns something that depends on all of it.
+    /// Steps that [`read_ahead`](Self::read_ahead) takes.
+    pub const READ_AHEAD_STEPS: u32 = 5;
+
+    /// Reads what will be read when time passes or the datagram `coming` is handled, and returns
+    /// something that depends on all of it. Changes nothing.
     ///
     /// For programs with so many nodes that none of them is in the processor's caches when its next
-    /// datagram comes, and that know some datagrams ahead which nodes are next: a simulator. Reads of
-    /// many nodes, one after the other, take little longer than those of one, because they do not wait
-    /// for each other. Changes nothing.
+    /// datagram comes, and that know some datagrams ahead which nodes are next: a simulator. Each step,
+    /// from 0 on, reads what the one before led to. Take a step with many nodes before the next one: reads
+    /// that do not wait for each other take little longer than one of them.
     #[must_use]
-    pub fn read_ahead(&self) -> u64 {
-        let v4 = self.v4.as_ref().map_or(0, |node| node.read_ahead());
-        v4 ^ self.v6.as_ref().map_or(0, |node| node.read_ahead())
+    pub fn read_ahead(&self, step: u32, coming: Option<(SocketAddr, &[u8])>) -> u64 {
+        let v4 = self.v4.as_ref().map_or(0, |node| node.read_ahead(step, coming));
+        v4 ^ self.v6.as_ref().map_or(0, |node| node.read_ahead(step, coming))
     }
 
     // Input.
@@ -198,12 +202,12 @@ impl Dht {
         }
     }
 
-    /// [`handle_timeout`](Self::handle_timeout) if it is due; whether it was. This is what a loop does
-    /// after its input and before it takes any output, so that all loops, simulated ones too, do it in
-    /// the same order: output that waits makes it due, and what ended gives its memory back then, not
-    /// when the next deadline comes.
+    /// [`handle_timeout`](Self::handle_timeout) if a deadline has come or the last lookup has ended, which
+    /// gives its memory back then; whether it was. This is what a loop does after its input and before it
+    /// takes any output, so that all loops, simulated ones too, do it in the same order.
     pub fn handle_due(&mut self, now: Instant) -> bool {
-        let is_due = self.poll_timeout().is_some_and(|due| due <= now);
+        let is_due = self.v4.as_ref().is_some_and(|node| node.is_due(now))
+            || self.v6.as_ref().is_some_and(|node| node.is_due(now));
         if is_due {
             self.handle_timeout(now);
         }
@@ -436,6 +440,15 @@ impl Dht {
             Family::V6 => self.v6.as_ref().map(|node| node.contacts()),
         }
         .unwrap_or_default()
+    }
+
+    /// How many contacts each bucket holds, from the farthest, whose contacts share no bit with our id,
+    /// to the nearest.
+    pub fn bucket_sizes(&self, family: Family) -> impl Iterator<Item = usize> {
+        let v4 = self.v4.as_ref().filter(|_| family == Family::V4);
+        let v6 = self.v6.as_ref().filter(|_| family == Family::V6);
+        let v4 = v4.into_iter().flat_map(|node| node.bucket_sizes());
+        v4.chain(v6.into_iter().flat_map(|node| node.bucket_sizes()))
     }
 
     /// What a restart needs.

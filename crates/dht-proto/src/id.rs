@@ -165,18 +165,6 @@ impl Distance {
         Self { high: a.0 ^ b.0, mid: a.1 ^ b.1, low: a.2 ^ b.2 }
     }
 
-    /// The point at this distance from `target`, which there is one of.
-    #[inline]
-    pub(crate) fn point(self, target: Target) -> NodeId {
-        let (high, mid, low) = words(&target.0);
-        let mut point = [0; ID_LEN];
-        let parts = [(self.high ^ high).to_be_bytes(), (self.mid ^ mid).to_be_bytes()];
-        let (chunks, last) = point.as_chunks_mut::<8>();
-        chunks.iter_mut().zip(parts).for_each(|(chunk, part)| *chunk = part);
-        last.copy_from_slice(&(self.low ^ low).to_be_bytes());
-        NodeId(point)
-    }
-
     /// The first 64 bits, which are enough to tell all but forged neighbours apart.
     #[inline]
     pub(crate) const fn high(self) -> u64 {
@@ -259,14 +247,6 @@ mod tests {
         let mut mid = zero;
         mid[9] = 0x10;
         assert_eq!(Distance::between(&zero, &mid).leading_zeros(), 75);
-    }
-
-    #[test]
-    fn one_point_lies_at_each_distance() {
-        let target = Target(core::array::from_fn(|i| 7 * i as u8));
-        let point = NodeId(core::array::from_fn(|i| 200 - 9 * i as u8));
-        assert_eq!(point.distance(target).point(target), point);
-        assert_eq!(Distance::ZERO.point(target), target.node_id());
     }
 
     #[test]

@@ -266,11 +266,22 @@ impl<A: Addr> Lookups<A> {
         self.running.as_ref().is_some_and(|running| !running.ended.is_empty())
     }
 
+    /// Whether the last lookup has ended, and its memory can be given back.
+    pub(crate) fn are_over(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.deadlines.is_empty())
+    }
+
     /// See `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self) -> u64 {
-        let walks = self.running.iter().flat_map(|running| running.slots.iter().take(2));
-        let walks = walks.filter_map(|slot| slot.walk.as_ref());
-        walks.fold(0, |read, walk| read ^ walk.read_ahead())
+    pub(crate) fn read_ahead(&self, step: u32) -> u64 {
+        let Some(running) = self.running.as_deref() else { return 0 };
+        let slots = running.slots.iter().take(2);
+        let walks = slots.clone().filter_map(|slot| slot.walk.as_deref());
+        match step {
+            0 => 0,
+            1 => running.deadlines.len() as u64 ^ running.ended.len() as u64,
+            2 => slots.fold(0, |read, slot| read ^ u64::from(slot.generation)),
+            _ => walks.fold(0, |read, walk| read ^ walk.read_ahead(step)),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {

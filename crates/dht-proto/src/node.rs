@@ -12,7 +12,7 @@ mod settle;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use crate::MAX_DATAGRAM;
@@ -133,17 +133,38 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    /// See `Dht::read_ahead`. Fields that stand far from each other.
-    pub(crate) fn read_ahead(&self) -> u64 {
-        let stats = &self.stats;
-        self.table.read_ahead()
-            ^ self.transactions.read_ahead()
-            ^ self.server.read_ahead()
-            ^ self.role.read_ahead()
-            ^ self.maintain.poll_timeout().map_or(0, Instant::as_micros)
-            ^ self.last_now.as_micros()
-            ^ (stats.datagrams_in ^ stats.oversized_tids ^ stats.replies_in ^ stats.in_flight)
-            ^ self.lookups.read_ahead()
+    /// See `Dht::read_ahead`.
+    pub(crate) fn read_ahead(&self, step: u32, coming: Option<(SocketAddr, &[u8])>) -> u64 {
+        match step {
+            // Fields that stand far from each other.
+            0 => {
+                let stats = &self.stats;
+                self.table.read_ahead()
+                    ^ self.transactions.read_ahead(step)
+                    ^ self.server.read_ahead(None)
+                    ^ self.lookups.read_ahead(step)
+                    ^ self.role.read_ahead()
+                    ^ self.maintain.poll_timeout().map_or(0, Instant::as_micros)
+                    ^ self.last_now.as_micros()
+                    ^ (stats.datagrams_in
+                        ^ stats.oversized_tids
+                        ^ stats.replies_in
+                        ^ stats.in_flight)
+            }
+            1 => {
+                let from = coming.and_then(|(from, _)| A::from_socket_addr(from));
+                let sender = coming.and_then(|(_, datagram)| wire::peek(datagram));
+                let known = sender.map_or(0, |(id, target)| match target {
+                    Some(target) => self.server.read_ahead(from) ^ self.table.read_around(target),
+                    None => self.table.read_around(id.target()),
+                });
+                known
+                    ^ self.transactions.read_ahead(step)
+                    ^ self.lookups.read_ahead(step)
+                    ^ u64::from(self.outbox.has_work())
+            }
+            _ => self.transactions.read_ahead(step) ^ self.lookups.read_ahead(step),
+        }
     }
 
     pub(crate) fn handle_datagram(
@@ -271,6 +292,11 @@ impl<A: Addr> Node<A> {
         if waits { Some(self.last_now) } else { self.deadline() }
     }
 
+    /// See `Dht::handle_due`: output that waits asks for nothing but to be taken.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.lookups.are_over() || self.deadline().is_some_and(|deadline| deadline <= now)
+    }
+
     /// Starts a lookup that the caller knows as `tag`.
     pub(crate) fn start(&mut self, now: Instant, tag: LookupId, lookup: &Lookup) -> WalkRef {
         let now = self.tick(now);
@@ -366,6 +392,10 @@ impl<A: Addr> Node<A> {
     pub(crate) fn contacts(&self) -> Vec<NodeInfo> {
         let contacts = self.table.contacts().iter();
         contacts.map(|c| NodeInfo { id: c.id(), addr: c.addr().socket_addr() }).collect()
+    }
+
+    pub(crate) fn bucket_sizes(&self) -> impl Iterator<Item = usize> {
+        self.table.bucket_sizes()
     }
 
     pub(crate) fn report(&mut self, now: Instant, trouble: Option<Trouble>) {

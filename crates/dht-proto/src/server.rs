@@ -122,8 +122,8 @@ impl<A: Addr> Server<A> {
     }
 
     /// See `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self) -> u64 {
-        self.throttle.read_ahead() ^ u64::from(self.peers.is_some() ^ self.samples.is_some())
+    pub(crate) fn read_ahead(&self, from: Option<A>) -> u64 {
+        self.throttle.read_ahead(from) ^ u64::from(self.peers.is_some() ^ self.samples.is_some())
     }
 
     /// Answers one query into `out`; returns the length of the reply, which is at most

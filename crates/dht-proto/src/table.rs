@@ -86,7 +86,13 @@ impl<A: Addr> Table<A> {
 
     /// Reads what most calls read first, see `Dht::read_ahead`.
     pub(crate) fn read_ahead(&self) -> u64 {
-        self.contacts.read_ahead() ^ self.ping_at.as_micros() ^ u64::from(self.news[0])
+        let id = u64::from(self.own.as_bytes()[0]);
+        id ^ self.contacts.read_ahead() ^ self.ping_at.as_micros() ^ u64::from(self.news[0])
+    }
+
+    /// The same of the contacts that are in one bucket with this point.
+    pub(crate) fn read_around(&self, target: Target) -> u64 {
+        self.contacts.read_around(bucket::at(&self.own.distance(target)))
     }
 
     /// Our own id.
@@ -152,6 +158,11 @@ impl<A: Addr> Table<A> {
     #[must_use]
     pub fn depth(&self) -> usize {
         self.contacts.first().map_or(0, |contact| self.bucket_of(contact) + 1)
+    }
+
+    /// How many contacts each bucket holds, from the farthest to the nearest.
+    pub fn bucket_sizes(&self) -> impl Iterator<Item = usize> {
+        (0..BUCKETS).map(|bucket| self.bucket(bucket).len())
     }
 
     /// The most contacts that a table can hold.

@@ -83,11 +83,17 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     }
 
     /// See `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self) -> u64 {
-        let first = |awaited: &Awaited<A, P>| {
-            awaited.first ^ awaited.sent.front().map_or(0, |sent| sent.at.as_micros())
-        };
-        self.awaited.as_deref().map_or(0, first)
+    pub(crate) fn read_ahead(&self, step: u32) -> u64 {
+        let Some(awaited) = self.awaited.as_deref() else { return 0 };
+        match step {
+            1 => awaited.first,
+            2 => {
+                let first =
+                    awaited.in_flight.first_key_value().map_or(0, |(_, (_, number))| *number);
+                first ^ awaited.sent.front().map_or(0, |sent| sent.at.as_micros())
+            }
+            _ => 0,
+        }
     }
 
     /// Records a query that leaves now, and returns its transaction id.

@@ -16,6 +16,7 @@ use core::net::IpAddr;
 
 pub use self::compact::{Values, nodes, write_node};
 pub(crate) use self::compact::{value_len, write_value};
+pub(crate) use self::decode::peek;
 pub use self::decode::{DecodeError, MAX_DATAGRAM_READ, decode};
 pub(crate) use self::encode::{Head, Part};
 use crate::id::{InfoHash, ItemId, NodeId, Target};

@@ -8,6 +8,7 @@
 //! | [`table`] | I4: every contact in its bucket, once, within the limits of networks |
 //! | [`lookups`] | I5: each lookup ends once and in time, with sorted results |
 //! | [`storage`] | I6: nothing is stored without a token, nor against seq, signature or time |
+//! | [`lifetime`] | I6: what is stored is found until it expires, and not after that |
 //! | [`bounds`] | I7: all that memory ceilings add up stays within its bound |
 //! | [`order`] | I8: the order of polling changes nothing |
 //! | [`replay`] | I9: one seed, one run |
@@ -26,6 +27,7 @@ pub(crate) mod authentic;
 pub mod bounds;
 pub mod codec;
 pub mod drain;
+pub mod lifetime;
 pub mod liveness;
 pub mod lookups;
 pub mod order;
@@ -197,8 +199,8 @@ pub trait Checker: fmt::Debug + Send {
     fn happened(&mut self, now: Instant, what: &Happening<'_>) -> Result<(), String>;
 }
 
-/// One of each checker that watches a world from inside. I8, I9, I10 and the rhythm of I11 need a run
-/// of their own: [`order`], [`replay`], [`liveness`], [`rhythm`].
+/// One of each checker that watches a world from inside. I8, I9, I10, the end of I6 and the rhythm of
+/// I11 need a run of their own: [`order`], [`replay`], [`liveness`], [`lifetime`], [`rhythm`].
 #[must_use]
 pub fn all() -> Vec<Box<dyn Checker>> {
     vec![

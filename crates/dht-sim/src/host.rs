@@ -255,6 +255,12 @@ impl Hosts {
         self.all.get(host.index())
     }
 
+    /// Reads an entry, so that it is at hand soon.
+    #[inline]
+    pub(crate) fn preview(&self, host: HostId) -> u64 {
+        self.get(host).map_or(0, |entry| entry.armed.as_micros())
+    }
+
     #[inline]
     pub(crate) fn get_mut(&mut self, host: HostId) -> Option<&mut Host> {
         self.all.get_mut(host.index())

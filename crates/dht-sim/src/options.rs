@@ -224,7 +224,7 @@ impl Options {
         config.verify = verify_once;
         if self.small {
             (config.max_torrents, config.max_peers_per_torrent) = (4, 4);
-            (config.max_items, config.max_lookups, config.max_events) = (6, 8, 8);
+            (config.max_items, config.max_lookups, config.max_events) = (3, 8, 8);
             (config.max_candidates, config.max_transactions) = (16, 40);
             config.peer_lifetime = Duration::from_secs(60);
             config.item_lifetime = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use dht_proto::Dht;
 use dht_proto::config::{Config, Mode};
 use dht_proto::time::Instant;
 
-use crate::check::{self, Violation, liveness};
+use crate::check::{self, Violation, lifetime, liveness};
 use crate::choices::{About, Choices};
 use crate::churn::Churn;
 use crate::host::Addrs;
@@ -155,7 +155,8 @@ impl Swarm {
         self.heal();
         let (trouble, comes_and_goes) = (&self.trouble, self.churn.is_some());
         let is_hurt = |host| comes_and_goes || trouble.has_hurt(host);
-        liveness::demand_convergence(&mut self.world, is_hurt)
+        liveness::demand_convergence(&mut self.world, is_hurt)?;
+        lifetime::demand_lifetimes(&mut self.world)
     }
 
     /// Everybody is there already.

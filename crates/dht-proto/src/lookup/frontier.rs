@@ -22,6 +22,9 @@ use crate::seen::{Seen, endpoint_number};
 /// longest in use has 32 bytes.
 const MAX_TOKEN_LEN: usize = 40;
 
+/// First words of distances in a cache line.
+const HIGHS_PER_LINE: usize = 8;
+
 /// How far we are with a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -37,24 +40,22 @@ pub(crate) enum State {
     Failed,
 }
 
-/// A node that a lookup heard of: a cache line for IPv4. Its id follows from its distance.
+/// A node that a lookup heard of: half a cache line for IPv4.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidate<A> {
-    distance: Distance,
-    /// The subnet of which only one node counts; 0, which is none, in local networks.
-    network: u64,
-    /// Permission to store, from its reply.
-    pub(crate) token: Option<Box<[u8]>>,
+    pub(crate) id: NodeId,
     pub(crate) addr: A,
     state: State,
     /// Hops from our own table: 1 for our own contacts.
     pub(crate) depth: u8,
     /// It returned a stored value or its version.
     pub(crate) has_item: bool,
+    /// It gave permission to store: see [`Frontier::token`].
+    has_token: bool,
     storer: Storer,
 }
 
-const _: () = assert!(size_of::<Candidate<core::net::SocketAddrV4>>() == 64);
+const _: () = assert!(size_of::<Candidate<core::net::SocketAddrV4>>() == 32);
 
 /// How far storing at a candidate is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +68,15 @@ pub(crate) enum Storer {
     Unwilling,
 }
 
-impl<A> Candidate<A> {
+impl<A: Addr> Candidate<A> {
     /// Whether it may be among the k nearest, as far as it alone is concerned.
     fn is_willing(&self) -> bool {
         !matches!(self.state, State::Failed | State::Stalled) && self.storer != Storer::Unwilling
+    }
+
+    /// The subnet of which only one node counts; 0, which is none, in local networks.
+    fn network(&self) -> u64 {
+        if self.addr.scope() == Scope::Global { self.addr.subnet() } else { 0 }
     }
 }
 
@@ -81,6 +87,8 @@ pub(crate) struct Frontier<A> {
     k: usize,
     /// Farthest first: what a walk hears of is nearer and nearer, and has few to push aside.
     candidates: Vec<Candidate<A>>,
+    /// The tokens of those that gave one, in no order: only walks that store have any.
+    tokens: Vec<(A, Box<[u8]>)>,
     /// The first words of their distances, eight to a cache line: what a search reads.
     highs: Vec<u64>,
     /// The addresses of all candidates, and of some who left.
@@ -94,6 +102,7 @@ impl<A: Addr> Frontier<A> {
             target,
             k,
             candidates: Vec::new(),
+            tokens: Vec::new(),
             highs: Vec::new(),
             addrs: Seen::NOTHING,
             survey: Survey::new(),
@@ -101,9 +110,13 @@ impl<A: Addr> Frontier<A> {
     }
 
     /// See `Dht::read_ahead`: what a walk hears of belongs to the nearest.
-    pub(crate) fn read_ahead(&self) -> u64 {
-        let nearest = self.candidates.iter().rev().take(2 * self.k);
-        nearest.fold(0, |read, candidate| read ^ candidate.network)
+    pub(crate) fn read_ahead(&self, step: u32) -> u64 {
+        if step == 3 {
+            return self.addrs.read_ahead() ^ u64::from(self.survey.is_due) ^ self.survey.new;
+        }
+        let nearest = self.candidates.iter().rev().take(self.k);
+        let highs = self.highs.iter().step_by(HIGHS_PER_LINE).fold(0, |read, high| read ^ high);
+        nearest.step_by(2).fold(highs, |read, candidate| read ^ u64::from(candidate.depth))
     }
 
     /// Makes room for the first candidates, and for whom they lead to.
@@ -111,14 +124,14 @@ impl<A: Addr> Frontier<A> {
         self.candidates.reserve_exact(candidates);
         self.highs.reserve_exact(candidates);
         self.survey.eligible.reserve_exact(self.k);
+        self.survey.networks.reserve_exact(self.k);
     }
 
     /// Adds a node that somebody told us about. The first claim to an address wins; two claims to one
     /// id stand side by side until one of them answers, or a liar could hide a node by naming it
     /// elsewhere.
     pub(crate) fn add(&mut self, id: NodeId, addr: A, depth: u8, max: usize) {
-        let distance = id.distance(self.target);
-        let Err(mut at) = self.search(distance, addr) else { return };
+        let Err(mut at) = self.search(id, addr) else { return };
         if self.position(addr).is_some() {
             return;
         }
@@ -131,11 +144,11 @@ impl<A: Addr> Frontier<A> {
             at -= usize::from(victim < at);
         }
         self.addrs.add(endpoint_number(addr));
+        let distance = id.distance(self.target);
         self.survey.added(distance, self.k);
-        let network = if addr.scope() == Scope::Global { addr.subnet() } else { 0 };
-        let state = State::New;
-        let (token, has_item, storer) = (None, false, Storer::Untried);
-        let new = Candidate { distance, network, token, addr, state, depth, has_item, storer };
+        let (state, storer) = (State::New, Storer::Untried);
+        let (has_item, has_token) = (false, false);
+        let new = Candidate { id, addr, state, depth, has_item, has_token, storer };
         self.candidates.insert(at, new);
         self.highs.insert(at, distance.high());
     }
@@ -143,20 +156,14 @@ impl<A: Addr> Frontier<A> {
     /// Where a node is whose id we learn from its own answer. It is added if nobody told us of it (a
     /// bootstrap address); whoever told us of another id at this address was wrong.
     pub(crate) fn introduce(&mut self, id: NodeId, addr: A, max: usize) -> Option<usize> {
-        let distance = id.distance(self.target);
-        if let Ok(at) = self.search(distance, addr) {
+        if let Ok(at) = self.search(id, addr) {
             return Some(at);
         }
         if let Some(at) = self.position(addr) {
             self.remove(at);
         }
         self.add(id, addr, 1, max);
-        self.search(distance, addr).ok()
-    }
-
-    /// The id of a candidate.
-    pub(crate) fn id(&self, candidate: &Candidate<A>) -> NodeId {
-        candidate.distance.point(self.target)
+        self.search(id, addr).ok()
     }
 
     /// The candidate at this address.
@@ -191,9 +198,28 @@ impl<A: Addr> Frontier<A> {
             State::Replied => {}
             State::New | State::Stalled | State::Failed => self.survey.is_due = true,
         }
-        candidate.token = token.filter(|token| token.len() <= MAX_TOKEN_LEN).map(Box::from);
+        let (addr, depth) = (candidate.addr, candidate.depth);
+        let token = token.filter(|token| token.len() <= MAX_TOKEN_LEN);
+        let had_token = core::mem::replace(&mut candidate.has_token, token.is_some());
         candidate.has_item = has_item;
-        Some(candidate.depth)
+        if had_token {
+            self.forget_token(addr);
+        }
+        if let Some(token) = token {
+            self.tokens.push((addr, Box::from(token)));
+        }
+        Some(depth)
+    }
+
+    /// The permission to store that the node at this address gave.
+    pub(crate) fn token(&self, addr: A) -> Option<&[u8]> {
+        self.tokens.iter().find(|(of, _)| *of == addr).map(|(_, token)| &**token)
+    }
+
+    fn forget_token(&mut self, addr: A) {
+        if let Some(at) = self.tokens.iter().position(|(of, _)| *of == addr) {
+            self.tokens.swap_remove(at);
+        }
     }
 
     /// Whether there is a node worth asking.
@@ -210,7 +236,7 @@ impl<A: Addr> Frontier<A> {
         let at = self.candidates.len().checked_sub(place)?;
         let candidate = self.candidates.get_mut(at)?;
         candidate.state = State::Asked;
-        Some((candidate.distance.point(self.target), candidate.addr))
+        Some((candidate.id, candidate.addr))
     }
 
     /// Whether the k nearest eligible nodes have all answered, and how many they are.
@@ -228,7 +254,7 @@ impl<A: Addr> Frontier<A> {
     /// Where to store next: the nearest that gave a token and were not asked to store yet.
     pub(crate) fn storers(&self) -> impl Iterator<Item = A> {
         let untried = |c: &&Candidate<A>| {
-            c.state == State::Replied && c.token.is_some() && c.storer == Storer::Untried
+            c.state == State::Replied && c.has_token && c.storer == Storer::Untried
         };
         self.diverse(Candidate::is_willing).filter(untried).map(|c| c.addr)
     }
@@ -245,7 +271,7 @@ impl<A: Addr> Frontier<A> {
     pub(crate) fn forget_tokenless(&mut self) {
         self.survey.is_due = true;
         for candidate in &mut self.candidates {
-            if candidate.state == State::Replied && candidate.token.is_none() {
+            if candidate.state == State::Replied && !candidate.has_token {
                 candidate.storer = Storer::Unwilling;
             }
         }
@@ -258,57 +284,75 @@ impl<A: Addr> Frontier<A> {
     ) -> impl Iterator<Item = &Candidate<A>> {
         let candidates = self.candidates.iter().rev();
         candidates.clone().enumerate().filter_map(move |(nearer, candidate)| {
-            let same = |other: &Candidate<A>| other.network == candidate.network && pass(other);
-            let crowded = || candidate.network != 0 && candidates.clone().take(nearer).any(same);
-            (pass(candidate) && !crowded()).then_some(candidate)
+            let network = candidate.addr.subnet();
+            let crowds = |other: &Candidate<A>| other.addr.subnet() == network && pass(other);
+            let is_crowded =
+                || candidates.clone().take(nearer).any(crowds) && candidate.network() != 0;
+            (pass(candidate) && !is_crowded()).then_some(candidate)
         })
     }
 
     /// Goes through the k nearest eligible candidates, if that has to be done again.
     fn look(&mut self) {
-        let Self { candidates, survey, k, .. } = self;
+        let Self { candidates, survey, k, target, .. } = self;
         if !survey.is_due {
             return;
         }
         survey.clear();
-        let mut stalled = None;
+        let (mut stalled, mut farthest) = (None, None);
         for (candidate, place) in candidates.iter().rev().zip(1_u16..) {
             if survey.eligible.len() >= *k {
                 break;
             }
             if candidate.state == State::Stalled {
-                stalled = stalled.or(Some(candidate.distance));
+                stalled = stalled.or(Some(candidate.id));
             }
-            if !candidate.is_willing() || survey.is_crowded(candidate, candidates) {
+            if !candidate.is_willing() {
                 continue;
             }
-            survey.farthest = candidate.distance;
+            let network = candidate.network();
+            if network != 0 && survey.networks.contains(&network) {
+                continue;
+            }
+            survey.networks.push(network);
+            farthest = Some(candidate.id);
             survey.replied += usize::from(candidate.state == State::Replied);
             survey.new |= u64::from(candidate.state == State::New) << survey.eligible.len();
             survey.eligible.push(place);
         }
         let full = survey.eligible.len() >= *k;
+        let distance = |id: NodeId| id.distance(*target);
+        survey.farthest = farthest.map_or(Distance::ZERO, distance);
+        let stalled = stalled.map(distance);
         survey.stalled = stalled.is_some_and(|nearest| !full || nearest < survey.farthest);
     }
 
-    /// Where the candidate with this distance and address is, or would be.
-    fn search(&self, distance: Distance, addr: A) -> Result<usize, usize> {
+    /// Where the candidate with this id and address is, or would be.
+    fn search(&self, id: NodeId, addr: A) -> Result<usize, usize> {
         // One word is enough to tell all but forged neighbours apart.
-        let high = distance.high();
-        let start = self.highs.partition_point(|other| *other > high);
-        for (at, other) in (start..).zip(self.highs.get(start..).unwrap_or_default()) {
-            let Some(candidate) = self.candidates.get(at).filter(|_| *other == high) else {
-                return Err(at);
-            };
-            // Whose first word is the same is mostly the one.
-            if candidate.distance == distance && candidate.addr == addr {
-                return Ok(at);
-            }
-            if (candidate.distance, candidate.addr) < (distance, addr) {
-                return Err(at);
-            }
+        let high = id.distance(self.target).high();
+        let at = self.highs.partition_point(|other| *other > high);
+        if self.highs.get(at).is_none_or(|other| *other != high) {
+            return Err(at);
         }
-        Err(self.highs.len())
+        // Whose first word is the same is mostly the one.
+        let is_it = |first: &Candidate<A>| first.id == id && first.addr == addr;
+        if self.candidates.get(at).is_some_and(is_it) {
+            Ok(at)
+        } else {
+            self.search_from(at, id, addr)
+        }
+    }
+
+    /// [`search`](Self::search) among those whose first word is the same.
+    #[cold]
+    fn search_from(&self, start: usize, id: NodeId, addr: A) -> Result<usize, usize> {
+        let key = (id.distance(self.target), addr);
+        let rest = self.candidates.get(start..).unwrap_or_default();
+        let nearer = |other: &&Candidate<A>| (other.id.distance(self.target), other.addr) > key;
+        let at = start + rest.iter().take_while(nearer).count();
+        let is_it = |found: &Candidate<A>| found.id == id && found.addr == addr;
+        if self.candidates.get(at).is_some_and(is_it) { Ok(at) } else { Err(at) }
     }
 
     /// Where the candidate at this address is.
@@ -321,23 +365,27 @@ impl<A: Addr> Frontier<A> {
 
     /// Where the candidate at this address is; faster if it has this id.
     fn find(&self, id: Option<NodeId>, addr: A) -> Option<usize> {
-        let found = id.and_then(|id| self.search(id.distance(self.target), addr).ok());
+        let found = id.and_then(|id| self.search(id, addr).ok());
         found.or_else(|| self.position(addr))
     }
 
     fn remove(&mut self, at: usize) {
-        self.candidates.remove(at);
+        let removed = self.candidates.remove(at);
+        if removed.has_token {
+            self.forget_token(removed.addr);
+        }
         self.highs.remove(at);
         self.survey.is_due = true;
     }
 
     /// The bytes of the heap that it takes up now.
     pub(crate) fn heap_bytes(&self) -> usize {
-        let tokens = self.candidates.iter().filter_map(|candidate| candidate.token.as_ref());
         footprint::room::<Candidate<A>>(self.candidates.capacity())
             + footprint::room::<u64>(self.highs.capacity())
             + footprint::room::<u16>(self.survey.eligible.capacity())
-            + tokens.map(|token| token.len()).sum::<usize>()
+            + footprint::room::<u64>(self.survey.networks.capacity())
+            + footprint::room::<(A, Box<[u8]>)>(self.tokens.capacity())
+            + self.tokens.iter().map(|(_, token)| token.len()).sum::<usize>()
     }
 
     /// The most heap bytes that a frontier can take up.
@@ -347,24 +395,30 @@ impl<A: Addr> Frontier<A> {
             footprint::list::<Candidate<A>>(max),
             footprint::list::<u64>(max),
             tokens,
+            footprint::list::<(A, Box<[u8]>)>(max),
             footprint::list::<u16>(MAX_K),
+            footprint::list::<u64>(MAX_K),
         ])
     }
 
     pub(crate) fn check_invariants(&self, max: usize) {
         assert!(self.candidates.len() <= max, "the frontier outgrew its bound");
+        let distance = |candidate: &Candidate<A>| candidate.id.distance(self.target);
         assert!(
-            self.candidates.is_sorted_by(|a, b| (&a.distance, a.addr) > (&b.distance, b.addr)),
+            self.candidates.is_sorted_by(|a, b| (distance(a), a.addr) > (distance(b), b.addr)),
             "unsorted frontier"
         );
-        let highs = self.candidates.iter().map(|candidate| candidate.distance.high());
+        let highs = self.candidates.iter().map(|candidate| distance(candidate).high());
         assert!(highs.eq(self.highs.iter().copied()), "a search would read something else");
         let known = |candidate: &Candidate<A>| self.addrs.may_have(endpoint_number(candidate.addr));
         assert!(self.candidates.iter().all(known), "an address that nobody finds");
+        let with_token = self.candidates.iter().filter(|candidate| candidate.has_token);
+        let has_token = |candidate: &Candidate<A>| self.token(candidate.addr).is_some();
+        assert!(with_token.clone().all(has_token), "a token is lost");
+        assert_eq!(with_token.count(), self.tokens.len(), "a token without its candidate");
         if !self.survey.is_due {
-            let (candidates, highs) = (self.candidates.clone(), Vec::new());
-            let survey = Survey::new();
-            let mut anew = Self { candidates, highs, survey, addrs: Seen::NOTHING, ..*self };
+            let candidates = self.candidates.clone();
+            let mut anew = Self { candidates, ..Self::new(self.target, self.k) };
             anew.look();
             assert_eq!(self.survey, anew.survey, "an outdated survey");
         }
@@ -391,6 +445,8 @@ struct Survey {
     stalled: bool,
     /// Where they are, counted from the nearest candidate, which is 1.
     eligible: Vec<u16>,
+    /// Their networks, of which no two are the same, but for 0.
+    networks: Vec<u64>,
     /// Bit i: the i-th of them was not asked yet.
     new: u64,
     replied: usize,
@@ -406,6 +462,7 @@ impl Survey {
             is_due: true,
             stalled: false,
             eligible: Vec::new(),
+            networks: Vec::new(),
             new: 0,
             replied: 0,
             farthest: Distance::ZERO,
@@ -414,16 +471,8 @@ impl Survey {
 
     fn clear(&mut self) {
         self.eligible.clear();
+        self.networks.clear();
         (self.is_due, self.new, self.replied, self.farthest) = (false, 0, 0, Distance::ZERO);
-    }
-
-    /// Whether somebody nearer in the subnet of this candidate is eligible.
-    fn is_crowded<A>(&self, candidate: &Candidate<A>, all: &[Candidate<A>]) -> bool {
-        let nearer = |place: &u16| {
-            let other = all.len().checked_sub(usize::from(*place)).and_then(|at| all.get(at));
-            other.is_some_and(|other| other.network == candidate.network)
-        };
-        candidate.network != 0 && self.eligible.iter().any(nearer)
     }
 
     /// A candidate was added at this distance: whoever is farther than k eligible ones is none of them.
@@ -485,11 +534,11 @@ mod tests {
         frontier.look();
         let place = frontier.survey.eligible.get(frontier.survey.new.trailing_zeros() as usize)?;
         let candidate = &frontier.candidates[frontier.candidates.len() - usize::from(*place)];
-        Some((frontier.id(candidate), candidate.addr))
+        Some((candidate.id, candidate.addr))
     }
 
     fn ids(frontier: &Frontier<SocketAddrV4>) -> Vec<u8> {
-        frontier.closest().map(|candidate| frontier.id(candidate).as_bytes()[0]).collect()
+        frontier.closest().map(|candidate| candidate.id.as_bytes()[0]).collect()
     }
 
     /// libtorrent test_dht.cpp 3372 `unsorted_traversal_results`; mldht testOrdering
@@ -628,22 +677,24 @@ mod tests {
         let eligible: Vec<_> = frontier.diverse(Candidate::is_willing).take(k).collect();
         let replied = eligible.iter().filter(|c| c.state == State::Replied).count();
         let open = eligible.len() - replied;
-        let last = eligible.last().filter(|_| eligible.len() == k).map(|c| c.distance);
-        let stalled = frontier
-            .candidates
-            .iter()
-            .any(|c| c.state == State::Stalled && last.is_none_or(|last| c.distance < last));
+        let last = eligible.last().filter(|_| eligible.len() == k).map(|c| c.id.distance(TARGET));
+        let stalled = frontier.candidates.iter().any(|c| {
+            c.state == State::Stalled && last.is_none_or(|last| c.id.distance(TARGET) < last)
+        });
         assert_eq!(progress, Progress { replied, open, stalled }, "round {round}");
         let new = eligible.iter().find(|c| c.state == State::New);
-        assert_eq!(next, new.map(|c| (frontier.id(c), c.addr)), "round {round}");
+        assert_eq!(next, new.map(|c| (c.id, c.addr)), "round {round}");
     }
 
     #[test]
     fn oversized_tokens_are_not_kept() {
         let mut frontier = frontier(&[(1, "1.1.1.1:1")]);
         frontier.replied(0, Some(&[0; MAX_TOKEN_LEN + 1]), false);
-        assert_eq!(frontier.at(addr("1.1.1.1:1")).unwrap().token, None);
+        assert_eq!(frontier.token(addr("1.1.1.1:1")), None);
         frontier.replied(0, Some(&[0; 8]), false);
-        assert_eq!(frontier.at(addr("1.1.1.1:1")).unwrap().token.as_deref(), Some(&[0; 8][..]));
+        assert_eq!(frontier.token(addr("1.1.1.1:1")), Some(&[0; 8][..]));
+        frontier.check_invariants(100);
+        frontier.replied(0, None, false);
+        assert_eq!(frontier.token(addr("1.1.1.1:1")), None, "the latest answer counts");
     }
 }

@@ -106,8 +106,15 @@ pub(crate) struct Walk<A> {
 
 impl<A: Addr> Walk<A> {
     /// See `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self) -> u64 {
-        self.hard_deadline.as_micros() ^ self.frontier.read_ahead() ^ self.asked.len() as u64
+    pub(crate) fn read_ahead(&self, step: u32) -> u64 {
+        let asked = self.asked.iter().fold(0, |read, asked| read ^ u64::from(asked.tries));
+        match step {
+            3 => {
+                let goes_on = u64::from(self.goal.stores()) ^ self.hard_deadline.as_micros();
+                goes_on ^ u64::from(self.outcome.queries) ^ self.frontier.read_ahead(step)
+            }
+            _ => asked ^ self.frontier.read_ahead(step),
+        }
     }
 
     pub(crate) fn new(goal: Goal, tag: Option<LookupId>, target: Target, ctx: &Ctx<'_>) -> Self {
@@ -168,7 +175,7 @@ impl<A: Addr> Walk<A> {
         self.outcome.queries += 1;
         let method = if store {
             let candidate = self.frontier.at(to);
-            let token = candidate.and_then(|candidate| candidate.token.as_deref());
+            let token = self.frontier.token(to);
             let has_item = candidate.is_some_and(|candidate| candidate.has_item);
             store_method(&self.goal, self.target, token.unwrap_or_default(), has_item, config)
         } else {
@@ -316,10 +323,7 @@ impl<A: Addr> Walk<A> {
             .frontier
             .closest()
             .take(k)
-            .map(|candidate| NodeInfo {
-                id: self.frontier.id(candidate),
-                addr: candidate.addr.socket_addr(),
-            })
+            .map(|candidate| NodeInfo { id: candidate.id, addr: candidate.addr.socket_addr() })
             .collect();
         outcome.duration = now.since(self.started);
         if outcome.ended == Ended::Completed {
@@ -437,7 +441,7 @@ impl<A: Addr> Walk<A> {
                 self.tried += 1;
                 self.frontier.set_storer(addr, Storer::Asked);
                 let candidate = self.frontier.at(addr);
-                Some((addr, candidate.map(|candidate| self.frontier.id(candidate)), 0))
+                Some((addr, candidate.map(|candidate| candidate.id), 0))
             }
             Stage::Finished => None,
         }

@@ -73,8 +73,9 @@ impl Throttle {
     }
 
     /// See `Dht::read_ahead`.
-    pub(super) fn read_ahead(&self) -> u64 {
-        self.bytes.slots.first().map_or(0, |slot| slot.0) ^ self.bytes.settled
+    pub(super) fn read_ahead<A: Addr>(&self, from: Option<A>) -> u64 {
+        let Some(from) = from else { return self.bytes.settled ^ self.bytes.slots.len() as u64 };
+        self.bytes.of(self.network(from)).0
     }
 
     /// Gives back the memory of tables that grew under load, once nobody is in debt.

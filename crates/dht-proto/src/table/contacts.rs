@@ -19,8 +19,8 @@ const PLANNED: usize = 2;
 /// The filter is made anew after so many removals.
 const REMOVALS: u8 = 16;
 
-/// How many contacts a far bucket has in most networks.
-const USUAL: usize = 8;
+/// Contacts of which one is in each cache line.
+const PER_LINE: usize = 2;
 
 /// All contacts of a table.
 #[derive(Debug)]
@@ -90,13 +90,17 @@ impl<A: Addr> Contacts<A> {
         self.list.capacity() * size_of::<Contact<A>>()
     }
 
-    /// Reads what most calls read first: the buckets farthest from us, in which most nodes are.
+    /// Reads what most calls read first.
     pub(super) fn read_ahead(&self) -> u64 {
-        let farthest = self.list.len().saturating_sub(3 * USUAL);
-        let contacts = self.list.get(farthest..).unwrap_or_default();
-        let per_line = (64 / size_of::<Contact<A>>()).max(1);
-        let read = contacts.iter().step_by(per_line).map(|c| u64::from(c.fails()));
-        read.fold(u64::from(self.due[0]) ^ self.hosts.read_ahead(), |all, read| all ^ read)
+        let ends = u64::from(self.due[0]) ^ u64::from(self.starts[0]) ^ self.list.len() as u64;
+        ends ^ self.hosts.read_ahead()
+    }
+
+    /// Reads the contacts of a bucket.
+    pub(super) fn read_around(&self, bucket: usize) -> u64 {
+        let contacts = self.list.get(self.bucket_range(bucket)).unwrap_or_default();
+        let read = contacts.iter().step_by(PER_LINE).map(|c| u64::from(c.fails()));
+        read.fold(0, |all, read| all ^ read)
     }
 
     /// The same, at most, with so many contacts.

@@ -12,6 +12,8 @@ use self::reply::ReplyFields;
 use super::bencode::{Order, Reader, SyntaxError};
 use super::{Body, ErrorReply, Message, Query, Reply, code};
 
+pub(crate) use self::canonical::peek;
+
 /// The longest datagram that is read at all, in bytes.
 ///
 /// Replies of several kilobytes are real (bittorrent-dht sends its whole table); more is an attack.

@@ -131,7 +131,7 @@ impl Census {
     }
 }
 
-fn is_server(world: &World, host: HostId, family: Family) -> bool {
+pub(super) fn is_server(world: &World, host: HostId, family: Family) -> bool {
     let health = world.node(host).map(|dht| dht.health(world.local_time(host)));
     let health = health.and_then(|health| match family {
         Family::V4 => health.v4,
@@ -252,21 +252,9 @@ fn missed_by(
 /// A put is got and an announce is found, each by another node of a network in which there is
 /// somebody else to store them.
 fn check_values(world: &mut World) -> Result<(), String> {
-    let family = *world.choices().pick(About::Workload, &FAMILIES).unwrap_or(&Family::V4);
-    let mut census = Census::of(world, family);
-    if census.users.is_empty() {
-        census = Census::of(world, other(family));
-    }
-    let (Some((writer, _)), Some((reader, _))) = (census.pick(world), census.pick(world)) else {
-        return Err("no node is left".to_owned());
-    };
-    if census.servers.iter().all(|(_, host)| *host == writer) {
-        return Ok(());
-    }
-    let serial = world.choices().below(About::Workload, u32::MAX);
-    let value = bencode_bytes(&serial.to_be_bytes());
-    let item = Item::immutable(&value).map_err(|e| format!("{e:?}"))?;
-    let target = item.id();
+    let Some(Users { writer, reader, .. }) = Users::pick(world)? else { return Ok(()) };
+    let item = make_item(world)?;
+    let (target, value) = (item.id(), item.value().to_vec());
     let put = look_up(world, writer, &Lookup::PutItem { item: Box::new(item), cas: None })?;
     demand(put.stored > 0, || format!("nobody stores what node {writer} puts: {put:?}"))?;
     let get = Lookup::GetItem { target, salt: Vec::new(), newer_than: None };
@@ -285,6 +273,39 @@ fn check_values(world: &mut World) -> Result<(), String> {
     demand(got.peers > 0 || alone, || format!("node {reader} does not find node {writer}"))
 }
 
+/// Who stores something, and who asks for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Users {
+    pub(super) writer: HostId,
+    pub(super) reader: HostId,
+    /// A network that both are in.
+    pub(super) family: Family,
+}
+
+impl Users {
+    /// Two nodes of a network; `None` if nobody but the first can store anything.
+    pub(super) fn pick(world: &mut World) -> Result<Option<Self>, String> {
+        let mut family = *world.choices().pick(About::Workload, &FAMILIES).unwrap_or(&Family::V4);
+        let mut census = Census::of(world, family);
+        if census.users.is_empty() {
+            family = other(family);
+            census = Census::of(world, family);
+        }
+        let (Some((writer, _)), Some((reader, _))) = (census.pick(world), census.pick(world))
+        else {
+            return Err("no node is left".to_owned());
+        };
+        let alone = census.servers.iter().all(|(_, host)| *host == writer);
+        Ok((!alone).then_some(Self { writer, reader, family }))
+    }
+}
+
+/// An item that nobody has.
+pub(super) fn make_item(world: &mut World) -> Result<Item, String> {
+    let serial = world.choices().below(About::Workload, u32::MAX);
+    Item::immutable(&bencode_bytes(&serial.to_be_bytes())).map_err(|e| format!("{e:?}"))
+}
+
 const fn other(family: Family) -> Family {
     match family {
         Family::V4 => Family::V6,
@@ -292,7 +313,7 @@ const fn other(family: Family) -> Family {
     }
 }
 
-fn look_up(world: &mut World, host: HostId, lookup: &Lookup) -> Result<Outcome, String> {
+pub(super) fn look_up(world: &mut World, host: HostId, lookup: &Lookup) -> Result<Outcome, String> {
     let (events, outcome): (Vec<Event>, Outcome) = world
         .look_up(host, lookup)
         .ok_or_else(|| format!("a lookup of node {host} could not start or never ended"))?;

@@ -20,8 +20,8 @@ use super::{Checker, Happening, PerHost, demand};
 
 /// Tokens remembered for each node. Past that the checker says nothing about tokens any more.
 const MAX_TOKENS: usize = 1 << 16;
-/// The nodes of both families go by the same clock, but do not look at it at the same time.
-const SLACK: Duration = Duration::from_secs(10);
+/// Peers are kept to the end of a whole second, so at most so much longer than their lifetime.
+pub(super) const PEER_ROUNDING: Duration = Duration::from_secs(1);
 
 /// An item that was put, of a family's node.
 type ItemKey = (Family, ItemId);
@@ -31,7 +31,43 @@ struct Kept {
     /// `seq` of a mutable item.
     seq: Option<i64>,
     value: Vec<u8>,
-    expires: Instant,
+    /// Until then it is there.
+    lives: Instant,
+    /// From then on it is gone. The same but for what is not known of the node's clock.
+    gone: Instant,
+}
+
+/// What the nodes of one host take the time for. Those of both families go by the same clock, but do
+/// not look at it at the same time; one that is set back stands still for each of them.
+#[derive(Debug, Default)]
+struct Clocks {
+    /// At least this, on IPv4 and IPv6.
+    least: [Instant; 2],
+    /// At most this.
+    most: Instant,
+}
+
+impl Clocks {
+    /// Somebody looks at the clock.
+    fn show(&mut self, local: Instant) {
+        self.most = self.most.max(local);
+    }
+
+    /// The node of a family looks at the clock.
+    fn show_to(&mut self, family: Family, local: Instant) {
+        self.show(local);
+        let [v4, v6] = &mut self.least;
+        let least = if family == Family::V4 { v4 } else { v6 };
+        *least = local.max(*least);
+    }
+
+    const fn least(&self, family: Family) -> Instant {
+        let [v4, v6] = self.least;
+        match family {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +76,7 @@ struct Node {
     peer_lifetime: Duration,
     item_lifetime: Duration,
     max_items: u64,
-    latest: Instant,
+    clocks: Clocks,
     /// When each token was last given to an address for a target.
     tokens: BTreeMap<(IpAddr, Target, Vec<u8>), Instant>,
     forgot_tokens: bool,
@@ -69,6 +105,9 @@ impl Checker for Storage {
     fn happened(&mut self, _now: Instant, what: &Happening<'_>) -> Result<(), String> {
         let Some(node) = self.nodes.at(what) else { return Ok(()) };
         let authentic = &mut self.authentic;
+        if let Some(local) = what.local() {
+            node.clocks.show(local);
+        }
         match what {
             Happening::Born { dht, .. } => {
                 node.born(dht);
@@ -94,7 +133,7 @@ impl Checker for Storage {
                 Ok(())
             }
             Happening::Handled { local, from, bytes, reply: Some((_, reply)), dht, .. } => {
-                node.latest = node.latest.max(*local);
+                node.clocks.show_to(Family::of(from), *local);
                 let (Ok(asked), Ok(answer)) = (wire::decode(bytes), wire::decode(reply)) else {
                     return Ok(());
                 };
@@ -139,7 +178,7 @@ impl Node {
         match &query.method {
             Method::GetPeers { info_hash, .. } => {
                 self.gave(from, info_hash.target(), reply);
-                self.told_peers(*info_hash, reply)
+                self.told_peers(Family::of(&from), *info_hash, reply)
             }
             Method::Get { target, .. } => {
                 self.gave(from, target.target(), reply);
@@ -149,7 +188,8 @@ impl Node {
                 self.check_token(from, info_hash.target(), token)?;
                 let mut peer = from;
                 peer.set_port(if *implied_port { from.port() } else { *port });
-                self.peers.insert((*info_hash, peer), self.latest + self.peer_lifetime);
+                let gone = self.clocks.most + self.peer_lifetime + PEER_ROUNDING;
+                self.peers.insert((*info_hash, peer), gone);
                 Ok(())
             }
             Method::Put(put) => {
@@ -163,14 +203,14 @@ impl Node {
     fn gave(&mut self, to: SocketAddr, target: Target, reply: &Reply<'_>) {
         let Some(token) = reply.token else { return };
         if self.tokens.len() >= MAX_TOKENS {
-            let (latest, rotation) = (self.latest, self.rotation);
-            self.tokens.retain(|_, at| *at + 2 * rotation > latest);
+            let (now, rotation) = (self.clocks.most, self.rotation);
+            self.tokens.retain(|_, at| *at + 2 * rotation > now);
             if self.tokens.len() >= MAX_TOKENS {
                 self.tokens.clear();
                 self.forgot_tokens = true;
             }
         }
-        self.tokens.insert((to.ip(), target, token.to_vec()), self.latest);
+        self.tokens.insert((to.ip(), target, token.to_vec()), self.clocks.most);
     }
 
     fn check_token(&self, from: SocketAddr, target: Target, token: &[u8]) -> Result<(), String> {
@@ -179,8 +219,8 @@ impl Node {
         }
         let given = self.tokens.get(&(from.ip(), target, token.to_vec()));
         let given = given.ok_or_else(|| format!("{from} stores with a token that it never got"))?;
-        let age = self.latest.since(*given);
-        demand(age <= 2 * self.rotation + SLACK, || {
+        let age = self.clocks.least(Family::of(&from)).since(*given);
+        demand(age <= 2 * self.rotation, || {
             format!("{from} stores with a token that is {} s old", age.as_secs())
         })
     }
@@ -203,7 +243,7 @@ impl Node {
         let key = (Family::of(&from), id);
         let seq = put.mutable.as_ref().map(|mutable| mutable.seq);
         if let Some(known) = self.items.get(&key)
-            && known.expires > self.latest
+            && known.lives > self.clocks.most
             && !self.was_full
         {
             demand(seq >= known.seq, || format!("seq {seq:?} is stored after {:?}", known.seq))?;
@@ -214,8 +254,9 @@ impl Node {
                 format!("cas {cas:?} is stored over {:?}", known.seq)
             })?;
         }
-        let (value, expires) = (put.v.to_vec(), self.latest + self.item_lifetime);
-        self.items.insert(key, Kept { seq, value, expires });
+        let lives = self.clocks.least(key.0) + self.item_lifetime;
+        let gone = self.clocks.most + self.item_lifetime;
+        self.items.insert(key, Kept { seq, value: put.v.to_vec(), lives, gone });
         Ok(())
     }
 
@@ -233,11 +274,17 @@ impl Node {
         demand(wanted == Some(&id), || format!("{lookup:?} is for {wanted:?} and found {id:?}"))
     }
 
-    fn told_peers(&self, info_hash: InfoHash, reply: &Reply<'_>) -> Result<(), String> {
+    fn told_peers(
+        &self,
+        family: Family,
+        info_hash: InfoHash,
+        reply: &Reply<'_>,
+    ) -> Result<(), String> {
+        let now = self.clocks.least(family);
         for peer in reply.values.iter().flat_map(|values| values.iter()) {
-            let expires = self.peers.get(&(info_hash, peer));
-            let expires = expires.ok_or_else(|| format!("{peer} never announced, and is told"))?;
-            demand(self.latest < *expires + SLACK, || format!("{peer} expired, and is told"))?;
+            let gone = self.peers.get(&(info_hash, peer));
+            let gone = gone.ok_or_else(|| format!("{peer} never announced, and is told"))?;
+            demand(now < *gone, || format!("{peer} expired, and is told"))?;
         }
         Ok(())
     }
@@ -251,9 +298,8 @@ impl Node {
                 format!("{:?} was never put, and is told", key.1)
             });
         };
-        demand(self.latest < known.expires + SLACK, || {
-            format!("{:?} expired, and is told", key.1)
-        })?;
+        let now = self.clocks.least(key.0);
+        demand(now < known.gone, || format!("{:?} expired, and is told", key.1))?;
         demand(reply.v.is_none_or(|v| v == known.value) && reply.seq == known.seq, || {
             format!("{:?} is told as seq {:?}, and is seq {:?}", key.1, reply.seq, known.seq)
         })
@@ -330,7 +376,8 @@ mod tests {
         let other = InfoHash::from_bytes([8; 20]);
         assert!(test.at(2, "1.2.3.4:5", announce(other), |_| ()).is_err(), "elsewhere");
         assert_eq!(test.at(600, "1.2.3.4:5", announce(hash), |_| ()), Ok(()));
-        assert!(test.at(612, "1.2.3.4:5", announce(hash), |_| ()).is_err(), "too old");
+        assert_eq!(test.at(601, "1.2.3.4:5", announce(hash), |_| ()), Ok(()));
+        assert!(test.at(602, "1.2.3.4:5", announce(hash), |_| ()).is_err(), "too old");
     }
 
     #[test]
@@ -347,7 +394,7 @@ mod tests {
             let method = Method::GetPeers { info_hash, noseed: false, scrape: false };
             let values = read.values;
             let node = test.checker.nodes.of(HostId(0));
-            node.latest = node.latest.max(Instant::from_secs(secs));
+            node.clocks.show_to(Family::V4, Instant::from_secs(secs));
             let mut reply = Reply::new(NodeId::from_bytes([2; 20]));
             reply.values = values;
             let query =
@@ -358,8 +405,8 @@ mod tests {
         assert!(told(&mut test, 1).is_err(), "never announced");
         test.token(1, "1.2.3.4:5", info_hash.target());
         test.at(2, "1.2.3.4:5", announce(info_hash), |_| ()).unwrap();
-        assert_eq!(told(&mut test, 2_700), Ok(()));
-        assert!(told(&mut test, 2_713).is_err(), "expired");
+        assert_eq!(told(&mut test, 2_702), Ok(()), "to the end of the second");
+        assert!(told(&mut test, 2_703).is_err(), "expired");
     }
 
     fn put(test: &mut Test, secs: u64, seq: i64, v: &[u8], forge: bool) -> Result<(), String> {
@@ -432,7 +479,7 @@ mod tests {
         let put = Method::Put(Put { token: TOKEN, v: b"1:a", mutable: None });
         test.at(1, "1.2.3.4:5", put, |_| ()).unwrap();
         assert_eq!(test.at(7_200, "1.2.3.4:5", get, value), Ok(()));
-        assert!(test.at(7_213, "1.2.3.4:5", get, value).is_err(), "expired");
+        assert!(test.at(7_201, "1.2.3.4:5", get, value).is_err(), "expired");
     }
 
     #[test]

@@ -26,6 +26,9 @@ use crate::population::FAMILIES;
 const EVERY: u32 = 512;
 const EVERY_CHANGE: u32 = 64;
 
+/// The bucket nearest to our own id.
+const LAST_BUCKET: usize = 31;
+
 /// Of more nodes than this it is not remembered that they answered; then nothing is said of it.
 const MAX_ANSWERED: usize = 1 << 16;
 
@@ -58,7 +61,7 @@ impl Checker for Tables {
             Happening::Born { dht, .. } => {
                 let first = FAMILIES.into_iter().flat_map(|family| dht.contacts(family));
                 node.answered = first.map(|contact| (contact.addr, contact.id)).collect();
-                Ok(())
+                check_all_contacts(dht)
             }
             Happening::Handled { from, bytes, reply: None, dht, .. } => {
                 node.handled(*from, bytes, dht);
@@ -121,12 +124,19 @@ impl Node {
 /// # Errors
 /// What is wrong with its table.
 pub fn check(dht: &Dht) -> Result<(), String> {
+    check_all_contacts(dht)?;
+    catch_unwind(AssertUnwindSafe(|| dht.check_invariants())).map_err(|cause| words(&*cause))
+}
+
+fn check_all_contacts(dht: &Dht) -> Result<(), String> {
     for family in FAMILIES {
         if let Some(own) = dht.node_id(family) {
-            check_contacts(dht, own, &dht.contacts(family))?;
+            let contacts = dht.contacts(family);
+            check_contacts(dht, own, &contacts)?;
+            check_buckets(own, &contacts, dht.bucket_sizes(family))?;
         }
     }
-    catch_unwind(AssertUnwindSafe(|| dht.check_invariants())).map_err(|cause| words(&*cause))
+    Ok(())
 }
 
 /// What a panic said.
@@ -144,9 +154,7 @@ fn check_contacts(dht: &Dht, own: NodeId, contacts: &[NodeInfo]) -> Result<(), S
     for contact in contacts {
         let addr = contact.addr;
         demand(contact.id != own, || format!("our own id is a contact, at {addr}"))?;
-        let shared = own.distance(contact.id.target()).leading_zeros() as usize;
-        // The last bucket is for all that share as much or more.
-        let bucket = shared.min(31);
+        let bucket = bucket_of(own, contact);
         *buckets.entry(bucket).or_default() += 1;
         ids.push(contact.id);
         let (scope, subnet) = place(addr);
@@ -166,6 +174,31 @@ fn check_contacts(dht: &Dht, own: NodeId, contacts: &[NodeInfo]) -> Result<(), S
     }
     demand(all_differ(&mut ids), || "two contacts with one id".to_owned())?;
     demand(all_differ(&mut ips), || "two contacts with one address".to_owned())
+}
+
+/// The node itself has everybody in the bucket where he belongs.
+fn check_buckets(
+    own: NodeId,
+    contacts: &[NodeInfo],
+    sizes: impl Iterator<Item = usize>,
+) -> Result<(), String> {
+    let mut belong = [0; LAST_BUCKET + 1];
+    for contact in contacts {
+        if let Some(count) = belong.get_mut(bucket_of(own, contact)) {
+            *count += 1;
+        }
+    }
+    for (bucket, (size, belong)) in sizes.zip(belong).enumerate() {
+        demand(size == belong, || {
+            format!("bucket {bucket} has {size} contacts, and {belong} belong there")
+        })?;
+    }
+    Ok(())
+}
+
+/// The bucket where a contact belongs. The last one is for all that share as much with us or more.
+fn bucket_of(own: NodeId, contact: &NodeInfo) -> usize {
+    (own.distance(contact.id.target()).leading_zeros() as usize).min(LAST_BUCKET)
 }
 
 fn place(addr: SocketAddr) -> (Scope, u64) {
@@ -214,6 +247,24 @@ mod tests {
         };
         let words = check(&crowd).unwrap_err();
         assert!(words.contains("bucket 4"), "{words}");
+    }
+
+    #[test]
+    fn a_contact_in_another_bucket_is_caught() {
+        let own = contact(0, "9.9.9.9:9").id;
+        let contacts =
+            [contact(0x80, "1.1.1.1:1"), contact(1, "2.2.2.2:2"), contact(0, "3.3.3.3:3")];
+        let sizes = |wrong: Option<usize>| {
+            (0..32).map(move |i| match i {
+                _ if Some(i) == wrong => 2,
+                0 | 7 | LAST_BUCKET => 1,
+                _ => 0,
+            })
+        };
+        assert_eq!(check_buckets(own, &contacts, sizes(None)), Ok(()));
+        for bucket in 0..32 {
+            assert!(check_buckets(own, &contacts, sizes(Some(bucket))).is_err(), "{bucket}");
+        }
     }
 
     /// Somebody whom the node asks and who answers, and somebody whom only the node heard.

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use dht_proto::addr::Family;
+use dht_proto::Dht;
 use dht_proto::request::Event;
 
 use super::{HostId, What, World};
@@ -31,49 +31,64 @@ impl World {
 
     #[inline(never)]
     fn look_at_batch(&self) -> usize {
-        let mut hosts = [None; BATCH];
         let mut read = 0;
         let mut len = 0;
-        for (place, what) in hosts.iter_mut().zip(self.queue.upcoming()) {
+        for what in self.queue.upcoming().take(BATCH) {
             len += 1;
-            *place = match what {
-                What::Timer(host) => {
-                    read ^= self.net.preview(host);
-                    Some((host, true))
-                }
+            if let What::Arrival(packet) = what {
+                read ^= self.packets.preview(packet).map_or(0, |(head, _)| head.mark);
+            }
+        }
+        for what in self.queue.upcoming().take(BATCH) {
+            let host = match what {
+                What::Timer(host) => Some(host),
                 What::Arrival(packet) => self.packets.preview(packet).and_then(|(head, bytes)| {
-                    read ^= self.preview(head, bytes);
-                    Some((head.hint?, false))
+                    read ^= bytes.iter().step_by(64).fold(0, |read, byte| read ^ u64::from(*byte));
+                    head.hint
                 }),
             };
+            if let Some(host) = host {
+                read ^= self.hosts.preview(host) ^ self.net.preview(host);
+            }
         }
         let mut nodes = [None; BATCH];
-        for (place, (host, is_timer)) in nodes.iter_mut().zip(hosts.iter().flatten()) {
+        let mut known = 0;
+        for what in self.queue.upcoming().take(BATCH) {
+            let (host, coming) = match what {
+                What::Timer(host) => (Some(host), None),
+                What::Arrival(packet) => match self.packets.preview(packet) {
+                    Some((head, bytes)) => {
+                        read ^= self.preview_way_back(head, bytes);
+                        (head.hint, Some((head.from, bytes)))
+                    }
+                    None => continue,
+                },
+            };
             // A timer that was put off concerns the host alone.
-            let entry = self.hosts.get(*host).filter(|entry| !is_timer || entry.later == 0);
-            *place = entry.and_then(|entry| match &entry.body {
-                Body::Node(dht) => Some(dht),
-                Body::Actor(_) | Body::Nobody => None,
-            });
+            let entry = host.and_then(|host| self.hosts.get(host));
+            let entry = entry.filter(|entry| coming.is_some() || entry.later == 0);
+            if let (Some(Body::Node(dht)), Some(place)) =
+                (entry.map(|entry| &entry.body), nodes.get_mut(known))
+            {
+                *place = Some((dht, coming));
+                known += 1;
+            }
         }
-        // First where they are, then what they are.
-        for dht in nodes.iter().flatten() {
-            read ^= dht.node_id(Family::V4).map_or(0, |id| u64::from(id.as_bytes()[0]));
+        for step in 0..Dht::READ_AHEAD_STEPS {
+            for (dht, coming) in nodes.iter().take(known).flatten() {
+                read ^= dht.read_ahead(step, *coming);
+            }
         }
-        read ^= nodes.iter().flatten().fold(0, |read, dht| read ^ dht.read_ahead());
         black_box(read);
         len
     }
 
-    /// Reads a datagram, and what the way to its receiver needs; of a query, what the way back needs.
+    /// Reads what the way of the answer to a query needs.
     #[inline]
-    fn preview(&self, head: &Head, bytes: &[u8]) -> u64 {
-        let read = bytes.iter().step_by(64).fold(head.mark, |read, byte| read ^ u64::from(*byte));
+    fn preview_way_back(&self, head: &Head, bytes: &[u8]) -> u64 {
         let is_query = bytes.get(3) == Some(&b'a');
-        let back = head.sender.filter(|_| is_query);
-        let known = back.is_some() && self.book.find(head.from).is_some();
-        let ends = [head.hint, back].into_iter().flatten();
-        ends.fold(read ^ u64::from(known), |read, host| read ^ self.net.preview(host))
+        let Some(back) = head.sender.filter(|_| is_query) else { return 0 };
+        u64::from(self.book.find(head.from).is_some()) ^ self.net.preview(back)
     }
 
     /// The bytes that the world takes up beside its nodes, actors and checkers: hosts, their links

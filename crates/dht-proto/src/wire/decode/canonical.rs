@@ -43,6 +43,24 @@ pub(super) fn query(datagram: &[u8]) -> Option<Message<'_>> {
     Some(Message { tid, version, ip: None, read_only, unsorted: false, body })
 }
 
+/// Who sent a datagram in canonical form, and of a query the target: read without a look at the rest, so
+/// only a hint.
+pub(crate) fn peek(datagram: &[u8]) -> Option<(NodeId, Option<Target>)> {
+    let mut reader = Reader::new(datagram);
+    if reader.literal(b"d1:ad2:id20:") {
+        let id = NodeId::from_bytes(*reader.chunk()?);
+        let has_target = reader.literal(b"6:target20:") || reader.literal(b"9:info_hash20:");
+        let target = if has_target { Some(Target::from_bytes(*reader.chunk()?)) } else { None };
+        return Some((id, target));
+    }
+    if !reader.literal(b"d") {
+        return None;
+    }
+    ip(&mut reader)?;
+    reader.literal(b"1:rd2:id20:").then_some(())?;
+    Some((NodeId::from_bytes(*reader.chunk()?), None))
+}
+
 /// A reply in canonical form with nothing but nodes and a token, as most have that a lookup meets. `None`
 /// means as little as in [`query`]. Inlined it would cost every query fifty instructions.
 #[inline(never)]
