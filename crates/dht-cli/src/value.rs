@@ -43,6 +43,18 @@ pub(crate) fn bencoded(arg: &ValueArg) -> Result<Vec<u8>, Failure> {
     }
 }
 
+/// Reads a text from a file, or from standard input if that is -; what is longer is some other file.
+pub(crate) fn read_text(path: &Path, max_len: u64) -> Result<String, String> {
+    let bytes = if path == Path::new("-") {
+        read_bounded(&mut io::stdin().lock(), max_len)
+    } else {
+        File::open(path).and_then(|mut file| read_bounded(&mut file, max_len))
+    };
+    let bytes = bytes.map_err(|error| error.to_string())?;
+    let bytes = bytes.ok_or_else(|| format!("it is over {max_len} bytes long"))?;
+    String::from_utf8(bytes).map_err(|error| error.to_string())
+}
+
 /// Checks the length of a salt before anything is sent.
 pub(crate) fn check_salt(salt: &[u8]) -> Result<(), Failure> {
     if salt.len() <= MAX_SALT_LEN {

@@ -158,3 +158,25 @@ pub(crate) struct Shared {
     /// Whether there is a DHT to ask.
     pub(crate) dht: bool,
 }
+
+#[cfg(all(test, feature = "https"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_certificate_is_refused() {
+        let part = |name: &str| format!("-----BEGIN {name}-----\nAAAA\n-----END {name}-----\n");
+        let (certificate, key) = (part("CERTIFICATE"), part("PRIVATE KEY"));
+        let trust = |pem: &str| Builder::<()>::new().trust(pem.as_bytes()).map(drop);
+        assert_eq!(trust(&certificate), Ok(()));
+        for (pem, why) in [
+            (String::new(), "none in PEM"),
+            ("no PEM at all".to_owned(), "none in PEM"),
+            (certificate[..40].to_owned(), "cut off"),
+            (certificate + &key, "secret key"),
+        ] {
+            let error = trust(&pem).unwrap_err().to_string();
+            assert!(error.contains(why), "{pem}: {error}");
+        }
+    }
+}

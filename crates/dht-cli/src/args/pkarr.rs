@@ -168,12 +168,15 @@ Examples:
   dht pkarr keep-alive o4dksfbqk85ogzdb5osziw6befigbuxmuxkuxq8434q89uj56uyy
   dht pkarr keep-alive --packet my.packet --state ~/.dht/kept
   dht pkarr keep-alive --packet packets/ --state ~/.dht/kept
-  xargs dht pkarr keep-alive --state ~/.dht/kept < keys.txt
+  dht pkarr keep-alive --keys keys.txt --state ~/.dht/kept
   dht pkarr keep-alive --state ~/.dht/kept --json | jq -r 'select(.what == \"failed\")'")]
 pub(crate) struct KeepAliveArgs {
     /// Keys whose packets are looked up first
     #[arg(value_name = "KEY", value_parser = parse::pkarr_name)]
     pub(crate) keys: Vec<PkarrName>,
+    /// Look the keys in this file up, too: one on each line; - for standard input
+    #[arg(long = "keys", value_name = "FILE|-")]
+    pub(crate) keys_from: Option<PathBuf>,
     /// A file with a packet, as --save writes it, or a directory of such files; repeatable
     #[arg(long, value_name = "FILE|DIR")]
     pub(crate) packet: Vec<PathBuf>,

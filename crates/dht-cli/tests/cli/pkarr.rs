@@ -142,6 +142,13 @@ fn bad_keys_records_and_relays_are_bad_input() {
         let run = publish(args).expect(2);
         assert!(run.stderr.contains(word), "{args:?}: {run:?}");
     }
+    let list = dir.with("list", format!("{KEY}\n\nnonsense\n"));
+    for (list, word) in [(&*list, "line 3: a key has"), ("no such file", "no such file")] {
+        let run = dht(&["pkarr", "keep-alive", "--keys", list]).expect(2);
+        assert!(run.stderr.contains(word) && run.stderr.contains("on each line"), "{run:?}");
+    }
+    let ahead = publish(&["@ A 192.0.2.1", "--timestamp", "99999999999999999", "--dry-run"]);
+    assert!(ahead.expect(0).stderr.contains("until Wed, 16 Nov 5138"));
     let no_key = dir.with("no-key", "x");
     assert!(
         dht(&["pkarr", "publish", "--key", &no_key, "@ A 1.2.3.4"]).expect(2).stdout.is_empty()
@@ -308,7 +315,8 @@ fn keep_alive_takes_what_it_can_and_says_what_it_leaves_out() {
     let known = dht_pkarr_client::pkarr::PublicKey::from_bytes(known).unwrap().to_string();
     let through = node.addr();
     let global = ["--bootstrap", &through, "--bind", "127.64.4.2:0", "--copies", "1"];
-    let args = ["pkarr", "keep-alive", &known, KEY, "--packet", &packets, "--json"];
+    let keys = dir.with("keys", format!("{known}\n\n https://www.{KEY}/ \r\n{known}"));
+    let args = ["pkarr", "keep-alive", "--keys", &keys, "--packet", &packets, "--json"];
     let mut child = command(&[&args[..], &global].concat())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

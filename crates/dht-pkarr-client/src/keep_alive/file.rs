@@ -22,6 +22,9 @@ const NEVER: u64 = u64::MAX;
 /// Stands for the copies of a packet that were not counted.
 const NOT_COUNTED: u32 = u32::MAX;
 
+/// Keys that are written at once: their packets are copied for that while nothing else can be done.
+const MAX_AT_ONCE: usize = 1_024;
+
 /// What the file is to have of a key; nothing if that is kept alive no more.
 type Entry = Option<(SignedPacket, Status)>;
 
@@ -52,7 +55,11 @@ impl Unsaved {
     /// The keys that are to be written now.
     fn take(&mut self) -> BTreeSet<PublicKey> {
         self.tried = Instant::now();
-        core::mem::take(&mut self.keys)
+        let later = match self.keys.iter().nth(MAX_AT_ONCE).copied() {
+            Some(first) => self.keys.split_off(&first),
+            None => BTreeSet::new(),
+        };
+        core::mem::replace(&mut self.keys, later)
     }
 
     /// They could not be written, which is not tried again at once.
@@ -78,9 +85,12 @@ pub(super) fn open(path: &Path) -> Result<(Database, Vec<(SignedPacket, Status)>
 
 /// Writes what the file of a keeper, if it has one, does not have yet.
 pub(super) fn save(keeper: &Shared) -> Result<(), StoreError> {
-    let Some(file) = lock(keeper).unsaved.as_ref().map(|unsaved| Arc::clone(&unsaved.file)) else {
-        return Ok(());
-    };
+    let unsaved = |unsaved: &Unsaved| (Arc::clone(&unsaved.file), unsaved.keys.len());
+    let Some((file, keys)) = lock(keeper).unsaved.as_ref().map(unsaved) else { return Ok(()) };
+    (0..keys.div_ceil(MAX_AT_ONCE)).try_for_each(|_| save_some(keeper, &file))
+}
+
+fn save_some(keeper: &Shared, file: &Database) -> Result<(), StoreError> {
     let mut keys = BTreeSet::new();
     let written = file.write(|transaction| {
         // Not before it is our turn, or what was so before would be written over what is so now.

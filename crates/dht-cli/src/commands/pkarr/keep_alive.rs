@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -22,12 +23,15 @@ use crate::commands::{Ended, counts_words, nodes, signals};
 use crate::failure::{Failure, Status};
 use crate::output::{Done, Line, Output, pkarr};
 use crate::progress::Progress;
+use crate::{parse, value};
 
 /// How all are doing is said this often, and when all have been published.
 const SUMMARY_EVERY: Duration = Duration::from_secs(300);
 /// And counted this often until then, and afterwards.
 const COUNT_AT_FIRST: Duration = Duration::from_secs(1);
 const COUNT_EVERY: Duration = Duration::from_secs(10);
+/// A file of all keys that can be kept alive is shorter than this, in bytes.
+const MAX_KEYS: u64 = 16 << 20;
 /// Keys that are looked up at a time before it begins.
 const LOOKUPS: usize = 16;
 
@@ -36,6 +40,7 @@ pub(super) fn run(args: &KeepAliveArgs, global: &Global, out: &Output) -> Ended 
         .iter()
         .map(|path| inspect::file(path))
         .collect::<Result<Vec<_>, _>>()?;
+    let keys = keys(args)?;
     let session = session(args, global, out)?;
     let mut options = KeepAliveOptions::default();
     options.config.interval = args.interval;
@@ -48,7 +53,7 @@ pub(super) fn run(args: &KeepAliveArgs, global: &Global, out: &Output) -> Ended 
         .client
         .keep_alive(options, move |kept| drop(told.send(kept)))
         .map_err(not_started)?;
-    gather(args, &session, &handle, packets, out)?;
+    gather(&keys, &session, &handle, packets, out)?;
     let begin = summary(&handle);
     if begin.keys == 0 {
         return Err(Failure::input(
@@ -147,6 +152,28 @@ fn summary(handle: &KeepAlive) -> pkarr::Keeping {
     counts
 }
 
+/// The keys to look up.
+fn keys(args: &KeepAliveArgs) -> Result<Vec<PublicKey>, Failure> {
+    let mut keys: BTreeSet<_> = args.keys.iter().map(|name| name.key).collect();
+    if let Some(path) = &args.keys_from {
+        let wrong = |why: String| {
+            Failure::input(
+                format!("{}: {why}", path.display()),
+                "give a text file with a key on each line, or - for standard input",
+            )
+        };
+        let text = value::read_text(path, MAX_KEYS).map_err(wrong)?;
+        for (number, line) in (1..).zip(text.lines()) {
+            if line.trim().is_empty() {
+                continue;
+            }
+            let name = parse::pkarr_name(line);
+            keys.insert(name.map_err(|why| wrong(format!("line {number}: {why}")))?.key);
+        }
+    }
+    Ok(keys.into_iter().collect())
+}
+
 /// The files of these paths: those in a directory, in order, and not those below.
 fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut files = Vec::new();
@@ -171,15 +198,14 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 
 /// Looks the keys up, and hands all packets over. What is not found is left out, unless it is all.
 fn gather(
-    args: &KeepAliveArgs,
+    keys: &[PublicKey],
     session: &Session<'_>,
     handle: &KeepAlive,
     mut packets: Vec<SignedPacket>,
     out: &Output,
 ) -> Result<(), Failure> {
-    let keys: Vec<_> = args.keys.iter().map(|name| name.key).collect();
     let mut missing = None;
-    for (key, found) in look_up(&keys, session) {
+    for (key, found) in look_up(keys, session) {
         match found {
             Ok(found) => packets.push(found.packet.packet),
             // A packet that was kept alive before may be the last copy there is.

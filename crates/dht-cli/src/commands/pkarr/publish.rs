@@ -1,9 +1,5 @@
 //! `dht pkarr publish`: signs records and stores them.
 
-use std::fs::File;
-use std::io;
-use std::path::Path;
-
 use dht_pkarr::publish::PublishError as Reason;
 use dht_pkarr::record::Record;
 use dht_pkarr::{BuildError, Keypair, PublicKey, SignedPacket, zone};
@@ -15,10 +11,12 @@ use crate::args::pkarr::PublishArgs;
 use crate::commands::{Ended, code_words, counts_words, nodes};
 use crate::failure::{Failure, Status};
 use crate::output::{Done, Line, Output, Summary, pkarr};
-use crate::value::{self, read_bounded};
+use crate::value;
 
 /// A zone file is shorter than this, in bytes: a packet has no room for more than a part of it.
 const MAX_ZONE: u64 = 1 << 20;
+/// No clock is so far ahead, in seconds.
+const MAX_AHEAD: u64 = 24 * 3_600;
 
 pub(super) fn run(args: &PublishArgs, global: &Global, out: &Output) -> Ended {
     let (key, exposed) = value::read_key(&args.key)?;
@@ -28,8 +26,15 @@ pub(super) fn run(args: &PublishArgs, global: &Global, out: &Output) -> Ended {
     }
     let keypair = Keypair::from_secret(&key.to_bytes());
     let records = records(args, &keypair.public_key())?;
-    let packet = SignedPacket::sign(&keypair, args.timestamp.unwrap_or_else(now), records)
-        .map_err(|error| not_signed(&error))?;
+    let timestamp = args.timestamp.unwrap_or_else(now);
+    if timestamp.secs_since(now()) > MAX_AHEAD {
+        let date = dht_pkarr_client::http_date(timestamp.as_secs());
+        out.warn(format_args!(
+            "warning: until {date} nothing replaces this packet but a later --timestamp"
+        ));
+    }
+    let packet =
+        SignedPacket::sign(&keypair, timestamp, records).map_err(|error| not_signed(&error))?;
     save(args.save.as_deref(), &packet)?;
     if args.dry_run {
         let records = show(out, &packet, None, None)?;
@@ -59,7 +64,12 @@ pub(super) fn run(args: &PublishArgs, global: &Global, out: &Output) -> Ended {
 fn records(args: &PublishArgs, key: &PublicKey) -> Result<Vec<Record>, Failure> {
     let mut records = Vec::new();
     if let Some(path) = &args.zone {
-        let text = read(path)?;
+        let text = value::read_text(path, MAX_ZONE).map_err(|why| {
+            Failure::input(
+                format!("cannot read the zone {}: {why}", path.display()),
+                "give a readable text file, or - for standard input",
+            )
+        })?;
         records = zone::parse(&text, key)
             .map_err(|error| Failure::input(format!("{}: {error}", path.display()), error.hint))?;
     }
@@ -70,23 +80,6 @@ fn records(args: &PublishArgs, key: &PublicKey) -> Result<Vec<Record>, Failure> 
         records.extend(more);
     }
     Ok(records)
-}
-
-fn read(path: &Path) -> Result<String, Failure> {
-    let unreadable = |why: String| {
-        Failure::input(
-            format!("cannot read the zone {}: {why}", path.display()),
-            "give a readable text file, or - for standard input",
-        )
-    };
-    let bytes = if path == Path::new("-") {
-        read_bounded(&mut io::stdin().lock(), MAX_ZONE)
-    } else {
-        File::open(path).and_then(|mut file| read_bounded(&mut file, MAX_ZONE))
-    };
-    let bytes = bytes.map_err(|error| unreadable(error.to_string()))?;
-    let bytes = bytes.ok_or_else(|| unreadable("it is over 1 MiB long".to_owned()))?;
-    String::from_utf8(bytes).map_err(|error| unreadable(error.to_string()))
 }
 
 fn not_signed(error: &BuildError) -> Failure {

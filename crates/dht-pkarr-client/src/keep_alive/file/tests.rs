@@ -10,6 +10,7 @@ use dht_pkarr::Keypair;
 use dht_pkarr::keep_alive::Handed;
 
 use super::*;
+use crate::clock::now;
 use crate::keep_alive::{Done, KeepAliveError, KeepAliveOptions, Task};
 use crate::publish::Published;
 
@@ -124,6 +125,26 @@ fn only_what_changed_is_written_and_a_restart_knows_it_all() {
     assert_eq!((statuses(&again), unsaved(&again)), (known, 0));
     assert_eq!(lock(&again).status(&published).unwrap().stored, 5);
     assert_eq!(statuses(&again).len(), 8);
+}
+
+#[test]
+fn many_are_written_a_part_at_a_time() {
+    let file = TempFile::new("many");
+    let keeper = start(&file.0).unwrap();
+    let count = MAX_AT_ONCE + 2;
+    for number in 0..count as u64 {
+        let mut secret = [7; 32];
+        secret[..8].copy_from_slice(&number.to_be_bytes());
+        let packet = SignedPacket::builder().sign(&Keypair::from_secret(&secret), now()).unwrap();
+        assert_eq!(lock(&keeper).add(packet), Ok(true));
+    }
+    let database = Arc::clone(&lock(&keeper).unsaved.as_ref().unwrap().file);
+    save_some(&keeper, &database).unwrap();
+    assert_eq!(unsaved(&keeper), 2);
+    save(&keeper).unwrap();
+    assert_eq!(unsaved(&keeper), 0);
+    drop((keeper, database));
+    assert_eq!(statuses(&start(&file.0).unwrap()).len(), count);
 }
 
 #[test]
