@@ -34,12 +34,18 @@ pub(crate) enum Aged<A, P> {
     Expired(Transaction<A, P>),
 }
 
-/// When a query left, and which one.
+/// A query that left.
 #[derive(Clone, Copy, Debug)]
-struct Sent<A> {
-    at: Instant,
-    key: Key<A>,
+struct Sent<A, P> {
+    transaction: Transaction<A, P>,
+    tid: u32,
     answered: bool,
+}
+
+impl<A: Copy, P> Sent<A, P> {
+    const fn key(&self) -> Key<A> {
+        (self.transaction.to, self.tid)
+    }
 }
 
 /// What a reply must match, in an order that keeps the queries to one address together.
@@ -58,10 +64,10 @@ pub(crate) struct Transactions<A, P> {
 
 #[derive(Debug)]
 struct Awaited<A, P> {
-    /// With their numbers.
-    in_flight: BTreeMap<Key<A>, (Transaction<A, P>, u64)>,
+    /// Their numbers.
+    in_flight: BTreeMap<Key<A>, u64>,
     /// In the order of sending, to find who is late. The first is not answered.
-    sent: VecDeque<Sent<A>>,
+    sent: VecDeque<Sent<A, P>>,
     /// The number of the first of them; the others are numbered on from there.
     first: u64,
     /// The number of the first that has not stalled and is not answered.
@@ -70,8 +76,7 @@ struct Awaited<A, P> {
 
 impl<A, P> Default for Awaited<A, P> {
     fn default() -> Self {
-        // A lookup has about so many of them, answered ones among them.
-        let sent = VecDeque::with_capacity(8);
+        let sent = VecDeque::with_capacity(FEW);
         Self { in_flight: BTreeMap::new(), sent, first: 0, fresh: 0 }
     }
 }
@@ -88,9 +93,9 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         match step {
             1 => awaited.first,
             2 => {
-                let first =
-                    awaited.in_flight.first_key_value().map_or(0, |(_, (_, number))| *number);
-                first ^ awaited.sent.front().map_or(0, |sent| sent.at.as_micros())
+                let first = awaited.in_flight.first_key_value().map_or(0, |(_, number)| *number);
+                let sent = awaited.sent.iter().take(FEW).map(|sent| u64::from(sent.tid));
+                sent.fold(first, |all, read| all ^ read)
             }
             _ => 0,
         }
@@ -114,11 +119,12 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
             });
             // Of 2^32 ids at most 2^16 are taken, so this ends at once.
             if let Entry::Vacant(place) = awaited.in_flight.entry((to, tid)) {
-                place.insert((Transaction { to, expected, sent: now, purpose }, number));
+                place.insert(number);
                 break tid;
             }
         };
-        awaited.sent.push_back(Sent { at: now, key: (to, tid), answered: false });
+        let transaction = Transaction { to, expected, sent: now, purpose };
+        awaited.sent.push_back(Sent { transaction, tid, answered: false });
         tid.to_be_bytes()
     }
 
@@ -144,35 +150,34 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
 
     /// The next query that stalled or expired by `now`.
     pub(crate) fn next_aged(&mut self, now: Instant, config: &Config) -> Option<Aged<A, P>> {
-        let &Sent { at, key, .. } = self.awaited.as_ref()?.sent.front()?;
-        if at + config.query_timeout <= now {
+        let first = self.awaited.as_ref()?.sent.front()?;
+        if first.transaction.sent + config.query_timeout <= now {
+            let key = first.key();
             return self.take(&key).map(Aged::Expired);
         }
         let stall = self.stall_timeout(config);
         let awaited = self.awaited.as_mut()?;
-        let &Sent { at, key, .. } = awaited.next_to_stall()?;
-        if at + stall > now {
+        let transaction = awaited.next_to_stall()?.transaction;
+        if transaction.sent + stall > now {
             return None;
         }
         awaited.fresh += 1;
         awaited.skip_answered();
-        awaited.in_flight.get(&key).map(|(transaction, _)| Aged::Stalled(*transaction))
+        Some(Aged::Stalled(transaction))
     }
 
     /// Drops every query in flight; none of them says anything about the node asked.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Transaction<A, P>> {
-        let awaited = self.awaited.take().into_iter();
-        awaited
-            .flat_map(|awaited| awaited.in_flight.into_values())
-            .map(|(transaction, _)| transaction)
+        let sent = self.awaited.take().into_iter().flat_map(|awaited| awaited.sent);
+        sent.filter(|sent| !sent.answered).map(|sent| sent.transaction)
     }
 
     /// The bytes of the heap that it takes up now.
     pub(crate) fn heap_bytes(&self) -> usize {
         let heap = |awaited: &Awaited<A, P>| {
             size_of::<Awaited<A, P>>()
-                + footprint::tree::<Key<A>, (Transaction<A, P>, u64)>(awaited.in_flight.len())
-                + footprint::room::<Sent<A>>(awaited.sent.capacity())
+                + footprint::tree::<Key<A>, u64>(awaited.in_flight.len())
+                + footprint::room::<Sent<A, P>>(awaited.sent.capacity())
         };
         self.awaited.as_deref().map_or(0, heap)
     }
@@ -181,8 +186,8 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     pub(crate) const fn memory_ceiling(config: &Config) -> usize {
         // As many answered ones may stand in the queue too.
         let queued = config.max_transactions.saturating_mul(2).saturating_add(SLACK + 1);
-        let queue = footprint::list::<Sent<A>>(queued);
-        let tree = footprint::btree::<Key<A>, (Transaction<A, P>, u64)>(config.max_transactions);
+        let queue = footprint::list::<Sent<A, P>>(queued);
+        let tree = footprint::btree::<Key<A>, u64>(config.max_transactions);
         footprint::sum(&[size_of::<Awaited<A, P>>(), tree, queue])
     }
 
@@ -197,8 +202,9 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     /// When [`next_aged`](Self::next_aged) has something to say.
     pub(crate) fn poll_timeout(&self, config: &Config) -> Option<Instant> {
         let awaited = self.awaited.as_ref()?;
-        let expires = awaited.sent.front()?.at + config.query_timeout;
-        let stalls = awaited.next_to_stall().map(|sent| sent.at + self.stall_timeout(config));
+        let expires = awaited.sent.front()?.transaction.sent + config.query_timeout;
+        let stall = |sent: &Sent<A, P>| sent.transaction.sent + self.stall_timeout(config);
+        let stalls = awaited.next_to_stall().map(stall);
         Some(stalls.map_or(expires, |stalls| stalls.min(expires)))
     }
 
@@ -214,38 +220,39 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
             "an answered one stalls"
         );
         assert!((*first..=first + sent.len() as u64).contains(fresh), "nothing stalls");
-        let waits = |(key, (_, number)): (&Key<A>, &(_, u64))| {
+        let waits = |(key, number): (&Key<A>, &u64)| {
             let sent = sent.get((number - first) as usize);
-            sent.is_some_and(|sent| sent.key == *key && !sent.answered)
+            sent.is_some_and(|sent| sent.key() == *key && !sent.answered)
         };
+        let waiting = sent.iter().filter(|sent| !sent.answered).count();
+        assert_eq!(waiting, in_flight.len(), "what is answered is no longer in flight");
         assert!(in_flight.iter().all(waits), "a query never expires");
     }
 
-    /// Takes a query out of awaited. With the last one all memory goes: a tree alone would keep a node
-    /// of 700 bytes.
+    /// Takes a query out of flight. With the last one all memory goes.
     fn take(&mut self, key: &Key<A>) -> Option<Transaction<A, P>> {
         let awaited = self.awaited.as_mut()?;
-        let (transaction, number) = awaited.in_flight.remove(key)?;
+        let number = awaited.in_flight.remove(key)?;
+        let transaction = awaited.answered(number);
         if awaited.in_flight.is_empty() {
             self.awaited = None;
-        } else {
-            awaited.answered(number);
         }
-        Some(transaction)
+        transaction
     }
 }
 
-impl<A: Copy + Ord, P> Awaited<A, P> {
+impl<A: Copy + Ord, P: Copy> Awaited<A, P> {
     /// The next query to stall: of those that have not, the first that left.
-    fn next_to_stall(&self) -> Option<&Sent<A>> {
+    fn next_to_stall(&self) -> Option<&Sent<A, P>> {
         self.sent.get((self.fresh - self.first) as usize)
     }
 
-    /// Keeps the queue short: answered ids go when they are in front or the majority.
-    fn answered(&mut self, number: u64) {
-        if let Some(sent) = self.sent.get_mut((number - self.first) as usize) {
-            sent.answered = true;
-        }
+    /// Marks a query as answered, and keeps the queue short: answered ones go when they are in front or
+    /// the majority.
+    fn answered(&mut self, number: u64) -> Option<Transaction<A, P>> {
+        let sent = self.sent.get_mut((number - self.first) as usize)?;
+        sent.answered = true;
+        let transaction = sent.transaction;
         while self.sent.front().is_some_and(|sent| sent.answered) {
             self.sent.pop_front();
             self.first += 1;
@@ -255,6 +262,7 @@ impl<A: Copy + Ord, P> Awaited<A, P> {
         if self.sent.len() > 2 * self.in_flight.len() + SLACK {
             self.renumber();
         }
+        Some(transaction)
     }
 
     fn skip_answered(&mut self) {
@@ -269,12 +277,15 @@ impl<A: Copy + Ord, P> Awaited<A, P> {
         self.fresh = self.first + stalled.filter(|sent| !sent.answered).count() as u64;
         self.sent.retain(|sent| !sent.answered);
         for (sent, number) in self.sent.iter().zip(self.first..) {
-            if let Some((_, old)) = self.in_flight.get_mut(&sent.key) {
+            if let Some(old) = self.in_flight.get_mut(&sent.key()) {
                 *old = number;
             }
         }
     }
 }
+
+/// A lookup has about so many queries in the queue, answered ones among them.
+const FEW: usize = 8;
 
 /// Answered ids that may wait in the queues beside as many as are in flight.
 const SLACK: usize = 16;
