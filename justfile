@@ -22,7 +22,7 @@ lint:
     cargo clippy --workspace --all-targets -- -D warnings
     cargo clippy -p dht-net -p dht-mio -p dht-smol -p dht-cli --no-default-features -- -D warnings --cfg dht_portable
 
-# All tests that need nothing but Rust.
+# All tests that need nothing but Rust and a C compiler.
 test:
     cargo test --workspace
 

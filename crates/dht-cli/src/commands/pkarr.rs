@@ -121,19 +121,21 @@ impl<'a> Session<'a> {
         failure
     }
 
-    fn not_resolved(&self, error: &dht_pkarr_client::ResolveError) -> Failure {
+    fn not_resolved(&self, key: &PublicKey, error: &dht_pkarr_client::ResolveError) -> Failure {
         let hint = match error.reason {
             ResolveError::NoAnswer | ResolveError::NoSource => {
                 return self.nobody_answered(&error.to_string());
             }
             ResolveError::NotFound => {
                 "nodes forget packets after two hours: has its owner published it lately?"
+                    .to_owned()
             }
             ResolveError::Item(_) | ResolveError::NotAPacket { .. } | _ => {
-                "its owner stored something else under the key; ask for it with dht get"
+                let hex = to_hex(key.as_bytes());
+                format!("its owner stored something else; see it with dht get --public-key {hex}")
             }
         };
-        Failure { status: Status::NotFound, message: error.to_string(), hint: hint.to_owned() }
+        Failure { status: Status::NotFound, message: error.to_string(), hint }
     }
 }
 

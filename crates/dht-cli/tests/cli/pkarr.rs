@@ -201,6 +201,13 @@ fn what_is_published_is_resolved_and_what_is_older_refused() {
     assert_eq!(other.done()["errors"]["301"], 1);
     let timestamp = done["timestamp"].to_string();
     at(&node, &[&publish[..], &["--cas", &timestamp]].concat()).expect(0);
+    // What is newer, but no packet, is not passed over; and it is said how to see it.
+    at(&node, &["put-mutable", "--key", &key, "something else"]).expect(0);
+    let other = at(&node, &["pkarr", "resolve", KEY]).expect(1);
+    assert!(other.stderr.contains("is no packet"), "{other:?}");
+    let (_, command) = other.stderr.trim_end().rsplit_once("with dht ").unwrap();
+    let item = at(&node, &command.split(' ').collect::<Vec<_>>()).expect(0);
+    assert_eq!(item.of_type("item")[0]["value"], "something else");
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn gather(
             // A packet that was kept alive before may be the last copy there is.
             Err(error) if handle.status(&key).is_some() => out.verbose(error),
             Err(error) => {
-                let failure = session.not_resolved(&error);
+                let failure = session.not_resolved(&key, &error);
                 out.warn(format_args!("warning: {key} is left out: {}", failure.message));
                 let why = failure.message.clone();
                 out.json(&Line::Kept(line_of("left_out", &key, Some(why))));

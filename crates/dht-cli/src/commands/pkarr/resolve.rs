@@ -27,7 +27,7 @@ pub(super) fn run(args: &ResolveArgs, global: &Global, out: &Output) -> Ended {
             (none.then_some(Status::NotFound), pkarr)
         }
         Err(error) => {
-            let failure = session.not_resolved(&error);
+            let failure = session.not_resolved(&key, &error);
             out.failure(&failure);
             (Some(failure.status), pkarr::Done { records: Some(0), ..done(&key) })
         }
