@@ -39,7 +39,7 @@ pub fn demand_lifetimes(world: &mut World) -> Result<(), Box<Violation>> {
     result.map_err(|what| Box::new(Violation { invariant: NAME, at, event, host: None, what }))
 }
 
-/// One thing a world is enough among many: each costs more than all that I10 asks for.
+/// One thing in each world is enough: whose clock leaps refreshes all that it knows.
 fn check(world: &mut World) -> Result<(), String> {
     let Some(users) = Users::pick(world)? else { return Ok(()) };
     let is_item = world.choices().below(About::Workload, 2) == 0;
