@@ -243,9 +243,11 @@ fn at_the_deadline_a_call_returns_what_is_known() {
     let (_socket, nobody) = silent();
     let dht = patient().spawn().unwrap();
     let hasty = dht.with_timeout(Duration::from_millis(20));
+    let began = Instant::now();
     let outcome = hasty.ping(nobody).unwrap();
     assert_eq!(outcome.ended, Ended::TimedOut);
-    assert!(outcome.duration >= Duration::from_millis(20));
+    // The lookup itself may have begun later.
+    assert!(began.elapsed() >= Duration::from_millis(20));
     eventually("the lookup is cancelled", || dht.stats().unwrap().node.lookups_running == 0);
 }
 
