@@ -78,7 +78,7 @@ hashes:
 
 # What users achieve among adversaries, as docs/TESTING.md has it: takes minutes.
 adversaries:
-    cargo test --release -q -p dht-sim --test adversaries -- --nocapture --test-threads=1 | grep '^|'
+    cargo test --release -q -p dht-sim --test adversaries -- --nocapture --test-threads=1 | grep -o '|.*'
 
 # Break the core on purpose, in a score of ways; the swarm must notice each.
 mutants:
