@@ -133,7 +133,8 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    /// See `Dht::read_ahead`.
+    /// See `Dht::read_ahead`. Step 0 reads the node; 1 its lists, and what stands beside it; 2 what those
+    /// lead to; 3 the lookups; 4 their lists. The parts keep to the same numbers.
     pub(crate) fn read_ahead(&self, step: u32, coming: Option<(SocketAddr, &[u8])>) -> u64 {
         match step {
             // Fields that stand far from each other.

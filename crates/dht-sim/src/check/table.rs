@@ -180,7 +180,7 @@ fn check_contacts(dht: &Dht, own: NodeId, contacts: &[NodeInfo]) -> Result<(), S
 fn check_buckets(
     own: NodeId,
     contacts: &[NodeInfo],
-    sizes: impl Iterator<Item = usize>,
+    mut sizes: impl Iterator<Item = usize>,
 ) -> Result<(), String> {
     let mut belong = [0; LAST_BUCKET + 1];
     for contact in contacts {
@@ -188,12 +188,13 @@ fn check_buckets(
             *count += 1;
         }
     }
-    for (bucket, (size, belong)) in sizes.zip(belong).enumerate() {
+    for (bucket, belong) in belong.into_iter().enumerate() {
+        let size = sizes.next().unwrap_or_default();
         demand(size == belong, || {
             format!("bucket {bucket} has {size} contacts, and {belong} belong there")
         })?;
     }
-    Ok(())
+    demand(sizes.all(|size| size == 0), || "there are contacts beyond the last bucket".to_owned())
 }
 
 /// The bucket where a contact belongs. The last one is for all that share as much with us or more.
@@ -265,6 +266,8 @@ mod tests {
         for bucket in 0..32 {
             assert!(check_buckets(own, &contacts, sizes(Some(bucket))).is_err(), "{bucket}");
         }
+        assert!(check_buckets(own, &contacts, sizes(None).take(8)).is_err(), "one is not told");
+        assert!(check_buckets(own, &contacts, sizes(None).chain([1])).is_err(), "one too many");
     }
 
     /// Somebody whom the node asks and who answers, and somebody whom only the node heard.
