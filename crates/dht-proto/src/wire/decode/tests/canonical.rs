@@ -96,7 +96,7 @@ fn the_short_cut_agrees_with_reading_by_key_on_every_change_of_a_byte() {
 #[test]
 fn a_glance_sees_what_reading_sees() {
     for message in queries().into_iter().chain(replies()) {
-        let seen = canonical::peek(message.as_bytes());
+        let seen = peek(message.as_bytes());
         let expected = match by_key(message.as_bytes()).unwrap().body {
             Body::Query(Query { id, method: Method::FindNode { target }, .. }) => {
                 (id, Some(target))
@@ -110,9 +110,9 @@ fn a_glance_sees_what_reading_sees() {
         assert_eq!(seen, Some(expected), "{message}");
         // Nothing that is cut off is read past its end.
         for len in 0..message.len() {
-            let part = canonical::peek(&message.as_bytes()[..len]);
+            let part = peek(&message.as_bytes()[..len]);
             assert!(part.is_none() || part.map(|(id, _)| id) == Some(expected.0), "{message}");
         }
     }
-    assert_eq!(canonical::peek(b"d1:eli201e4:oopse1:t2:aa1:y1:ee"), None);
+    assert_eq!(peek(b"d1:eli201e4:oopse1:t2:aa1:y1:ee"), None);
 }
