@@ -233,11 +233,14 @@ impl<'a> Reader<'a> {
     /// Half of all work is done here. An `Option` of a slice comes back in registers, a `Result`
     /// does not: hence the cause of a failure is found out apart.
     pub(super) fn take_string(&mut self) -> Option<&'a [u8]> {
-        // Nearly all lengths of a message have one or two digits.
+        // Nearly all lengths of a message have one or two digits, and that of eight nodes has three.
         let (len, rest) = match self.rest {
             [a, b':', rest @ ..] => (digit(*a)?, rest),
             [a @ b'1'..=b'9', b, b':', rest @ ..] => {
                 (usize::from(a - b'0') * 10 + digit(*b)?, rest)
+            }
+            [a @ b'1'..=b'9', b, c, b':', rest @ ..] => {
+                ((usize::from(a - b'0') * 10 + digit(*b)?) * 10 + digit(*c)?, rest)
             }
             [b'1'..=b'9', ..] => long_length(self.rest)?,
             _ => return None,
