@@ -38,34 +38,36 @@ impl<'a, A: Addr> Envelope<'a, A> {
         Self { head, family: PhantomData }
     }
 
-    /// Encodes a reply; whatever does not fit is left out, far nodes first, then values.
-    ///
-    /// `None` if not even the id fits, which takes a transaction id of over a thousand bytes.
+    /// Encodes a reply if all of it fits.
     #[inline]
     pub(super) fn reply(&self, reply: &Reply<'_>, out: &mut [u8]) -> Option<usize> {
         let out = room::<A>(out);
-        let longest = if reply.v.is_some() { A::MAX_DATAGRAM } else { MAX_USUAL }.min(out.len());
-        let usual = out.get_mut(..longest).unwrap_or_default();
-        match self.head.encode(Part::Reply(reply), usual) {
-            Some(len) => Some(len),
-            None => self.shortened(*reply, longest, out),
-        }
+        let longest = longest::<A>(reply, out);
+        self.head.encode(Part::Reply(reply), out.get_mut(..longest).unwrap_or_default())
     }
 
-    /// Encodes what fits of a reply that is too long.
-    #[cold]
-    fn shortened(&self, mut reply: Reply<'_>, longest: usize, out: &mut [u8]) -> Option<usize> {
+    /// Encodes a reply from which nothing can be left out.
+    ///
+    /// `None` if not even that fits, which takes a transaction id of over a thousand bytes.
+    #[inline]
+    pub(super) fn least(&self, reply: &Reply<'_>, out: &mut [u8]) -> Option<usize> {
+        self.head.encode(Part::Reply(reply), room::<A>(out))
+    }
+
+    /// Leaves out of a reply that is too long what does not fit: nodes first, then values. Which
+    /// nodes go is up to the caller: the far ones.
+    pub(super) fn shorten(&self, reply: &mut Reply<'_>, out: &mut [u8]) {
+        let longest = longest::<A>(reply, room::<A>(out));
         let (nodes, nodes6) = (reply.nodes.take(), reply.nodes6.take());
         let left = loop {
-            match longest.checked_sub(self.head.encoded_len(Part::Reply(&reply))) {
+            match longest.checked_sub(self.head.encoded_len(Part::Reply(reply))) {
                 Some(left) => break left,
                 // Everything in a reply is halved or dropped, so this ends after a few turns.
-                None if shorten::<A>(&mut reply).is_none() => break 0,
+                None if shorten::<A>(reply).is_none() => break 0,
                 None => {}
             }
         };
         (reply.nodes, reply.nodes6) = fill(left, nodes, nodes6);
-        self.head.encode(Part::Reply(&reply), out)
     }
 
     /// Encodes an error; `None` if it does not fit.
@@ -73,6 +75,11 @@ impl<'a, A: Addr> Envelope<'a, A> {
         let error = ErrorReply { code, message: text.as_bytes() };
         self.head.encode(Part::Error(&error), room::<A>(out))
     }
+}
+
+/// How long a reply may be.
+fn longest<A: Addr>(reply: &Reply<'_>, room: &[u8]) -> usize {
+    if reply.v.is_some() { A::MAX_DATAGRAM } else { MAX_USUAL }.min(room.len())
 }
 
 /// The part of `out` that one datagram may take.
@@ -101,7 +108,7 @@ fn half(records: &[u8], len: usize) -> Option<&[u8]> {
     if records.is_empty() { None } else { records.get(..records.len() / len / 2 * len) }
 }
 
-/// As many nodes of both lists as fit into `room`, nearest first, in turns.
+/// As many nodes of both lists as fit into `room`, in turns.
 fn fill<'n>(
     room: usize,
     nodes: Option<&'n [u8]>,
