@@ -149,9 +149,11 @@ impl Addr for SocketAddrV4 {
     const MAX_VALUES_WITH_SCRAPE: usize = 20;
 
     fn from_socket_addr(addr: SocketAddr) -> Option<Self> {
-        match addr.ip().to_canonical() {
-            IpAddr::V4(ip) => Some(Self::new(ip, addr.port())),
-            IpAddr::V6(_) => None,
+        match addr {
+            SocketAddr::V4(addr) => Some(addr),
+            SocketAddr::V6(addr) => {
+                SocketAddrV6::ip(&addr).to_ipv4_mapped().map(|ip| Self::new(ip, addr.port()))
+            }
         }
     }
 

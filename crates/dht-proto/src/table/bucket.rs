@@ -115,7 +115,9 @@ pub(super) fn victim<A: Addr>(
         rivals = if spreads { crowd } else { 0..contacts.len() };
     }
     let first = rivals.start;
-    let rank = |contact: &Contact<A>| (!contact.has_valid_id(), contact.rtt_millis());
+    let rank = |contact: &Contact<A>| {
+        u32::from(!contact.has_valid_id()) << u16::BITS | u32::from(contact.rtt_millis())
+    };
     let (offset, worst) =
         contacts.get(rivals)?.iter().enumerate().max_by_key(|(_, contact)| rank(contact))?;
     // What is cheap to find out comes first: most who answer are not faster.
@@ -135,10 +137,11 @@ pub(super) fn neighbours<A: Addr>(
     own: NodeId,
     bucket: usize,
 ) -> Range<usize> {
-    let high = |id: &NodeId| id.distance(own.target()).high();
-    let place = contacts.partition_point(|contact| high(&contact.id()) < high(&id));
+    let own = own.target();
+    let high = id.distance(own).high();
+    let place = contacts.partition_point(|contact| contact.distance(own).high() < high);
     let shift = u64::BITS - slot_start(bucket) as u32 - slot_width(contacts.len());
-    let alike = |contact: &&Contact<A>| (high(&contact.id()) ^ high(&id)) >> shift == 0;
+    let alike = |contact: &&Contact<A>| (contact.distance(own).high() ^ high) >> shift == 0;
     let (nearer, farther) = contacts.split_at(place);
     let nearer = nearer.iter().rev().take_while(alike).count();
     place - nearer..place + farther.iter().take_while(alike).count()

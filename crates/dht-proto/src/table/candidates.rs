@@ -11,7 +11,10 @@ use crate::id::NodeId;
 
 /// Verified candidates that wait for a place in one bucket, at most.
 const WAITING_PER_BUCKET: usize = 4;
-/// Once as many wait for a bucket, nobody else does for so long, in ticks: 60 s.
+/// Once so many have come to wait for a bucket, nobody else does in the same term. When a contact fails,
+/// whoever answers next takes its place, and needs none of them.
+const ENOUGH: usize = 2;
+/// How long a term is, in ticks: 60 s.
 const TERM: Ticks = 600;
 /// Capacity is added in steps of this, because a process may hold a million tables.
 const GROWTH: usize = 2;
@@ -115,7 +118,7 @@ pub(super) struct Candidates<A: Addr> {
     unsolicited: usize,
     /// When the present term began.
     term: Ticks,
-    /// Bit i: for bucket i as many wait as may, and all of them were heard in this term.
+    /// Bit i: for bucket i enough wait who were heard in this term.
     served: u32,
 }
 
@@ -170,14 +173,14 @@ impl<A: Addr> Candidates<A> {
         if let Some(bucket) = new.waits_for(own) {
             let (term, list) = (self.term, &self.list);
             let waits = |c: &&Candidate<A>| c.heard >= term && c.waits_for(own) == Some(bucket);
-            let served = list.iter().filter(waits).count() >= WAITING_PER_BUCKET;
+            let served = list.iter().filter(waits).count() >= ENOUGH;
             self.served |= u32::from(served) << bucket;
         }
         true
     }
 
-    /// Whether enough who answered wait for a bucket: as many as may, and all were heard lately. Then
-    /// another is no better than they are, and is not looked at.
+    /// Whether enough wait for a bucket who were heard lately. Then another is no better than they are,
+    /// and is not looked at.
     pub(super) fn has_enough(&mut self, bucket: usize, now: Ticks) -> bool {
         if now.saturating_sub(self.term) >= TERM {
             (self.term, self.served) = (now, 0);
@@ -323,7 +326,7 @@ impl<A: Addr> Candidates<A> {
         for bucket in (0..BUCKETS).filter(|bucket| self.served >> bucket & 1 != 0) {
             let lately = |c: &&Candidate<A>| c.heard >= self.term;
             let waits = self.list.iter().filter(|c| c.waits_for(own) == Some(bucket));
-            assert!(waits.filter(lately).count() >= WAITING_PER_BUCKET, "enough wait");
+            assert!(waits.filter(lately).count() >= ENOUGH, "enough wait");
         }
         for (i, candidate) in self.list.iter().enumerate() {
             assert_ne!(candidate.id, Some(own));

@@ -6,8 +6,10 @@
 //! known to send it. Only the order of keys is tolerated: real nodes send unsorted dictionaries, so
 //! the reader just remembers having seen one.
 
+mod form;
 mod writer;
 
+pub(super) use self::form::{Form, hole};
 pub(super) use self::writer::{Count, Sink, Slice, Writer};
 
 /// Lists and dictionaries of a message may nest this deep, the message itself included.
@@ -140,6 +142,16 @@ impl<'a> Reader<'a> {
             }
             _ => false,
         }
+    }
+
+    /// Moves past the next bytes if they are of a form.
+    #[inline]
+    pub(super) fn form<const N: usize>(&mut self, form: &Form<N>) -> Option<&'a [u8; N]> {
+        let (text, rest) = self.rest.split_first_chunk()?;
+        form.fits(text).then(|| {
+            self.rest = rest;
+            text
+        })
     }
 
     /// The next `N` bytes, the inside of a string of known length.

@@ -145,7 +145,7 @@ fn full_bucket(config: &Config) -> Table<SocketAddrV4> {
 }
 
 #[test]
-fn no_more_than_four_begin_to_wait_for_a_bucket_within_a_minute() {
+fn no_more_than_two_begin_to_wait_for_a_bucket_within_a_minute() {
     let config = plain();
     let mut table = full_bucket(&config);
     let mut replied = |secs, n: u8| {
