@@ -27,12 +27,12 @@ mod token;
 
 use alloc::boxed::Box;
 use core::fmt;
-use core::net::{SocketAddrV4, SocketAddrV6};
+use core::net::SocketAddrV6;
 use core::time::Duration;
 
 use self::items::{Admission, ItemStore, Refusal, Terms};
 use self::peers::{Announce, PeerStore};
-use self::reply::{Envelope, MAX_NODES, ROOM_V4, ROOM_V6};
+use self::reply::{Envelope, MAX_NODES, ROOM_V4, ROOM_V6, USUAL_K, room_v4, room_v6};
 use self::sample::{Dice, Samples};
 use self::throttle::{Level, Network, Throttle};
 use self::token::{Period, Tokens};
@@ -535,20 +535,35 @@ impl<A: Addr> Call<'_, '_, '_, A> {
     /// BEP 32: without `want`, the family of the transport.
     #[inline]
     fn reply_nodes(&mut self, target: Target, reply: Reply<'_>, out: &mut [u8]) -> Option<usize> {
+        // Room is cleared before it is used: no more than what nearly every node needs.
+        if self.ctx.config.k <= USUAL_K {
+            self.reply_within::<{ room_v4(USUAL_K) }, { room_v6(USUAL_K) }>(target, reply, out)
+        } else {
+            self.reply_within::<ROOM_V4, ROOM_V6>(target, reply, out)
+        }
+    }
+
+    /// The same with nodes that take up so many bytes at most.
+    #[inline]
+    fn reply_within<const V4: usize, const V6: usize>(
+        &mut self,
+        target: Target,
+        reply: Reply<'_>,
+        out: &mut [u8],
+    ) -> Option<usize> {
         let Want { n4, n6 } = self.want;
         let wanted = |asked, family| asked || (!n4 && !n6 && A::FAMILY == family);
         let k = self.ctx.config.k.min(MAX_NODES);
-        // Only the room that is needed is cleared.
-        let mut v4: [u8; ROOM_V4];
-        let mut v6: [u8; ROOM_V6];
+        let mut v4: [u8; V4];
+        let mut v6: [u8; V6];
         let mut reply = reply;
         if wanted(n4, Family::V4) {
-            v4 = [0; ROOM_V4];
-            reply.nodes = self.nodes(Family::V4, target, k * SocketAddrV4::NODE_LEN, &mut v4);
+            v4 = [0; V4];
+            reply.nodes = self.nodes(Family::V4, target, room_v4(k), &mut v4);
         }
         if wanted(n6, Family::V6) {
-            v6 = [0; ROOM_V6];
-            reply.nodes6 = self.nodes(Family::V6, target, k * SocketAddrV6::NODE_LEN, &mut v6);
+            v6 = [0; V6];
+            reply.nodes6 = self.nodes(Family::V6, target, room_v6(k), &mut v6);
         }
         match self.envelope.reply(&reply, out) {
             Some(len) => Some(len),

@@ -45,7 +45,7 @@ pub enum Verdict {
     Updated,
     /// Its bucket is full of better contacts; it takes the next place that gets free.
     Waiting,
-    /// Its address or network is taken, or cannot be a node's.
+    /// Its address or network is taken, or cannot be a node's, or enough others wait already.
     Refused,
     /// A contact answered under another id, and is no contact any more.
     IdChanged,

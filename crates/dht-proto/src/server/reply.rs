@@ -19,9 +19,20 @@ const MAX_USUAL: usize = 1_024;
 /// What `5:nodes` or `6:nodes6` and the length of the string take, at most.
 const LIST_OVERHEAD: usize = 12;
 
+/// The default of [`Config::k`].
+pub(super) const USUAL_K: usize = 8;
 /// Room for the nodes of one family.
-pub(super) const ROOM_V4: usize = MAX_NODES * NODE_LEN_V4;
-pub(super) const ROOM_V6: usize = MAX_NODES * NODE_LEN_V6;
+pub(super) const ROOM_V4: usize = room_v4(MAX_NODES);
+pub(super) const ROOM_V6: usize = room_v6(MAX_NODES);
+
+/// What so many nodes of one family take up.
+pub(super) const fn room_v4(nodes: usize) -> usize {
+    nodes * NODE_LEN_V4
+}
+
+pub(super) const fn room_v6(nodes: usize) -> usize {
+    nodes * NODE_LEN_V6
+}
 
 /// What every reply to one query carries, and how long it may be.
 #[derive(Clone, Copy)]

@@ -109,16 +109,18 @@ impl Head<'_> {
     /// The end of the arguments, and the name of the method.
     #[inline]
     fn write_method<S: Sink>(&self, w: &mut Writer<S>, method: &Method<'_>) -> Option<()> {
-        match method {
-            Method::FindNode { .. } if self.ip.is_none() => w.raw(b"e1:q9:find_node"),
-            Method::GetPeers { .. } if self.ip.is_none() => w.raw(b"e1:q9:get_peers"),
-            other => {
-                w.raw(b"e")?;
-                self.write_ip(w)?;
-                w.raw(b"1:q")?;
-                w.bytes(other.name())
+        if self.ip.is_none() {
+            if let Method::FindNode { .. } = method {
+                return w.raw(b"e1:q9:find_node");
+            }
+            if let Method::GetPeers { .. } = method {
+                return w.raw(b"e1:q9:get_peers");
             }
         }
+        w.raw(b"e")?;
+        self.write_ip(w)?;
+        w.raw(b"1:q")?;
+        w.bytes(method.name())
     }
 
     /// All up to the id of whoever replies. Without filters, to IPv4, it is written at once.

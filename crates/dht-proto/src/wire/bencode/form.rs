@@ -11,7 +11,7 @@ pub(in super::super) struct Form<const N: usize> {
 impl<const N: usize> Form<N> {
     pub(in super::super) const fn new(text: &[u8; N]) -> Self {
         let mut fixed = [0; N];
-        let (mut left, mut rest) = (fixed.as_mut_slice(), text.as_slice());
+        let (mut left, mut rest): (&mut [u8], &[u8]) = (&mut fixed, text);
         while let ([mask, masks @ ..], [byte, bytes @ ..]) = (left, rest) {
             *mask = if *byte == b'.' { 0 } else { !0 };
             (left, rest) = (masks, bytes);
