@@ -311,9 +311,9 @@ impl Run {
         self.hand.dht.node_id(self.family())
     }
 
-    /// The nodes of a reply are contacts, nearest first, and at most k.
+    /// The nodes of a reply are contacts, each once, and at most k; their order is nobody's business.
     fn check_nodes(&self, target: Target, reply: &Reply<'_>) {
-        let nodes: Vec<_> = if self.v6 {
+        let mut nodes: Vec<_> = if self.v6 {
             let told = wire::nodes::<SocketAddrV6>(reply.nodes6.unwrap_or_default());
             told.map(|(id, addr)| (id, SocketAddr::from(addr))).collect()
         } else {
@@ -325,7 +325,9 @@ impl Run {
             contacts.iter().any(|contact| (contact.id, contact.addr) == (*id, *addr))
         };
         assert!(nodes.iter().all(known), "a node that is no contact");
-        assert!(nodes.is_sorted_by_key(|(id, _)| id.distance(target)), "nodes out of order");
+        let distance = |(id, _): &(NodeId, SocketAddr)| id.distance(target);
+        nodes.sort_by_key(distance);
+        assert!(nodes.is_sorted_by(|a, b| distance(a) < distance(b)), "a node told twice");
         assert!(nodes.len() <= self.config.k, "more than k nodes");
     }
 

@@ -133,7 +133,8 @@ pub trait Addr:
     /// The same, told by a node of either family at an address of this scope.
     #[inline]
     fn is_credible_in(self, teller: Scope) -> bool {
-        self.is_possible() && self.scope() >= teller
+        let scope = self.scope();
+        self.port() != 0 && scope != Scope::Invalid && scope >= teller
     }
 }
 
@@ -148,9 +149,11 @@ impl Addr for SocketAddrV4 {
     const MAX_VALUES_WITH_SCRAPE: usize = 20;
 
     fn from_socket_addr(addr: SocketAddr) -> Option<Self> {
-        match addr.ip().to_canonical() {
-            IpAddr::V4(ip) => Some(Self::new(ip, addr.port())),
-            IpAddr::V6(_) => None,
+        match addr {
+            SocketAddr::V4(addr) => Some(addr),
+            SocketAddr::V6(addr) => {
+                SocketAddrV6::ip(&addr).to_ipv4_mapped().map(|ip| Self::new(ip, addr.port()))
+            }
         }
     }
 
@@ -259,7 +262,17 @@ impl Addr for SocketAddrV6 {
 
 #[inline]
 fn scope_v4(ip: Ipv4Addr) -> Scope {
-    match ip.octets() {
+    let octets = ip.octets();
+    // Of most addresses the first octet is all that has to be looked at.
+    match octets {
+        [0 | 10 | 100 | 127 | 169 | 172 | 192 | 198 | 203 | 224.., ..] => special_v4(octets),
+        _ => Scope::Global,
+    }
+}
+
+#[inline(never)]
+const fn special_v4(octets: [u8; 4]) -> Scope {
+    match octets {
         [127, ..] => Scope::Loopback,
         [10, ..] | [100, 64..=127, ..] | [169, 254, ..] | [172, 16..=31, ..] | [192, 168, ..] => {
             Scope::Private
@@ -346,6 +359,17 @@ mod tests {
             ("[ff02::1]:1", Scope::Invalid),
         ] {
             assert_eq!(v6(text).scope(), scope, "{text}");
+        }
+    }
+
+    #[test]
+    fn no_special_address_is_overlooked() {
+        for network in 0..=u16::MAX {
+            let [a, b] = network.to_be_bytes();
+            for (c, d) in [(0, 1), (2, 1), (100, 1), (113, 1), (255, 255)] {
+                let octets = [a, b, c, d];
+                assert_eq!(scope_v4(octets.into()), special_v4(octets), "{octets:?}");
+            }
         }
     }
 

@@ -606,7 +606,7 @@ impl<A: Addr> Node<A> {
     /// Whether a failure was counted after this query left. Many lookups may ask the same contact at
     /// a time, and a short outage of ours must not look like many silences of its own.
     fn is_counted(&self, transaction: &Transaction<A, Purpose>) -> bool {
-        let contact = transaction.expected.and_then(|id| self.table.get(id));
+        let contact = transaction.expected.and_then(|id| self.table.at(id, transaction.to));
         contact.is_some_and(|contact| {
             contact.fails() > 0 && contact.last_asked() > transaction.sent + SAME_TIME
         })

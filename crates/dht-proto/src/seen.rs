@@ -42,7 +42,7 @@ impl Seen {
 }
 
 /// An IP address as a number.
-pub(crate) fn ip_number<A: Addr>(addr: A) -> u64 {
+fn ip_number<A: Addr>(addr: A) -> u64 {
     match addr.ip() {
         IpAddr::V4(ip) => u64::from(u32::from(ip)),
         IpAddr::V6(ip) => u128::from(ip) as u64 ^ addr.subnet(),

@@ -27,12 +27,12 @@ mod token;
 
 use alloc::boxed::Box;
 use core::fmt;
-use core::net::{SocketAddrV4, SocketAddrV6};
+use core::net::SocketAddrV6;
 use core::time::Duration;
 
 use self::items::{Admission, ItemStore, Refusal, Terms};
 use self::peers::{Announce, PeerStore};
-use self::reply::{Envelope, MAX_NODES, ROOM_V4, ROOM_V6};
+use self::reply::{Envelope, MAX_NODES, ROOM_V4, ROOM_V6, USUAL_K, room_v4, room_v6};
 use self::sample::{Dice, Samples};
 use self::throttle::{Level, Network, Throttle};
 use self::token::{Period, Tokens};
@@ -63,8 +63,8 @@ pub struct Context<'c> {
     pub config: &'c Config,
     /// That of the server.
     pub seed: &'c Seed,
-    /// Writes the compact records of the closest good nodes of a family to a target, nearest
-    /// first and whole records only, and returns the bytes written.
+    /// Writes the compact records of the closest good nodes of a family to a target, as many whole
+    /// ones as there is room for, in any order, and returns the bytes written.
     pub closest: &'c mut dyn FnMut(Family, Target, &mut [u8]) -> usize,
 }
 
@@ -530,7 +530,7 @@ impl<A: Addr> Call<'_, '_, '_, A> {
     }
 
     fn reply_id(&self, out: &mut [u8]) -> Option<usize> {
-        self.envelope.reply(&self.reply(), out)
+        self.envelope.least(&self.reply(), out)
     }
 
     /// A reply that carries nothing but the id yet.
@@ -544,26 +544,70 @@ impl<A: Addr> Call<'_, '_, '_, A> {
     /// BEP 32: without `want`, the family of the transport.
     #[inline]
     fn reply_nodes(&mut self, target: Target, reply: Reply<'_>, out: &mut [u8]) -> Option<usize> {
+        // Room is cleared before it is used: no more than what nearly every node needs.
+        if self.ctx.config.k <= USUAL_K {
+            self.reply_within::<{ room_v4(USUAL_K) }, { room_v6(USUAL_K) }>(target, reply, out)
+        } else {
+            self.reply_within::<ROOM_V4, ROOM_V6>(target, reply, out)
+        }
+    }
+
+    /// The same with nodes that take up so many bytes at most.
+    #[inline]
+    fn reply_within<const V4: usize, const V6: usize>(
+        &mut self,
+        target: Target,
+        reply: Reply<'_>,
+        out: &mut [u8],
+    ) -> Option<usize> {
         let Want { n4, n6 } = self.want;
         let wanted = |asked, family| asked || (!n4 && !n6 && A::FAMILY == family);
         let k = self.ctx.config.k.min(MAX_NODES);
-        // Only the room that is needed is cleared.
-        let mut v4: [u8; ROOM_V4];
-        let mut v6: [u8; ROOM_V6];
+        let mut v4: [u8; V4];
+        let mut v6: [u8; V6];
         let mut reply = reply;
         if wanted(n4, Family::V4) {
-            v4 = [0; ROOM_V4];
-            let room = v4.get_mut(..k * SocketAddrV4::NODE_LEN).unwrap_or_default();
-            let len = (self.ctx.closest)(Family::V4, target, room);
-            reply.nodes = v4.get(..len);
+            v4 = [0; V4];
+            reply.nodes = self.nodes(Family::V4, target, room_v4(k), &mut v4);
         }
         if wanted(n6, Family::V6) {
-            v6 = [0; ROOM_V6];
-            let room = v6.get_mut(..k * SocketAddrV6::NODE_LEN).unwrap_or_default();
-            let len = (self.ctx.closest)(Family::V6, target, room);
-            reply.nodes6 = v6.get(..len);
+            v6 = [0; V6];
+            reply.nodes6 = self.nodes(Family::V6, target, room_v6(k), &mut v6);
         }
-        self.envelope.reply(&reply, out)
+        match self.envelope.reply(&reply, out) {
+            Some(len) => Some(len),
+            None => self.reply_less(target, reply, out),
+        }
+    }
+
+    /// The same with what fits of a reply that is too long.
+    #[cold]
+    fn reply_less(&mut self, target: Target, reply: Reply<'_>, out: &mut [u8]) -> Option<usize> {
+        let (mut v4, mut v6) = ([0; ROOM_V4], [0; ROOM_V6]);
+        let mut reply = reply;
+        self.envelope.shorten(&mut reply, out);
+        // Of fewer nodes than there were, the nearest.
+        if let Some(nodes) = reply.nodes {
+            reply.nodes = self.nodes(Family::V4, target, nodes.len(), &mut v4);
+        }
+        if let Some(nodes) = reply.nodes6 {
+            reply.nodes6 = self.nodes(Family::V6, target, nodes.len(), &mut v6);
+        }
+        self.envelope.least(&reply, out)
+    }
+
+    /// The nodes closest to a target, in so many bytes at most.
+    #[inline]
+    fn nodes<'r>(
+        &mut self,
+        family: Family,
+        target: Target,
+        len: usize,
+        room: &'r mut [u8],
+    ) -> Option<&'r [u8]> {
+        let room = room.get_mut(..len)?;
+        let len = (self.ctx.closest)(family, target, room);
+        room.get(..len)
     }
 
     /// How many values fit beside everything else, and are affordable.

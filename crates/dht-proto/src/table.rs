@@ -17,6 +17,7 @@ use crate::id::{NodeId, Target};
 use crate::time::Instant;
 use bucket::BUCKETS;
 use candidates::Candidates;
+use closest::Records;
 pub use contact::Contact;
 use contact::Ticks;
 use contacts::Contacts;
@@ -45,7 +46,7 @@ pub enum Verdict {
     Updated,
     /// Its bucket is full of better contacts; it takes the next place that gets free.
     Waiting,
-    /// Its address or network is taken, or cannot be a node's.
+    /// Its address or network is taken, or cannot be a node's, or enough others wait already.
     Refused,
     /// A contact answered under another id, and is no contact any more.
     IdChanged,
@@ -113,6 +114,11 @@ impl<A: Addr> Table<A> {
     #[must_use]
     pub fn get(&self, id: NodeId) -> Option<&Contact<A>> {
         self.contacts.get(self.search(id).ok()?)
+    }
+
+    /// The contact at an address, which probably has this id.
+    pub(crate) fn at(&self, id: NodeId, addr: A) -> Option<&Contact<A>> {
+        self.contacts.get(self.position(Some(id), &addr.compact())?)
     }
 
     /// Whether hardly anybody is known, so that pings may follow each other quickly.
@@ -224,19 +230,19 @@ impl<A: Addr> Table<A> {
     }
 
     /// Writes the `n` contacts closest to `target` as compact nodes (BEP 5 "Contact Encoding"),
-    /// as many as `out` has room for. Returns the number of bytes.
+    /// as many as `out` has room for, in no order. Returns the number of bytes.
+    ///
+    /// Contacts in one bucket with the target are nearer to it than those in deeper ones, which share
+    /// all bits before the bucket's own with it, and those are nearer than the farther buckets, each
+    /// of which shares one bit less. Only of the last of these that is needed some have to be chosen.
     pub fn closest_compact(&self, target: Target, n: usize, out: &mut [u8]) -> usize {
-        let room = out.len().min(n * A::NODE_LEN);
-        let out = out.get_mut(..room).unwrap_or_default();
-        let mut len = 0;
-        self.closest(target, |contact| {
-            let end = len + A::NODE_LEN;
-            let Some(record) = out.get_mut(len..end) else { return false };
-            contact.write_node(record);
-            len = end;
-            len < room
-        });
-        len
+        let bucket = bucket::at(&self.own.distance(target));
+        let mut records = Records::new::<A>(n, out);
+        let room = records.left();
+        let _ = records.write_block(self.bucket(bucket), target)
+            && records.write_block(self.contacts.deeper(bucket), target)
+            && (0..bucket).rev().all(|farther| records.write_block(self.bucket(farther), target));
+        (room - records.left()) * A::NODE_LEN
     }
 
     fn bucket_of(&self, contact: &Contact<A>) -> usize {
@@ -249,7 +255,7 @@ impl<A: Addr> Table<A> {
     }
 
     fn bucket(&self, bucket: usize) -> &[Contact<A>] {
-        self.contacts.get(self.contacts.bucket_range(bucket)).unwrap_or_default()
+        self.contacts.of_bucket(bucket)
     }
 
     /// Where a contact with this id is, or would be.
@@ -259,6 +265,9 @@ impl<A: Addr> Table<A> {
 
     /// The contact at an address: fast if it has this id or nobody is there, a scan otherwise.
     fn position(&self, id: Option<NodeId>, compact: &A::Compact) -> Option<usize> {
+        if !self.contacts.may_have(A::from_compact(*compact)) {
+            return None;
+        }
         let fits = |i: &usize| self.contacts.get(*i).is_some_and(|c| c.compact() == compact);
         id.and_then(|id| self.search(id).ok()).filter(fits).or_else(|| self.contacts.at(compact))
     }

@@ -19,9 +19,20 @@ const MAX_USUAL: usize = 1_024;
 /// What `5:nodes` or `6:nodes6` and the length of the string take, at most.
 const LIST_OVERHEAD: usize = 12;
 
+/// The default of [`Config::k`].
+pub(super) const USUAL_K: usize = 8;
 /// Room for the nodes of one family.
-pub(super) const ROOM_V4: usize = MAX_NODES * NODE_LEN_V4;
-pub(super) const ROOM_V6: usize = MAX_NODES * NODE_LEN_V6;
+pub(super) const ROOM_V4: usize = room_v4(MAX_NODES);
+pub(super) const ROOM_V6: usize = room_v6(MAX_NODES);
+
+/// What so many nodes of one family take up.
+pub(super) const fn room_v4(nodes: usize) -> usize {
+    nodes * NODE_LEN_V4
+}
+
+pub(super) const fn room_v6(nodes: usize) -> usize {
+    nodes * NODE_LEN_V6
+}
 
 /// What every reply to one query carries, and how long it may be.
 #[derive(Clone, Copy)]
@@ -38,34 +49,36 @@ impl<'a, A: Addr> Envelope<'a, A> {
         Self { head, family: PhantomData }
     }
 
-    /// Encodes a reply; whatever does not fit is left out, far nodes first, then values.
-    ///
-    /// `None` if not even the id fits, which takes a transaction id of over a thousand bytes.
+    /// Encodes a reply if all of it fits.
     #[inline]
     pub(super) fn reply(&self, reply: &Reply<'_>, out: &mut [u8]) -> Option<usize> {
         let out = room::<A>(out);
-        let longest = if reply.v.is_some() { A::MAX_DATAGRAM } else { MAX_USUAL }.min(out.len());
-        let usual = out.get_mut(..longest).unwrap_or_default();
-        match self.head.encode(Part::Reply(reply), usual) {
-            Some(len) => Some(len),
-            None => self.shortened(*reply, longest, out),
-        }
+        let longest = longest::<A>(reply, out);
+        self.head.encode(Part::Reply(reply), out.get_mut(..longest).unwrap_or_default())
     }
 
-    /// Encodes what fits of a reply that is too long.
-    #[cold]
-    fn shortened(&self, mut reply: Reply<'_>, longest: usize, out: &mut [u8]) -> Option<usize> {
+    /// Encodes a reply from which nothing can be left out.
+    ///
+    /// `None` if not even that fits, which takes a transaction id of over a thousand bytes.
+    #[inline]
+    pub(super) fn least(&self, reply: &Reply<'_>, out: &mut [u8]) -> Option<usize> {
+        self.head.encode(Part::Reply(reply), room::<A>(out))
+    }
+
+    /// Leaves out of a reply that is too long what does not fit: nodes first, then values. Which
+    /// nodes go is up to the caller: the far ones.
+    pub(super) fn shorten(&self, reply: &mut Reply<'_>, out: &mut [u8]) {
+        let longest = longest::<A>(reply, room::<A>(out));
         let (nodes, nodes6) = (reply.nodes.take(), reply.nodes6.take());
         let left = loop {
-            match longest.checked_sub(self.head.encoded_len(Part::Reply(&reply))) {
+            match longest.checked_sub(self.head.encoded_len(Part::Reply(reply))) {
                 Some(left) => break left,
                 // Everything in a reply is halved or dropped, so this ends after a few turns.
-                None if shorten::<A>(&mut reply).is_none() => break 0,
+                None if shorten::<A>(reply).is_none() => break 0,
                 None => {}
             }
         };
         (reply.nodes, reply.nodes6) = fill(left, nodes, nodes6);
-        self.head.encode(Part::Reply(&reply), out)
     }
 
     /// Encodes an error; `None` if it does not fit.
@@ -73,6 +86,11 @@ impl<'a, A: Addr> Envelope<'a, A> {
         let error = ErrorReply { code, message: text.as_bytes() };
         self.head.encode(Part::Error(&error), room::<A>(out))
     }
+}
+
+/// How long a reply may be.
+fn longest<A: Addr>(reply: &Reply<'_>, room: &[u8]) -> usize {
+    if reply.v.is_some() { A::MAX_DATAGRAM } else { MAX_USUAL }.min(room.len())
 }
 
 /// The part of `out` that one datagram may take.
@@ -101,7 +119,7 @@ fn half(records: &[u8], len: usize) -> Option<&[u8]> {
     if records.is_empty() { None } else { records.get(..records.len() / len / 2 * len) }
 }
 
-/// As many nodes of both lists as fit into `room`, nearest first, in turns.
+/// As many nodes of both lists as fit into `room`, in turns.
 fn fill<'n>(
     room: usize,
     nodes: Option<&'n [u8]>,

@@ -2,14 +2,20 @@
 
 use alloc::vec::Vec;
 
+use super::Limits;
+use super::bucket::{self, BUCKETS};
 use super::contact::{Contact, NEVER, Ticks, same_ip};
-use super::{Limits, bucket};
 use crate::addr::{Addr, Scope};
 use crate::config::Config;
 use crate::id::NodeId;
 
 /// Verified candidates that wait for a place in one bucket, at most.
 const WAITING_PER_BUCKET: usize = 4;
+/// Once so many have come to wait for a bucket, nobody else does in the same term. When a contact fails,
+/// whoever answers next takes its place, and needs none of them.
+const ENOUGH: usize = 2;
+/// How long a term is, in ticks: 60 s.
+const TERM: Ticks = 600;
 /// Capacity is added in steps of this, because a process may hold a million tables.
 const GROWTH: usize = 2;
 /// A candidate that leaves this many pings without an answer is forgotten.
@@ -76,6 +82,11 @@ impl<A: Addr> Candidate<A> {
         self.id.map(|id| bucket::index(own, id))
     }
 
+    /// The bucket that it waits for, if it does.
+    fn waits_for(&self, own: NodeId) -> Option<usize> {
+        if self.standing == Standing::Waiting { self.bucket(own) } else { None }
+    }
+
     /// A ping leaves for the candidate. Whether it is worth remembering until the answer.
     pub(super) fn pinged(&mut self, now: Ticks) -> bool {
         self.pings += 1;
@@ -105,11 +116,15 @@ impl<A: Addr> Candidate<A> {
 pub(super) struct Candidates<A: Addr> {
     list: Vec<Candidate<A>>,
     unsolicited: usize,
+    /// When the present term began.
+    term: Ticks,
+    /// Bit i: for bucket i enough wait who were heard in this term.
+    served: u32,
 }
 
 impl<A: Addr> Candidates<A> {
     pub(super) const fn new() -> Self {
-        Self { list: Vec::new(), unsolicited: 0 }
+        Self { list: Vec::new(), unsolicited: 0, term: 0, served: 0 }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Candidate<A>> {
@@ -148,14 +163,34 @@ impl<A: Addr> Candidates<A> {
             Rival::Stays => return false,
         };
         if let Some(rival) = rival {
-            self.remove_at(rival);
+            self.remove_at(rival, own);
         }
         if self.list.len() == self.list.capacity() {
             self.list.reserve_exact(GROWTH);
         }
         self.unsolicited += usize::from(new.standing == Standing::Unsolicited);
         self.list.push(new);
+        if let Some(bucket) = new.waits_for(own) {
+            let (term, list) = (self.term, &self.list);
+            let waits = |c: &&Candidate<A>| c.heard >= term && c.waits_for(own) == Some(bucket);
+            let served = list.iter().filter(waits).count() >= ENOUGH;
+            self.served |= u32::from(served) << bucket;
+        }
         true
+    }
+
+    /// Whether enough wait for a bucket who were heard lately. Then another is no better than they are,
+    /// and is not looked at.
+    pub(super) fn has_enough(&mut self, bucket: usize, now: Ticks) -> bool {
+        if now.saturating_sub(self.term) >= TERM {
+            (self.term, self.served) = (now, 0);
+        }
+        self.served >> bucket & 1 != 0
+    }
+
+    /// Our id is another: nobody waits for the bucket that it waited for.
+    pub(super) fn sort_anew(&mut self) {
+        self.served = 0;
     }
 
     /// Makes room for a stranger in place of the one farthest from us, if that is farther. Whether it
@@ -171,22 +206,34 @@ impl<A: Addr> Candidates<A> {
         let Some((i, _)) = farthest.filter(|(_, old)| distance(new) < distance(old)) else {
             return false;
         };
-        self.remove_at(i);
+        self.remove_at(i, own);
         true
     }
 
+    /// Whether somebody is listed at an address.
+    pub(super) fn has(&self, compact: &A::Compact) -> bool {
+        self.list.iter().any(|candidate| candidate.compact == *compact)
+    }
+
     /// Forgets the candidate at an address.
-    pub(super) fn remove(&mut self, compact: &A::Compact) -> Option<Candidate<A>> {
+    pub(super) fn remove(&mut self, compact: &A::Compact, own: NodeId) -> Option<Candidate<A>> {
         let i = self.list.iter().position(|candidate| candidate.compact == *compact)?;
-        Some(self.remove_at(i))
+        Some(self.remove_at(i, own))
     }
 
     /// Keeps those that `keep` approves of, after it has perhaps changed when they are due.
     pub(super) fn retain(&mut self, keep: impl FnMut(&mut Candidate<A>) -> bool) {
+        let waiting = self.count(Standing::Waiting);
         self.list.retain_mut(keep);
-        let strangers = |candidate: &&Candidate<A>| candidate.standing == Standing::Unsolicited;
-        self.unsolicited = self.list.iter().filter(strangers).count();
+        self.unsolicited = self.count(Standing::Unsolicited);
+        if self.count(Standing::Waiting) != waiting {
+            self.served = 0;
+        }
         self.shrink();
+    }
+
+    fn count(&self, standing: Standing) -> usize {
+        self.list.iter().filter(|candidate| candidate.standing == standing).count()
     }
 
     /// Who must go so that the newcomer can be listed.
@@ -200,7 +247,7 @@ impl<A: Addr> Candidates<A> {
             return self.yields_to(i, new);
         }
         if new.standing == Standing::Waiting
-            && let Some(i) = self.most_patient(new.bucket(own), own)
+            && let Some(i) = self.most_patient(new.waits_for(own), own)
         {
             // The one seen last is the likeliest to be alive (Kademlia's replacement cache).
             return Rival::At(i);
@@ -218,7 +265,7 @@ impl<A: Addr> Candidates<A> {
         let bucket = bucket?;
         let (mut peers, mut oldest) = (0, None);
         for (i, old) in self.list.iter().enumerate() {
-            if old.standing == Standing::Waiting && old.bucket(own) == Some(bucket) {
+            if old.waits_for(own) == Some(bucket) {
                 peers += 1;
                 if oldest.is_none_or(|(_, heard)| old.heard < heard) {
                     oldest = Some((i, old.heard));
@@ -252,8 +299,11 @@ impl<A: Addr> Candidates<A> {
         }
     }
 
-    fn remove_at(&mut self, i: usize) -> Candidate<A> {
+    fn remove_at(&mut self, i: usize, own: NodeId) -> Candidate<A> {
         let removed = self.list.remove(i);
+        if let Some(bucket) = removed.waits_for(own) {
+            self.served &= !(1 << bucket);
+        }
         self.unsolicited -= usize::from(removed.standing == Standing::Unsolicited);
         self.shrink();
         removed
@@ -271,9 +321,13 @@ impl<A: Addr> Candidates<A> {
     pub(super) fn check_invariants(&self, own: NodeId, config: &Config) {
         assert!(self.list.len() <= config.max_candidates);
         assert!(self.list.capacity() <= self.list.len() + 2 * GROWTH);
-        let strangers = self.list.iter().filter(|c| c.standing == Standing::Unsolicited).count();
-        assert_eq!(self.unsolicited, strangers);
-        assert!(strangers <= config.max_candidates / 2);
+        assert_eq!(self.unsolicited, self.count(Standing::Unsolicited));
+        assert!(self.unsolicited <= config.max_candidates / 2);
+        for bucket in (0..BUCKETS).filter(|bucket| self.served >> bucket & 1 != 0) {
+            let lately = |c: &&Candidate<A>| c.heard >= self.term;
+            let waits = self.list.iter().filter(|c| c.waits_for(own) == Some(bucket));
+            assert!(waits.filter(lately).count() >= ENOUGH, "enough wait");
+        }
         for (i, candidate) in self.list.iter().enumerate() {
             assert_ne!(candidate.id, Some(own));
             assert!(!self.list.iter().skip(i + 1).any(|other| candidate.clashes(other)));

@@ -59,7 +59,60 @@ pub(super) fn walk<A: Addr>(
     }
 }
 
-/// Visits a block of contacts that share a prefix. Whether to go on.
+/// The compact nodes of a reply, as they are written.
+pub(super) struct Records<'o> {
+    rest: &'o mut [u8],
+    /// How many are still asked for; there is room for as many.
+    left: usize,
+}
+
+impl<'o> Records<'o> {
+    /// Room for `n` nodes, or for as many as fit.
+    pub(super) fn new<A: Addr>(n: usize, out: &'o mut [u8]) -> Self {
+        Self { left: n.min(out.len() / A::NODE_LEN), rest: out }
+    }
+
+    /// How many may still be written.
+    pub(super) const fn left(&self) -> usize {
+        self.left
+    }
+
+    /// Writes those of these contacts that are handed out to others. Whether there is room for more.
+    #[inline]
+    fn write<A: Addr>(&mut self, contacts: &[Contact<A>]) -> bool {
+        let (mut rest, mut left) = (core::mem::take(&mut self.rest), self.left);
+        for contact in contacts.iter().filter(|contact| contact.is_good()) {
+            let place = core::mem::take(&mut rest).split_at_mut_checked(A::NODE_LEN);
+            let Some((record, after)) = place else { break };
+            contact.write_node(record);
+            (rest, left) = (after, left - 1);
+        }
+        (self.rest, self.left) = (rest, left);
+        left > 0
+    }
+
+    /// Writes all contacts of a block in which each is nearer to the target than whoever is in another,
+    /// or, if there is not room for all, the nearest ones. Whether there is room for more.
+    #[inline]
+    pub(super) fn write_block<A: Addr>(&mut self, block: &[Contact<A>], target: Target) -> bool {
+        if block.len() > self.left { self.choose(block, target) } else { self.write(block) }
+    }
+
+    #[inline(never)]
+    fn choose<A: Addr>(&mut self, block: &[Contact<A>], target: Target) -> bool {
+        match block {
+            [first, .., last] if block.len() > SMALL => {
+                let (near, far) = halves(block, first, last, target);
+                self.write_block(near, target) && self.write_block(far, target)
+            }
+            _ => walk_small(block, target, &mut |contact| {
+                self.left > 0 && self.write(core::slice::from_ref(contact))
+            }),
+        }
+    }
+}
+
+/// Visits a block of contacts that share a prefix, nearest to the target first. Whether to go on.
 #[inline]
 fn walk_block<A: Addr>(
     block: &[Contact<A>],
@@ -82,16 +135,25 @@ fn split<A: Addr>(
     target: Target,
     visit: &mut impl FnMut(&Contact<A>) -> bool,
 ) -> bool {
+    let (near, far) = halves(block, first, last, target);
+    walk_block(near, target, visit) && walk_block(far, target, visit)
+}
+
+/// The two parts of a block that differ in the first bit in which any of it do; first the one that agrees
+/// with the target in it, which is nearer.
+fn halves<'c, A: Addr>(
+    block: &'c [Contact<A>],
+    first: &Contact<A>,
+    last: &Contact<A>,
+    target: Target,
+) -> (&'c [Contact<A>], &'c [Contact<A>]) {
     let bit = first.distance(last.id().target()).leading_zeros() as usize;
     let (byte, mask) = (bit / 8, 0x80 >> (bit % 8));
     let side = |id: &[u8; ID_LEN]| id.get(byte).is_some_and(|byte| byte & mask != 0);
     let first_side = side(first.id().as_bytes());
     let middle = block.partition_point(|contact| side(contact.id().as_bytes()) == first_side);
-    let (mut near, mut far) = block.split_at(middle);
-    if side(target.node_id().as_bytes()) != first_side {
-        (near, far) = (far, near);
-    }
-    walk_block(near, target, visit) && walk_block(far, target, visit)
+    let (near, far) = block.split_at(middle);
+    if side(target.node_id().as_bytes()) == first_side { (near, far) } else { (far, near) }
 }
 
 /// Visits at most [`SMALL`] contacts, sorted by their keys in a network of five comparisons.

@@ -9,7 +9,7 @@ use super::contact::{Contact, NEVER, Pauses, Ticks, same_ip};
 use crate::addr::Addr;
 use crate::ahead::ReadAhead;
 use crate::id::{Distance, NodeId};
-use crate::seen::{Seen, ip_number};
+use crate::seen::Seen;
 
 /// Capacity is added in steps of this: no byte more than it takes.
 pub(super) const GROWTH: usize = 2;
@@ -30,10 +30,13 @@ pub(super) struct Contacts<A: Addr> {
     list: Vec<Contact<A>>,
     /// Where each bucket begins. Farther buckets come later, so the last bucket begins at 0.
     starts: [u16; BUCKETS],
-    /// The IP addresses of all contacts, and of some who left: most who answer a lookup are strangers.
-    hosts: Seen,
+    /// The [operators](Addr::operator) of all contacts, and of some who left: most who answer a lookup
+    /// are strangers.
+    operators: Seen,
     /// Contacts that the filter knows and that are no more.
     removed: u8,
+    /// Bit i: somebody in bucket i may have failed to answer. In the others surely nobody did.
+    failing: u32,
     /// Nobody in these buckets is to be pinged before this. It may be too early, for most who are heard
     /// from are due later.
     due: [Ticks; BUCKETS / PLANNED],
@@ -61,8 +64,9 @@ impl<A: Addr> Contacts<A> {
         Self {
             starts: [0; BUCKETS],
             list: Vec::new(),
-            hosts: Seen::NOTHING,
+            operators: Seen::NOTHING,
             removed: 0,
+            failing: 0,
             due: [NEVER; BUCKETS / PLANNED],
         }
     }
@@ -96,7 +100,7 @@ impl<A: Addr> Contacts<A> {
         ahead.line(&self.list);
         ahead.line(&self.starts);
         ahead.line(&self.due);
-        self.hosts.read_ahead(ahead);
+        self.operators.read_ahead(ahead);
     }
 
     /// The same of the contacts of a bucket.
@@ -118,7 +122,7 @@ impl<A: Addr> Contacts<A> {
         if self.list.len() == self.list.capacity() {
             self.list.reserve_exact(GROWTH);
         }
-        self.hosts.add(ip_number(contact.addr()));
+        self.operators.add(contact.addr().operator());
         self.list.insert(place, contact);
         self.moved(bucket::index(own, contact.id()), 1);
         self.due_again(place, own, pauses);
@@ -145,13 +149,13 @@ impl<A: Addr> Contacts<A> {
     }
 
     fn filter_again(&mut self) {
-        (self.hosts, self.removed) = (Seen::NOTHING, 0);
+        (self.operators, self.removed) = (Seen::NOTHING, 0);
         for contact in &self.list {
-            self.hosts.add(ip_number(contact.addr()));
+            self.operators.add(contact.addr().operator());
         }
     }
 
-    /// A contact, to be changed. Whoever makes it due earlier says so with
+    /// A contact, to be changed. Whoever makes it due earlier, or fail, says so with
     /// [`due_again`](Self::due_again).
     pub(super) fn get_mut(&mut self, i: usize) -> Option<&mut Contact<A>> {
         self.list.get_mut(i)
@@ -189,6 +193,16 @@ impl<A: Addr> Contacts<A> {
         self.range(bucket, bucket)
     }
 
+    /// The contacts of a bucket.
+    pub(super) fn of_bucket(&self, bucket: usize) -> &[Contact<A>] {
+        self.list.get(self.bucket_range(bucket)).unwrap_or_default()
+    }
+
+    /// The contacts of all buckets that are nearer to us than this one.
+    pub(super) fn deeper(&self, bucket: usize) -> &[Contact<A>] {
+        self.list.get(..self.bucket_range(bucket).start).unwrap_or_default()
+    }
+
     /// The range of some buckets, the farthest first.
     fn range(&self, farthest: usize, nearest: usize) -> Range<usize> {
         let start = |bucket: usize| self.starts.get(bucket).map(|start| usize::from(*start));
@@ -203,9 +217,27 @@ impl<A: Addr> Contacts<A> {
         }
     }
 
-    /// Whether somebody may be at an IP address; certain if it is false.
+    /// Whether a bucket may hold somebody who failed to answer; certain if it is false.
+    pub(super) fn may_fail(&self, bucket: usize) -> bool {
+        self.failing >> bucket & 1 != 0
+    }
+
+    /// The first contact of a bucket to yield to whoever answers, because it did not.
+    pub(super) fn most_failing(&mut self, bucket: usize) -> Option<usize> {
+        if !self.may_fail(bucket) {
+            return None;
+        }
+        let range = self.bucket_range(bucket);
+        let failing = bucket::most_failing(self.list.get(range.clone()).unwrap_or_default());
+        if failing.is_none() {
+            self.failing &= !(1 << bucket);
+        }
+        failing.map(|i| range.start + i)
+    }
+
+    /// Whether somebody may be of the same operator, or at the same IP address; certain if it is false.
     pub(super) fn may_have(&self, addr: A) -> bool {
-        self.hosts.may_have(ip_number(addr))
+        self.operators.may_have(addr.operator())
     }
 
     /// The first contact at an IP address.
@@ -223,12 +255,13 @@ impl<A: Addr> Contacts<A> {
         (same_ip..self.list.len()).find(is_there)
     }
 
-    /// The contact at `i` may be due earlier than it was.
+    /// The contact at `i` may be due earlier than it was, and may fail.
     pub(super) fn due_again(&mut self, i: usize, own: NodeId, pauses: Pauses) -> Ticks {
         let Some(contact) = self.list.get(i) else { return NEVER };
         let due = contact.due_after(pauses);
-        let group = bucket::index(own, contact.id()) / PLANNED;
-        if let Some(planned) = self.due.get_mut(group) {
+        let bucket = bucket::index(own, contact.id());
+        self.failing |= u32::from(contact.fails() > 0) << bucket;
+        if let Some(planned) = self.due.get_mut(bucket / PLANNED) {
             *planned = due.min(*planned);
         }
         due
@@ -297,8 +330,13 @@ impl<A: Addr> Contacts<A> {
         for (i, contact) in self.list.iter().enumerate() {
             assert_eq!(self.search(contact.id(), own), Ok(i));
             assert!(self.bucket_range(bucket::index(own, contact.id())).contains(&i));
-            assert!(self.hosts.may_have(ip_number(contact.addr())), "the filter forgets nobody");
-            let group = bucket::index(own, contact.id()) / PLANNED;
+            assert!(
+                self.operators.may_have(contact.addr().operator()),
+                "the filter forgets nobody"
+            );
+            let bucket = bucket::index(own, contact.id());
+            assert!(contact.fails() == 0 || self.may_fail(bucket), "failures are noticed");
+            let group = bucket / PLANNED;
             assert!(self.due.get(group).is_some_and(|due| *due <= contact.due_after(pauses)));
         }
     }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use super::bucket::{self, BUCKETS};
+use super::bucket::{self, BUCKETS, Newcomer};
 use super::candidates::{Candidate, Standing};
 use super::contact::{Contact, Pauses, Ticks, instant, millis, period, same_ip, ticks};
 use super::{Limits, Table, Verdict, is_local};
@@ -30,8 +30,12 @@ impl<A: Addr> Table<A> {
         rtt: Duration,
         config: &Config,
     ) -> Verdict {
-        let now = ticks(now);
+        let (now, rtt) = (ticks(now), millis(rtt));
         let compact = addr.compact();
+        let newcomer = Newcomer { id, addr, rtt };
+        if self.turns_away(now, &newcomer, config) {
+            return Verdict::Refused;
+        }
         let place = self.search(id).ok();
         let is_there = |i: &usize| self.contacts.get(*i).is_some_and(|c| *c.compact() == compact);
         // Most who answer a lookup are strangers: one look at all contacts has to do.
@@ -41,13 +45,13 @@ impl<A: Addr> Table<A> {
             (same_ip?..self.contacts.len()).find(is_there)
         });
         if let Some(i) = known {
-            return self.answered(now, i, id, millis(rtt), config);
+            return self.answered(now, i, id, rtt, config);
         }
         if id == self.own || !addr.is_possible() {
             // An echo of our own id comes from a reflector.
             return Verdict::Refused;
         }
-        let candidate = self.candidates.remove(&compact);
+        let candidate = self.candidates.remove(&compact, self.own);
         if let Some(i) = place {
             // One of the two is lying, or the node has moved; who answers is believed.
             if self.contacts.get(i).is_some_and(|contact| contact.fails() == 0) {
@@ -56,14 +60,23 @@ impl<A: Addr> Table<A> {
             self.drop_at(i, config);
             same_ip = self.contacts.same_ip(&compact);
         }
-        let mut newcomer = Contact::new(now, id, addr, millis(rtt));
         let asked_us = candidate.filter(|candidate| candidate.standing == Standing::Unsolicited);
-        if asked_us.is_some_and(|c| now < c.heard.saturating_add(period(config.verify_delay)))
-            && !is_local(addr)
-        {
-            newcomer.doubt();
-        }
-        self.enter(now, newcomer, same_ip, config)
+        let doubtful = asked_us
+            .is_some_and(|c| now < c.heard.saturating_add(period(config.verify_delay)))
+            && !is_local(addr);
+        self.enter(now, newcomer, doubtful, same_ip, config)
+    }
+
+    /// Whether it is plain that a node that answered finds no place, as most do who answer a lookup:
+    /// nobody of its operator is a contact, nobody in its bucket yields, and enough others wait already.
+    fn turns_away(&mut self, now: Ticks, newcomer: &Newcomer<A>, config: &Config) -> bool {
+        let bucket = bucket::index(self.own, newcomer.id);
+        self.candidates.has_enough(bucket, now)
+            && self.is_full(bucket, config)
+            && !self.contacts.may_fail(bucket)
+            && !self.contacts.may_have(newcomer.addr)
+            && bucket::victim(self.bucket(bucket), newcomer, self.own, bucket).is_none()
+            && !self.candidates.has(&newcomer.addr.compact())
     }
 
     /// A node sent us a query, under this id. Nothing proves that it can be reached.
@@ -135,7 +148,7 @@ impl<A: Addr> Table<A> {
         let now = ticks(now);
         let compact = addr.compact();
         let Some(i) = self.position(id, &compact) else {
-            self.candidates.remove(&compact);
+            self.candidates.remove(&compact, self.own);
             return false;
         };
         let Some(contact) = self.contacts.get_mut(i) else { return false };
@@ -171,6 +184,7 @@ impl<A: Addr> Table<A> {
         self.news = [now; BUCKETS];
         self.refresh_at = instant(now);
         self.candidates.retain(|candidate| candidate.id != Some(id));
+        self.candidates.sort_anew();
         let mut contacts = self.contacts.take();
         // Who is entered first keeps its place.
         contacts.sort_by_key(|c| (c.fails(), !c.has_valid_id(), c.rtt_millis()));
@@ -181,7 +195,12 @@ impl<A: Addr> Table<A> {
                 continue;
             }
             let same_ip = self.contacts.same_ip(contact.compact());
-            if free && matches!(self.obstacle(&contact, same_ip, config), Obstacle::Nobody) {
+            if free
+                && matches!(
+                    self.obstacle(contact.addr(), bucket, same_ip, config),
+                    Obstacle::Nobody
+                )
+            {
                 self.contacts.insert(contact, id, Pauses::of(config));
             } else if contact.fails() == 0 {
                 self.candidates.admit(Candidate::waiting(&contact), id, config);
@@ -210,41 +229,54 @@ impl<A: Addr> Table<A> {
         }
     }
 
-    /// Finds a place for a node that just answered and is no contact; another at its IP address may be.
+    /// Finds a place for a node that just answered; somebody else at its IP address may be a contact. If
+    /// it is `doubtful`, it may be reachable for us only.
     fn enter(
         &mut self,
         now: Ticks,
-        newcomer: Contact<A>,
+        newcomer: Newcomer<A>,
+        doubtful: bool,
         mut same_ip: Option<usize>,
         config: &Config,
     ) -> Verdict {
+        let bucket = bucket::index(self.own, newcomer.id);
         // Whoever yields may not be alone in the way: its host may have another id now, in a bucket
         // where its network has all that it may have.
         loop {
-            match self.obstacle(&newcomer, same_ip, config) {
+            match self.obstacle(newcomer.addr, bucket, same_ip, config) {
                 Obstacle::Nobody => break,
                 Obstacle::Failing(i) => drop(self.drop_at(i, config)),
                 Obstacle::Firm => return Verdict::Refused,
             }
-            same_ip = self.contacts.same_ip(newcomer.compact());
+            same_ip = self.contacts.same_ip(&newcomer.addr.compact());
         }
-        let bucket = self.bucket_of(&newcomer);
-        let range = self.contacts.bucket_range(bucket);
-        if range.len() >= bucket::capacity(bucket, config) {
-            let contacts = self.contacts.get(range.clone()).unwrap_or_default();
-            let Some(victim) = bucket::victim(contacts, &newcomer, bucket) else {
-                let waits = Candidate::waiting(&newcomer);
+        let mut contact = Contact::new(now, newcomer.id, newcomer.addr, newcomer.rtt);
+        if doubtful {
+            contact.doubt();
+        }
+        if self.is_full(bucket, config) {
+            let Some(victim) = self.victim(&newcomer, bucket) else {
+                let waits = Candidate::waiting(&contact);
                 let listed = self.candidates.admit(waits, self.own, config);
                 return if listed { Verdict::Waiting } else { Verdict::Refused };
             };
-            if let Some(displaced) = self.drop_at(range.start + victim, config)
+            if let Some(displaced) = self.drop_at(victim, config)
                 && displaced.fails() == 0
             {
                 self.candidates.admit(Candidate::waiting(&displaced), self.own, config);
             }
         }
-        self.add(now, newcomer, config);
+        self.add(now, contact, config);
         Verdict::Added
+    }
+
+    /// Who yields to a newcomer in a full bucket: first who failed to answer.
+    fn victim(&mut self, newcomer: &Newcomer<A>, bucket: usize) -> Option<usize> {
+        self.contacts.most_failing(bucket).or_else(|| {
+            let range = self.contacts.bucket_range(bucket);
+            let victim = bucket::victim(self.bucket(bucket), newcomer, self.own, bucket);
+            victim.map(|i| range.start + i)
+        })
     }
 
     /// Lists a node that has yet to answer, if the table could use it.
@@ -274,11 +306,18 @@ impl<A: Addr> Table<A> {
         let bucket = bucket::index(self.own, id);
         let contacts = self.bucket(bucket);
         contacts.len() < bucket::capacity(bucket, config)
-            || contacts.iter().any(|contact| contact.fails() > 0)
+            || (self.contacts.may_fail(bucket)
+                && contacts.iter().any(|contact| contact.fails() > 0))
     }
 
-    fn obstacle(&self, newcomer: &Contact<A>, same_ip: Option<usize>, config: &Config) -> Obstacle {
-        if is_local(newcomer.addr()) {
+    fn obstacle(
+        &self,
+        addr: A,
+        bucket: usize,
+        same_ip: Option<usize>,
+        config: &Config,
+    ) -> Obstacle {
+        if is_local(addr) {
             return Obstacle::Nobody;
         }
         let yielding = |i: usize| match self.contacts.get(i) {
@@ -289,16 +328,18 @@ impl<A: Addr> Table<A> {
             return yielding(i);
         }
         let limits = Limits::of::<A>(config);
-        let subnet = newcomer.addr().subnet();
+        let subnet = addr.subnet();
         for (shift, limit) in limits.allocations() {
             let same = |c: &&Contact<A>| c.addr().subnet() >> shift == subnet >> shift;
             if self.contacts.iter().filter(same).count() >= limit {
                 return Obstacle::Firm;
             }
         }
-        let range = self.contacts.bucket_range(self.bucket_of(newcomer));
-        let start = range.start;
-        let contacts = self.contacts.get(range).unwrap_or_default().iter().enumerate();
+        if !self.contacts.may_have(addr) {
+            return Obstacle::Nobody;
+        }
+        let start = self.contacts.bucket_range(bucket).start;
+        let contacts = self.bucket(bucket).iter().enumerate();
         let neighbours = contacts.filter(|(_, contact)| contact.addr().subnet() == subnet);
         if neighbours.clone().count() < limits.per_subnet {
             return Obstacle::Nobody;
@@ -355,17 +396,19 @@ impl<A: Addr> Table<A> {
             .filter(|c| c.standing == Standing::Waiting && c.heard >= since)
             .filter_map(|c| Some(Contact::new(c.heard, c.id?, c.addr(), c.rtt)))
             .filter(|c| self.bucket_of(c) == bucket && self.search(c.id()).is_err())
-            .filter(|c| match self.obstacle(c, self.contacts.same_ip(c.compact()), config) {
-                Obstacle::Nobody => true,
-                Obstacle::Failing(i) => i == without,
-                Obstacle::Firm => false,
+            .filter(|c| {
+                match self.obstacle(c.addr(), bucket, self.contacts.same_ip(c.compact()), config) {
+                    Obstacle::Nobody => true,
+                    Obstacle::Failing(i) => i == without,
+                    Obstacle::Firm => false,
+                }
             })
             .min_by_key(|c| (!c.has_valid_id(), c.rtt_millis()))
     }
 
     /// Makes a waiting candidate a contact.
     fn promote(&mut self, now: Ticks, contact: Contact<A>, config: &Config) {
-        self.candidates.remove(contact.compact());
+        self.candidates.remove(contact.compact(), self.own);
         self.add(now, contact, config);
     }
 

@@ -284,19 +284,39 @@ fn node_id_min_distance_exp() {
 #[test]
 fn compact_nodes_are_the_closest_ones() {
     let config = Config::default();
-    let table = filled::<SocketAddrV4>(1_000, &config);
-    let target = random_id(&mut stream(5)).target();
+    let mut table = filled::<SocketAddrV4>(1_000, &config);
+    let failing: Vec<_> = table.contacts().iter().step_by(5).map(|c| (c.id(), c.addr())).collect();
+    for (id, addr) in failing.into_iter().cycle().take(2 * table.len().div_ceil(5)) {
+        let _ = table.failed(T0, Some(id), addr, false, &config);
+    }
+    assert!(table.contacts().iter().any(|contact| !contact.is_good()));
     let mut out = [0; 1_400];
-    assert_eq!(table.closest_compact(target, 8, &mut out), 208);
-    let records: Vec<_> = crate::wire::nodes::<SocketAddrV4>(&out[..208]).collect();
-    let expected: Vec<_> = closest_by_sorting(&table, target, 8)
-        .into_iter()
-        .map(|id| (id, table.get(id).unwrap().addr()))
-        .collect();
-    assert_eq!(records, expected);
-    assert_eq!(table.closest_compact(target, 8, &mut out[..77]), 52, "whole records only");
-    assert_eq!(table.closest_compact(target, 0, &mut out), 0);
-    assert_eq!(Table::<SocketAddrV4>::new(id(&[])).closest_compact(target, 8, &mut out), 0);
+    let mut told = |target, n, room: usize| {
+        let len = table.closest_compact(target, n, &mut out[..room]);
+        let records = crate::wire::nodes::<SocketAddrV4>(&out[..len]);
+        let mut ids: Vec<_> = records
+            .inspect(|(id, addr)| assert_eq!(table.get(*id).unwrap().addr(), *addr))
+            .map(|(id, _)| id)
+            .collect();
+        ids.sort_by_key(|id| id.distance(target));
+        ids
+    };
+    // Targets in all buckets, and our own id, from which all contacts are farther.
+    let mut targets = stream(5);
+    let own = table.own_id();
+    let buckets = (0..BUCKETS).map(|bucket| bucket::random_target(own, bucket, &mut targets));
+    for target in buckets.chain([own.target()]) {
+        for n in [0, 1, 2, 3, 5, 8, 13, 20, 50] {
+            assert_eq!(told(target, n, 1_400), closest_by_sorting(&table, target, n), "{n}");
+        }
+        assert_eq!(
+            told(target, 8, 77),
+            closest_by_sorting(&table, target, 2),
+            "whole records only"
+        );
+        assert!(told(target, 8, 25).is_empty());
+    }
+    assert_eq!(Table::<SocketAddrV4>::new(id(&[])).closest_compact(own.target(), 8, &mut out), 0);
 }
 
 #[test]

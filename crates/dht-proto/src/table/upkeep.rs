@@ -162,7 +162,7 @@ impl<A: Addr> Table<A> {
         config: &Config,
     ) -> Option<(Option<NodeId>, A)> {
         self.pinged(now, config);
-        let mut pinged = self.candidates.remove(&compact)?;
+        let mut pinged = self.candidates.remove(&compact, self.own)?;
         if pinged.pinged(ticks(now)) {
             self.candidates.admit(pinged, self.own, config);
         }

@@ -6,8 +6,10 @@
 //! known to send it. Only the order of keys is tolerated: real nodes send unsorted dictionaries, so
 //! the reader just remembers having seen one.
 
+mod form;
 mod writer;
 
+pub(super) use self::form::{Form, hole};
 pub(super) use self::writer::{Count, Sink, Slice, Writer};
 
 /// Lists and dictionaries of a message may nest this deep, the message itself included.
@@ -142,6 +144,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Moves past the next bytes if they are of a form.
+    #[inline]
+    pub(super) fn form<const N: usize>(&mut self, form: &Form<N>) -> Option<&'a [u8; N]> {
+        let (text, rest) = self.rest.split_first_chunk()?;
+        form.fits(text).then(|| {
+            self.rest = rest;
+            text
+        })
+    }
+
     /// The next `N` bytes, the inside of a string of known length.
     #[inline]
     pub(super) fn chunk<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
@@ -233,11 +245,14 @@ impl<'a> Reader<'a> {
     /// Half of all work is done here. An `Option` of a slice comes back in registers, a `Result`
     /// does not: hence the cause of a failure is found out apart.
     pub(super) fn take_string(&mut self) -> Option<&'a [u8]> {
-        // Nearly all lengths of a message have one or two digits.
+        // Nearly all lengths of a message have one or two digits, and that of eight nodes has three.
         let (len, rest) = match self.rest {
             [a, b':', rest @ ..] => (digit(*a)?, rest),
             [a @ b'1'..=b'9', b, b':', rest @ ..] => {
                 (usize::from(a - b'0') * 10 + digit(*b)?, rest)
+            }
+            [a @ b'1'..=b'9', b, c, b':', rest @ ..] => {
+                ((usize::from(a - b'0') * 10 + digit(*b)?) * 10 + digit(*c)?, rest)
             }
             [b'1'..=b'9', ..] => long_length(self.rest)?,
             _ => return None,

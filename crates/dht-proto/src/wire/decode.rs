@@ -103,10 +103,12 @@ pub fn decode(datagram: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
     if datagram.first() != Some(&b'd') {
         return Err(DecodeError::NotADictionary);
     }
-    if let Some(message) = canonical::query(datagram) {
+    if datagram.first_chunk() == Some(b"d1:a")
+        && let Some(message) = canonical::query(datagram)
+    {
         return Ok(message);
     }
-    canonical::reply(datagram).map_or_else(|| by_key(datagram), Ok)
+    canonical::reply_or(datagram, by_key)
 }
 
 /// Reads a message of any form, key by key.

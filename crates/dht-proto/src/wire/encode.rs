@@ -6,7 +6,7 @@ use super::bencode::{Count, Sink, Slice, Writer};
 use super::decode::whole_records;
 use super::{Body, ErrorReply, Message, Method, Put, Query, Reply, Values, Want};
 use crate::addr::Addr;
-use crate::id::{ID_LEN, ItemId};
+use crate::id::{ID_LEN, InfoHash, ItemId};
 
 impl Message<'_> {
     /// Encodes into the start of `out` and returns the length; `None` if it does not fit, and then
@@ -81,29 +81,90 @@ impl Head<'_> {
 
     #[inline]
     fn write<S: Sink>(&self, body: Part<'_>, w: &mut Writer<S>) -> Option<()> {
-        w.raw(b"d")?;
         match body {
-            Part::Query(query) => write_args(w, query)?,
-            Part::Reply(_) => {}
-            Part::Error(error) => write_error(w, error)?,
-        }
-        if let Some((ip, port)) = self.ip {
-            write_ip(w, ip, port)?;
-        }
-        let end = match body {
             Part::Query(query) => {
-                w.raw(b"1:q")?;
-                w.bytes(query.method.name())?;
-                b"1:y1:qe"
+                write_args(w, query)?;
+                self.write_method(w, &query.method)?;
+                self.write_end(w, b'q')
             }
             Part::Reply(reply) => {
+                self.write_reply_start(w, reply)?;
                 write_reply(w, reply)?;
-                b"1:y1:re"
+                self.write_end(w, b'r')
             }
-            Part::Error(_) => b"1:y1:ee",
-        };
+            Part::Error(error) => {
+                w.raw(b"d")?;
+                write_error(w, error)?;
+                self.write_ip(w)?;
+                self.write_end(w, b'e')
+            }
+        }
+    }
+
+    #[inline]
+    fn write_ip<S: Sink>(&self, w: &mut Writer<S>) -> Option<()> {
+        self.ip.map_or(Some(()), |(ip, port)| write_ip(w, ip, port))
+    }
+
+    /// The end of the arguments, and the name of the method.
+    #[inline]
+    fn write_method<S: Sink>(&self, w: &mut Writer<S>, method: &Method<'_>) -> Option<()> {
+        if self.ip.is_none() {
+            if let Method::FindNode { .. } = method {
+                return w.raw(b"e1:q9:find_node");
+            }
+            if let Method::GetPeers { .. } = method {
+                return w.raw(b"e1:q9:get_peers");
+            }
+        }
+        w.raw(b"e")?;
+        self.write_ip(w)?;
+        w.raw(b"1:q")?;
+        w.bytes(method.name())
+    }
+
+    /// All up to the id of whoever replies. Without filters, to IPv4, it is written at once.
+    #[inline]
+    fn write_reply_start<S: Sink>(&self, w: &mut Writer<S>, reply: &Reply<'_>) -> Option<()> {
+        if let Some((IpAddr::V4(ip), Some(port))) = self.ip
+            && reply.peers_filter.is_none()
+            && reply.seeds_filter.is_none()
+        {
+            let mut start = *b"d2:ip6:......1:rd2:id20:....................";
+            put(&mut start, 7, &SocketAddrV4::new(ip, port).compact());
+            put(&mut start, 24, reply.id.as_bytes());
+            return w.raw(&start);
+        }
+        w.raw(b"d")?;
+        self.write_ip(w)?;
+        w.raw(b"1:rd")?;
+        if let Some(filter) = reply.peers_filter {
+            w.raw(b"4:BFpe256:")?;
+            w.raw(filter)?;
+        }
+        if let Some(filter) = reply.seeds_filter {
+            w.raw(b"4:BFsd256:")?;
+            w.raw(filter)?;
+        }
+        w.raw(b"2:id20:")?;
+        w.raw(reply.id.as_bytes())
+    }
+
+    /// All that follows the body. Transaction id and version have four bytes each in nearly every
+    /// message, and are written at once then.
+    #[inline]
+    fn write_end<S: Sink>(&self, w: &mut Writer<S>, kind: u8) -> Option<()> {
         if self.read_only {
             w.raw(b"2:roi1e")?;
+        }
+        if let Ok(tid) = self.tid.try_into()
+            && let Some(Ok(version)) = self.version.map(TryInto::try_into)
+        {
+            let mut end = *b"1:t4:....1:v4:....1:y1:.e";
+            put::<4>(&mut end, 5, tid);
+            put::<4>(&mut end, 14, version);
+            put(&mut end, 23, &[kind]);
+            return w.raw(&end);
         }
         w.raw(b"1:t")?;
         w.bytes(self.tid)?;
@@ -111,7 +172,15 @@ impl Head<'_> {
             w.raw(b"1:v")?;
             w.bytes(version)?;
         }
-        w.raw(end)
+        w.raw(&[b'1', b':', b'y', b'1', b':', kind, b'e'])
+    }
+}
+
+/// Puts a value in its place in a text in which all else is fixed.
+#[inline]
+fn put<const N: usize>(text: &mut [u8], at: usize, value: &[u8; N]) {
+    if let Some(place) = text.get_mut(at..at + N) {
+        place.copy_from_slice(value);
     }
 }
 
@@ -132,37 +201,40 @@ impl<'a> Method<'a> {
     }
 }
 
+/// The start of a query, and its arguments.
+#[inline]
 fn write_args<S: Sink>(w: &mut Writer<S>, query: &Query<'_>) -> Option<()> {
-    w.raw(b"1:ad")?;
     if let Method::Put(Put { mutable: Some(item), .. }) = &query.method
         && let Some(cas) = item.cas
     {
-        w.raw(b"3:cas")?;
+        w.raw(b"d1:ad3:cas")?;
         w.int(cas)?;
+        w.raw(b"2:id20:")?;
+        w.raw(query.id.as_bytes())?;
+    } else {
+        let mut start = *b"d1:ad2:id20:....................";
+        put(&mut start, 12, query.id.as_bytes());
+        w.raw(&start)?;
     }
-    w.raw(b"2:id20:")?;
-    w.raw(query.id.as_bytes())?;
     match &query.method {
         Method::Ping | Method::Unknown { target: None, .. } => {}
         Method::FindNode { target }
         | Method::SampleInfohashes { target }
         | Method::Unknown { target: Some(target), .. } => write_target(w, target.as_bytes())?,
         Method::GetPeers { info_hash, noseed, scrape } => {
-            w.raw(b"9:info_hash20:")?;
-            w.raw(info_hash.as_bytes())?;
-            w.raw(if *noseed { b"6:noseedi1e" } else { b"" })?;
-            w.raw(if *scrape { b"6:scrapei1e" } else { b"" })?;
+            write_info_hash(w, info_hash)?;
+            write_if(w, *noseed, b"6:noseedi1e")?;
+            write_if(w, *scrape, b"6:scrapei1e")?;
         }
         Method::AnnouncePeer { info_hash, port, implied_port, seed, token } => {
             // Both keys whatever they say: librqbit drops an announce without the one, mldht,
             // jech/dht and bittorrent-dht one without the other.
             w.raw(b"12:implied_port")?;
             w.int(i64::from(*implied_port))?;
-            w.raw(b"9:info_hash20:")?;
-            w.raw(info_hash.as_bytes())?;
+            write_info_hash(w, info_hash)?;
             w.raw(b"4:port")?;
             w.int(i64::from(*port))?;
-            w.raw(if *seed { b"4:seedi1e" } else { b"" })?;
+            write_if(w, *seed, b"4:seedi1e")?;
             w.raw(b"5:token")?;
             w.bytes(token)?;
         }
@@ -175,8 +247,7 @@ fn write_args<S: Sink>(w: &mut Writer<S>, query: &Query<'_>) -> Option<()> {
         }
         Method::Put(put) => write_put(w, put)?,
     }
-    write_want(w, query.want)?;
-    w.raw(b"e")
+    write_want(w, query.want)
 }
 
 /// The arguments of a put after `id`.
@@ -206,18 +277,33 @@ fn write_put<S: Sink>(w: &mut Writer<S>, put: &Put<'_>) -> Option<()> {
     w.raw(put.v)
 }
 
+#[inline]
 fn write_target<S: Sink>(w: &mut Writer<S>, target: &[u8; ID_LEN]) -> Option<()> {
-    w.raw(b"6:target20:")?;
-    w.raw(target)
+    let mut field = *b"6:target20:....................";
+    put(&mut field, 11, target);
+    w.raw(&field)
+}
+
+#[inline]
+fn write_info_hash<S: Sink>(w: &mut Writer<S>, info_hash: &InfoHash) -> Option<()> {
+    let mut field = *b"9:info_hash20:....................";
+    put(&mut field, 14, info_hash.as_bytes());
+    w.raw(&field)
+}
+
+/// Writes a text of known length, or nothing.
+#[inline]
+fn write_if<S: Sink, const N: usize>(w: &mut Writer<S>, on: bool, text: &[u8; N]) -> Option<()> {
+    if on { w.raw(text) } else { Some(()) }
 }
 
 fn write_want<S: Sink>(w: &mut Writer<S>, want: Want) -> Option<()> {
-    w.raw(match (want.n4, want.n6) {
-        (false, false) => b"",
-        (true, false) => b"4:wantl2:n4e",
-        (false, true) => b"4:wantl2:n6e",
-        (true, true) => b"4:wantl2:n42:n6e",
-    })
+    match (want.n4, want.n6) {
+        (false, false) => Some(()),
+        (true, false) => w.raw(b"4:wantl2:n4e"),
+        (false, true) => w.raw(b"4:wantl2:n6e"),
+        (true, true) => w.raw(b"4:wantl2:n42:n6e"),
+    }
 }
 
 /// BEP 5: "a list containing two elements ... an integer representing the error code ... a string".
@@ -249,21 +335,10 @@ fn write_ip<S: Sink>(w: &mut Writer<S>, ip: IpAddr, port: Option<u16>) -> Option
     }
 }
 
-/// Never a tail in a list of records: mldht and librqbit refuse the whole message for one, jech/dht
+/// The fields of a reply after `id`. Never a tail in a list of records: mldht and librqbit refuse the whole message for one, jech/dht
 /// blacklists us.
 #[inline]
 fn write_reply<S: Sink>(w: &mut Writer<S>, reply: &Reply<'_>) -> Option<()> {
-    w.raw(b"1:rd")?;
-    if let Some(filter) = reply.peers_filter {
-        w.raw(b"4:BFpe256:")?;
-        w.raw(filter)?;
-    }
-    if let Some(filter) = reply.seeds_filter {
-        w.raw(b"4:BFsd256:")?;
-        w.raw(filter)?;
-    }
-    w.raw(b"2:id20:")?;
-    w.raw(reply.id.as_bytes())?;
     if let Some(interval) = reply.interval {
         w.raw(b"8:interval")?;
         w.int(interval)?;
@@ -296,9 +371,17 @@ fn write_reply<S: Sink>(w: &mut Writer<S>, reply: &Reply<'_>) -> Option<()> {
         w.raw(b"3:sig64:")?;
         w.raw(signature)?;
     }
-    if let Some(token) = reply.token {
-        w.raw(b"5:token")?;
-        w.bytes(token)?;
+    match reply.token.map(TryInto::try_into) {
+        None => {}
+        Some(Ok(token)) => {
+            let mut field = *b"5:token8:........";
+            put::<8>(&mut field, 9, token);
+            w.raw(&field)?;
+        }
+        Some(Err(_)) => {
+            w.raw(b"5:token")?;
+            w.bytes(reply.token.unwrap_or_default())?;
+        }
     }
     if let Some(v) = reply.v {
         w.raw(b"1:v")?;

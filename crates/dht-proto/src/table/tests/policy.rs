@@ -22,6 +22,14 @@ fn spread_bucket(rtt: u16) -> Vec<C> {
     (0..8).map(|n| contact(n, &[0x80 | ((n as u8) << 4)], false, rtt)).collect()
 }
 
+/// Who yields in a bucket of a table with id 0.
+fn victim(contacts: &[C], newcomer: &C, bucket: usize) -> Option<usize> {
+    let (id, addr, rtt) = (newcomer.id(), newcomer.addr(), newcomer.rtt_millis());
+    let newcomer = bucket::Newcomer { id, addr, rtt };
+    let failing = bucket::most_failing(contacts);
+    failing.or_else(|| bucket::victim(contacts, &newcomer, super::id(&[]), bucket))
+}
+
 #[test]
 fn classify_prefix() {
     // Bucket 0 of a table with id 0: ids are 1xxx.., and the three bits xxx are the slot.
@@ -48,7 +56,7 @@ fn replace_node_impl_failing_contacts_yield_first() {
     contacts[5].failed(10_010);
     contacts[5].failed(10_020);
     let slow_and_invalid = contact(20, &[0xff], false, 5_000);
-    assert_eq!(bucket::victim(&contacts, &slow_and_invalid, 0), Some(5));
+    assert_eq!(victim(&contacts, &slow_and_invalid, 0), Some(5));
 }
 
 #[test]
@@ -57,24 +65,24 @@ fn replace_node_impl_crowded_slots_yield_to_empty_ones() {
     // Slot 2 holds two, slot 3 nobody.
     contacts[3] = contact(30, &[0x80 | (2 << 4) | 1], false, 80);
     let newcomer = contact(31, &[0x80 | (3 << 4)], false, 5_000);
-    assert_eq!(bucket::victim(&contacts, &newcomer, 0), Some(3), "the slower of the two");
+    assert_eq!(victim(&contacts, &newcomer, 0), Some(3), "the slower of the two");
     // Not if they have valid ids and the newcomer has not.
     contacts[2] = contact(2, &[0x80 | (2 << 4)], true, 50);
     contacts[3] = contact(3, &[0x80 | (2 << 4) | 1], true, 80);
-    assert_eq!(bucket::victim(&contacts, &newcomer, 0), None);
+    assert_eq!(victim(&contacts, &newcomer, 0), None);
     let newcomer = contact(31, &[0x80 | (3 << 4)], true, 5_000);
-    assert_eq!(bucket::victim(&contacts, &newcomer, 0), Some(3));
+    assert_eq!(victim(&contacts, &newcomer, 0), Some(3));
 }
 
 #[test]
 fn replace_node_impl_valid_ids_beat_invalid_ones() {
     let contacts = spread_bucket(50);
     let newcomer = contact(40, &[0x80 | (6 << 4) | 5], true, 5_000);
-    assert_eq!(bucket::victim(&contacts, &newcomer, 0), Some(6), "in its own slot");
+    assert_eq!(victim(&contacts, &newcomer, 0), Some(6), "in its own slot");
     let mut contacts = contacts;
     contacts[6] = contact(6, &[0x80 | (6 << 4)], true, 5_000);
     let newcomer = contact(40, &[0x80 | (6 << 4) | 5], false, 1);
-    assert_eq!(bucket::victim(&contacts, &newcomer, 0), None);
+    assert_eq!(victim(&contacts, &newcomer, 0), None);
 }
 
 /// mldht `testRTTPreference`.
@@ -82,11 +90,11 @@ fn replace_node_impl_valid_ids_beat_invalid_ones() {
 fn test_rtt_preference() {
     let contacts = spread_bucket(100);
     let newcomer = |rtt| contact(50, &[0x80 | (4 << 4) | 2], false, rtt);
-    assert_eq!(bucket::victim(&contacts, &newcomer(50), 0), None, "2 times is not enough");
-    assert_eq!(bucket::victim(&contacts, &newcomer(40), 0), None, "2.5 times is not more");
-    assert_eq!(bucket::victim(&contacts, &newcomer(39), 0), Some(4));
+    assert_eq!(victim(&contacts, &newcomer(50), 0), None, "2 times is not enough");
+    assert_eq!(victim(&contacts, &newcomer(40), 0), None, "2.5 times is not more");
+    assert_eq!(victim(&contacts, &newcomer(39), 0), Some(4));
     let contacts = spread_bucket(40);
-    assert_eq!(bucket::victim(&contacts, &newcomer(0), 0), None, "both are fast");
+    assert_eq!(victim(&contacts, &newcomer(0), 0), None, "both are fast");
 }
 
 /// libtorrent `node_entry_comparison`: validity counts before round-trip time.
@@ -99,8 +107,8 @@ fn node_entry_comparison() {
         contacts
     };
     let newcomer = contact(60, &[0x80 | (1 << 4)], true, 10);
-    assert_eq!(bucket::victim(&crowd(true, 900), &newcomer, 0), Some(0));
-    assert_eq!(bucket::victim(&crowd(false, 900), &newcomer, 0), Some(1));
+    assert_eq!(victim(&crowd(true, 900), &newcomer, 0), Some(0));
+    assert_eq!(victim(&crowd(false, 900), &newcomer, 0), Some(1));
 }
 
 #[test]
@@ -109,9 +117,9 @@ fn replace_node_impl_odd_buckets_compare_with_everybody() {
     let contacts: Vec<_> =
         (0..5).map(|n| contact(n, &[0x80 | ((n as u8) << 4)], false, 100 + n as u16)).collect();
     let newcomer = |rtt| contact(70, &[0xf0], false, rtt);
-    assert_eq!(bucket::victim(&contacts, &newcomer(90), 0), None);
-    assert_eq!(bucket::victim(&contacts, &newcomer(30), 0), Some(4));
-    assert_eq!(bucket::victim::<SocketAddrV4>(&[], &newcomer(1), 0), None);
+    assert_eq!(victim(&contacts, &newcomer(90), 0), None);
+    assert_eq!(victim(&contacts, &newcomer(30), 0), Some(4));
+    assert_eq!(victim(&[], &newcomer(1), 0), None);
 }
 
 #[test]
@@ -124,6 +132,77 @@ fn a_displaced_contact_waits() {
     assert_eq!(table.replied(T0, id(&[0xf0]), Nth::nth(9), RTT, &config), Verdict::Added);
     assert_eq!((table.len(), table.candidates_len()), (8, 1));
     table.check_invariants(&config);
+}
+
+/// Bucket 0 full of live contacts, one in each slot, so that nobody yields to the next.
+fn full_bucket(config: &Config) -> Table<SocketAddrV4> {
+    let mut table = Table::new(id(&[]));
+    for n in 0..8 {
+        let far = id(&[0x80 | (n << 4)]);
+        assert_eq!(table.replied(T0, far, Nth::nth(n.into()), RTT, config), Verdict::Added);
+    }
+    table
+}
+
+#[test]
+fn no_more_than_two_begin_to_wait_for_a_bucket_within_a_minute() {
+    let config = plain();
+    let mut table = full_bucket(&config);
+    let mut replied = |secs, n: u8| {
+        let now = T0 + Duration::from_secs(secs);
+        let verdict = table.replied(now, id(&[0x80, n]), Nth::nth(n.into()), RTT, &config);
+        table.check_invariants(&config);
+        (verdict, table.unverified().any(|(_, addr)| addr == Nth::nth(n.into())))
+    };
+    for n in 10..14 {
+        assert_eq!(replied(0, n), (Verdict::Waiting, true));
+    }
+    assert_eq!(replied(1, 14), (Verdict::Refused, false), "those who wait are as good");
+    assert_eq!(replied(2, 11), (Verdict::Waiting, true), "who waits and answers goes on waiting");
+    assert_eq!(
+        replied(61, 15),
+        (Verdict::Waiting, true),
+        "whoever answers later is likelier alive"
+    );
+    assert_eq!(table.candidates_len(), 4);
+}
+
+#[test]
+fn who_waits_long_enough_keeps_nobody_out_who_is_better() {
+    let config = plain();
+    let mut table = full_bucket(&config);
+    for n in 10..14_u8 {
+        let _ = table.replied(T0, id(&[0x80, n]), Nth::nth(n.into()), RTT, &config);
+    }
+    // Clearly faster than the one in its slot.
+    let (fast, faster) = (id(&[0x90, 1]), Duration::from_millis(30));
+    assert_eq!(table.replied(T0, fast, Nth::nth(20), faster, &config), Verdict::Added);
+    // Or another in the bucket fails to answer.
+    assert!(!table.failed(T0, Some(id(&[0xa0])), Nth::nth(2), false, &config));
+    assert_eq!(table.replied(T0, id(&[0xb0, 1]), Nth::nth(21), RTT, &config), Verdict::Added);
+    table.check_invariants(&config);
+}
+
+#[test]
+fn neighbours_are_those_of_the_same_slot() {
+    let mut stream = stream(7);
+    for size in [1, 2, 7, 8, 16, 100, 128] {
+        for bucket in [0, 1, 5, 8, 30, 31] {
+            let own = random_id(&mut stream);
+            let mut random = || bucket::random_target(own, bucket, &mut stream).node_id();
+            let mut contacts: Vec<_> =
+                (0..size).map(|n| C::new(0, random(), Nth::nth(n), 50)).collect();
+            contacts.sort_by_key(|contact| contact.distance(own.target()));
+            for newcomer in [random(), random(), contacts[0].id()] {
+                let slot = |id| bucket::slot(id, bucket, contacts.len());
+                let same: Vec<_> = (0..contacts.len())
+                    .filter(|i| slot(contacts[*i].id()) == slot(newcomer))
+                    .collect();
+                let found: Vec<_> = bucket::neighbours(&contacts, newcomer, own, bucket).collect();
+                assert_eq!(found, same, "{size} in bucket {bucket}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -9,27 +9,27 @@ pub(crate) trait Sink {
 /// A slice that fills up from its start.
 #[derive(Debug)]
 pub(crate) struct Slice<'b> {
-    rest: &'b mut [u8],
-    room: usize,
+    out: &'b mut [u8],
+    len: usize,
 }
 
 impl<'b> Slice<'b> {
     pub(crate) const fn new(out: &'b mut [u8]) -> Self {
-        Self { room: out.len(), rest: out }
+        Self { out, len: 0 }
     }
 
     /// Bytes written.
     pub(crate) const fn len(&self) -> usize {
-        self.room - self.rest.len()
+        self.len
     }
 }
 
 impl Sink for Slice<'_> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) -> Option<()> {
-        let (place, rest) = core::mem::take(&mut self.rest).split_at_mut_checked(bytes.len())?;
-        place.copy_from_slice(bytes);
-        self.rest = rest;
+        let end = self.len + bytes.len();
+        self.out.get_mut(self.len..end)?.copy_from_slice(bytes);
+        self.len = end;
         Some(())
     }
 }
