@@ -64,6 +64,11 @@ fuzz-replay:
 fuzz TARGET SECONDS="60":
     cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}} -max_len=1500
 
+# Fuzz whole worlds. Their input is compared with nothing and nothing in them is unsafe: without instruments
+# for either, several times as many run. Short inputs end before anything has happened.
+fuzz-world SECONDS="60":
+    cargo +nightly fuzz run --sanitizer none --no-trace-compares world -- -max_total_time={{SECONDS}} -max_len=4096 -len_control=0 -timeout=20
+
 # Run one simulated world: everything in it follows from the seed. Options of a run go behind it.
 sim SEED *ARGS:
     cargo run --release -q -p dht-sim --bin dht-sim -- --commit "$(git rev-parse HEAD)" run --seed {{SEED}} {{ARGS}}

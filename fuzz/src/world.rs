@@ -1,4 +1,5 @@
-//! A whole small world: the input draws its options, and then every choice in it.
+//! A whole small world: the input draws its options, and then what goes wrong in it, what users and
+//! adversaries do, and when.
 
 use dht_sim::choices::{Bytes, Choices};
 use dht_sim::options::{Options, Stacks};
@@ -8,16 +9,29 @@ use dht_sim::swarm::{Watch, run_with};
 const MAX_NODES: u32 = 6;
 /// Seconds of the phase in which things go wrong, at most.
 const MAX_SECS: u32 = 60;
-/// Longer inputs decide nothing more.
+/// Longer inputs decide nothing more: some hundred operations and faults.
 const MAX_INPUT: usize = 4_096;
 
-/// Runs a world with all checkers. When the input ends, everything is quiet.
+/// Runs a world with all checkers. The first four bytes are a seed, which noise follows from: ids,
+/// addresses, what becomes of each datagram. When the input ends, nothing more is begun; what goes on,
+/// and what users do in the healed world, follows from the seed, too.
 ///
 /// # Panics
 /// If an invariant is broken.
 pub fn world(data: &[u8]) {
+    let (options, choices) = read(data);
+    let report = run_with(&options, choices, Watch::default());
+    if let Some(violation) = report.violation {
+        panic!("{violation}\n  {options}");
+    }
+}
+
+/// The world that an input describes.
+fn read(data: &[u8]) -> (Options, Choices) {
     let data = data.get(..MAX_INPUT).unwrap_or(data);
-    let mut choices = Choices::from_gen(0, Bytes::new(data.to_vec()));
+    let (seed, rest) = data.split_at(data.len().min(4));
+    let seed = seed.iter().fold(0, |seed, byte| (seed << 8) | u64::from(*byte));
+    let mut choices = Choices::steered(seed, Bytes::new(rest.to_vec()));
     let mut options = Options::draw(&mut choices);
     options.nodes = options.nodes.min(MAX_NODES);
     options.secs = options.secs.min(MAX_SECS);
@@ -27,8 +41,5 @@ pub fn world(data: &[u8]) {
     if options.networks == Stacks::Both {
         options.networks = Stacks::V4;
     }
-    let report = run_with(&options, choices, Watch::default());
-    if let Some(violation) = report.violation {
-        panic!("{violation}\n  {options}");
-    }
+    (options, choices)
 }

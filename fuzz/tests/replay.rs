@@ -97,7 +97,7 @@ fn apply(edits: &[Edit], data: &mut Vec<u8>) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 30,
+        cases: 200,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use crate::MAX_DATAGRAM;
 use crate::addr::{Addr, Family};
+use crate::ahead::ReadAhead;
 use crate::config::Config;
 use crate::footprint;
 use crate::health::{Health, Trouble};
@@ -144,17 +145,23 @@ impl Dht {
     /// Steps that [`read_ahead`](Self::read_ahead) takes.
     pub const READ_AHEAD_STEPS: u32 = 5;
 
-    /// Reads what will be read when time passes or the datagram `coming` is handled, and returns
-    /// something that depends on all of it. Changes nothing.
+    /// Says what will be read when time passes or the datagram `coming` is handled. Changes nothing.
     ///
     /// For programs with so many nodes that none of them is in the processor's caches when its next
     /// datagram comes, and that know some datagrams ahead which nodes are next: a simulator. Each step,
-    /// from 0 on, reads what the one before led to. Take a step with many nodes before the next one: reads
-    /// that do not wait for each other take little longer than one of them.
-    #[must_use]
-    pub fn read_ahead(&self, step: u32, coming: Option<(SocketAddr, &[u8])>) -> u64 {
-        let v4 = self.v4.as_ref().map_or(0, |node| node.read_ahead(step, coming));
-        v4 ^ self.v6.as_ref().map_or(0, |node| node.read_ahead(step, coming))
+    /// from 0 on, reads what the one before named: leave time between them, in which others take theirs.
+    pub fn read_ahead(
+        &self,
+        step: u32,
+        coming: Option<(SocketAddr, &[u8])>,
+        ahead: &mut impl ReadAhead,
+    ) {
+        if let Some(node) = &self.v4 {
+            node.read_ahead(step, coming, ahead);
+        }
+        if let Some(node) = &self.v6 {
+            node.read_ahead(step, coming, ahead);
+        }
     }
 
     // Input.

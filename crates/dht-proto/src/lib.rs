@@ -87,6 +87,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod addr;
+mod ahead;
 pub mod bloom;
 pub mod config;
 mod dual;
@@ -114,6 +115,7 @@ pub mod wire;
 /// Size of every datagram buffer, in bytes. No datagram that we send is longer.
 pub const MAX_DATAGRAM: usize = 1_400;
 
+pub use ahead::ReadAhead;
 pub use dual::{Acquaintance, Dht, Networks, Transmit};
 /// The crate whose keys [`item::Item::sign`] takes, so that others need no second copy of it.
 pub use ed25519_dalek;

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::addr::Addr;
+use crate::ahead::ReadAhead;
 use crate::config::Config;
 use crate::footprint;
 use crate::id::NodeId;
@@ -271,16 +272,21 @@ impl<A: Addr> Lookups<A> {
         self.running.as_ref().is_some_and(|running| running.deadlines.is_empty())
     }
 
-    /// See `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self, step: u32) -> u64 {
-        let Some(running) = self.running.as_deref() else { return 0 };
-        let slots = running.slots.iter().take(2);
-        let walks = slots.clone().filter_map(|slot| slot.walk.as_deref());
+    /// See `Dht::read_ahead`: of the first lookup that runs.
+    pub(crate) fn read_ahead(&self, step: u32, ahead: &mut impl ReadAhead) {
+        let Some(running) = self.running.as_deref().filter(|_| step > 0) else { return };
+        let first = running.slots.first();
         match step {
-            0 => 0,
-            1 => running.deadlines.len() as u64 ^ running.ended.len() as u64,
-            2 => slots.fold(0, |read, slot| read ^ u64::from(slot.generation)),
-            _ => walks.fold(0, |read, walk| read ^ walk.read_ahead(step)),
+            1 => {
+                ahead.line(&running.slots);
+                ahead.line(&running.ended);
+            }
+            2 => first.into_iter().for_each(|slot| ahead.line(slot)),
+            _ => {
+                if let Some(walk) = first.and_then(|slot| slot.walk.as_deref()) {
+                    walk.read_ahead(step, ahead);
+                }
+            }
         }
     }
 

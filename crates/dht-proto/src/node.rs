@@ -17,6 +17,7 @@ use core::time::Duration;
 
 use crate::MAX_DATAGRAM;
 use crate::addr::{Addr, Family, Scope};
+use crate::ahead::ReadAhead;
 use crate::config::Config;
 use crate::health::{FamilyHealth, Problem, Trouble};
 use crate::id::{ID_LEN, NodeId, Target, bep42};
@@ -133,39 +134,43 @@ impl<A: Addr> Node<A> {
         }
     }
 
-    /// See `Dht::read_ahead`. Step 0 reads the node; 1 its lists, and what stands beside it; 2 what those
+    /// See `Dht::read_ahead`. Step 0 names the node; 1 its lists, and what stands beside it; 2 what those
     /// lead to; 3 the lookups; 4 their lists. The parts keep to the same numbers.
-    pub(crate) fn read_ahead(&self, step: u32, coming: Option<(SocketAddr, &[u8])>) -> u64 {
+    pub(crate) fn read_ahead(
+        &self,
+        step: u32,
+        coming: Option<(SocketAddr, &[u8])>,
+        ahead: &mut impl ReadAhead,
+    ) {
         match step {
-            // Fields that stand far from each other.
-            0 => {
-                let stats = &self.stats;
-                self.table.read_ahead()
-                    ^ self.transactions.read_ahead(step)
-                    ^ self.server.read_ahead(None)
-                    ^ self.lookups.read_ahead(step)
-                    ^ self.role.read_ahead()
-                    ^ self.maintain.poll_timeout().map_or(0, Instant::as_micros)
-                    ^ self.last_now.as_micros()
-                    ^ (stats.datagrams_in
-                        ^ stats.oversized_tids
-                        ^ stats.replies_in
-                        ^ stats.in_flight)
-            }
+            0 => self.read_ahead_fields(ahead),
             1 => {
-                let from = coming.and_then(|(from, _)| A::from_socket_addr(from));
-                let sender = coming.and_then(|(_, datagram)| wire::peek(datagram));
-                let known = sender.map_or(0, |(id, target)| match target {
-                    Some(target) => self.server.read_ahead(from) ^ self.table.read_around(target),
-                    None => self.table.read_around(id.target()),
-                });
-                known
-                    ^ self.transactions.read_ahead(step)
-                    ^ self.lookups.read_ahead(step)
-                    ^ u64::from(self.outbox.has_work())
+                if let Some((from, datagram)) = coming
+                    && let Some((id, target)) = wire::peek(datagram)
+                {
+                    self.server.read_ahead_for(A::from_socket_addr(from), ahead);
+                    self.table.read_around(target.unwrap_or(id.target()), ahead);
+                }
+                self.outbox.read_ahead(ahead);
             }
-            _ => self.transactions.read_ahead(step) ^ self.lookups.read_ahead(step),
+            _ => {}
         }
+        self.transactions.read_ahead(step, ahead);
+        self.lookups.read_ahead(step, ahead);
+    }
+
+    /// A field in each line of the node itself.
+    fn read_ahead_fields(&self, ahead: &mut impl ReadAhead) {
+        self.table.read_ahead(ahead);
+        self.server.read_ahead(ahead);
+        self.role.read_ahead(ahead);
+        ahead.line(&self.lookups);
+        ahead.line(&self.maintain);
+        ahead.line(&self.link);
+        ahead.line(&self.last_now);
+        ahead.line(&self.stats.datagrams_in);
+        ahead.line(&self.stats.find_node_in);
+        ahead.line(&self.stats.replies_in);
     }
 
     pub(crate) fn handle_datagram(

@@ -4,6 +4,7 @@
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 
+use crate::ahead::ReadAhead;
 use crate::config::Config;
 use crate::footprint;
 use crate::request::{Event, Outcome};
@@ -66,6 +67,14 @@ impl Outbox {
     pub(crate) fn shrink(&mut self) {
         if !self.has_work() && self.events() == 0 {
             self.queues = None;
+        }
+    }
+
+    /// See `Dht::read_ahead`.
+    pub(crate) fn read_ahead(&self, ahead: &mut impl ReadAhead) {
+        if let Some(queues) = self.queues.as_deref() {
+            ahead.line(&queues.ready);
+            ahead.line(&queues.events);
         }
     }
 

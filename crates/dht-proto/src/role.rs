@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::addr::{Addr, Scope};
+use crate::ahead::ReadAhead;
 use crate::config::Mode;
 use crate::seed::{Domain, PrfKey, Seed};
 use crate::time::Instant;
@@ -96,8 +97,8 @@ impl Role {
     }
 
     /// See `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self) -> u64 {
-        self.reach.seen.as_micros() ^ u64::from(self.answers())
+    pub(crate) fn read_ahead(&self, ahead: &mut impl ReadAhead) {
+        ahead.line(&self.state);
     }
 
     /// Whether queries are answered; if not, ours carry `ro`.

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use crate::addr::Addr;
+use crate::ahead::ReadAhead;
 
 /// 1,024 bits, two for each number seen. Whoever makes addresses that meet in it makes us look, as if
 /// there were no filter, and no more.
@@ -27,9 +28,10 @@ impl Seen {
         Self::bits(number).into_iter().all(is_set)
     }
 
-    /// Reads both its cache lines.
-    pub(crate) fn read_ahead(&self) -> u64 {
-        self.0[0] ^ self.0[8]
+    /// See `Dht::read_ahead`.
+    pub(crate) fn read_ahead(&self, ahead: &mut impl ReadAhead) {
+        ahead.line(&self.0[0]);
+        ahead.line(&self.0[8]);
     }
 
     fn bits(number: u64) -> [(usize, u64); 2] {

@@ -37,6 +37,7 @@ use self::sample::{Dice, Samples};
 use self::throttle::{Level, Network, Throttle};
 use self::token::{Period, Tokens};
 use crate::addr::{Addr, Family};
+use crate::ahead::ReadAhead;
 use crate::bloom::Filter;
 use crate::config::Config;
 use crate::footprint;
@@ -121,9 +122,17 @@ impl<A: Addr> Server<A> {
         }
     }
 
-    /// See `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self, from: Option<A>) -> u64 {
-        self.throttle.read_ahead(from) ^ u64::from(self.peers.is_some() ^ self.samples.is_some())
+    /// See `Dht::read_ahead`: the server itself.
+    pub(crate) fn read_ahead(&self, ahead: &mut impl ReadAhead) {
+        ahead.line(&self.throttle);
+        ahead.line(&self.samples);
+    }
+
+    /// The same of what answering somebody needs.
+    pub(crate) fn read_ahead_for(&self, from: Option<A>, ahead: &mut impl ReadAhead) {
+        if let Some(from) = from {
+            self.throttle.read_ahead(from, ahead);
+        }
     }
 
     /// Answers one query into `out`; returns the length of the reply, which is at most

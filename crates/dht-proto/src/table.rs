@@ -11,6 +11,7 @@
 use core::time::Duration;
 
 use crate::addr::{Addr, Family, Scope};
+use crate::ahead::ReadAhead;
 use crate::config::Config;
 use crate::id::{NodeId, Target};
 use crate::time::Instant;
@@ -85,15 +86,16 @@ impl<A: Addr> Table<A> {
         }
     }
 
-    /// Reads what most calls read first, see `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self) -> u64 {
-        let id = u64::from(self.own.as_bytes()[0]);
-        id ^ self.contacts.read_ahead() ^ self.ping_at.as_micros() ^ u64::from(self.news[0])
+    /// See `Dht::read_ahead`: the table itself.
+    pub(crate) fn read_ahead(&self, ahead: &mut impl ReadAhead) {
+        ahead.line(&self.own);
+        ahead.line(&self.ping_at);
+        self.contacts.read_ahead(ahead);
     }
 
     /// The same of the contacts that are in one bucket with this point.
-    pub(crate) fn read_around(&self, target: Target) -> u64 {
-        self.contacts.read_around(bucket::at(&self.own.distance(target)))
+    pub(crate) fn read_around(&self, target: Target, ahead: &mut impl ReadAhead) {
+        self.contacts.read_around(bucket::at(&self.own.distance(target)), ahead);
     }
 
     /// Our own id.

@@ -8,6 +8,7 @@ use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
+use crate::ahead::ReadAhead;
 use crate::config::Config;
 use crate::footprint;
 use crate::id::NodeId;
@@ -88,16 +89,22 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     }
 
     /// See `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self, step: u32) -> u64 {
-        let Some(awaited) = self.awaited.as_deref() else { return 0 };
-        match step {
-            1 => awaited.first,
-            2 => {
-                let first = awaited.in_flight.first_key_value().map_or(0, |(_, number)| *number);
-                let sent = awaited.sent.iter().take(FEW).map(|sent| u64::from(sent.tid));
-                sent.fold(first, |all, read| all ^ read)
+    pub(crate) fn read_ahead(&self, step: u32, ahead: &mut impl ReadAhead) {
+        if step == 0 {
+            ahead.line(&self.awaited);
+            ahead.line(&self.rtts);
+        }
+        let Some(awaited) = self.awaited.as_deref().filter(|_| (1..=2).contains(&step)) else {
+            return;
+        };
+        if step == 1 {
+            ahead.line(&awaited.sent);
+            ahead.line(&awaited.fresh);
+        } else {
+            ahead.lines::<_, 2>(awaited.sent.as_slices().0);
+            if let Some((key, _)) = awaited.in_flight.first_key_value() {
+                ahead.line(key);
             }
-            _ => 0,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Where every choice of a simulated world comes from.
 //!
 //! One trait, [`Gen`], with three sources behind it: a seeded generator for runs that look for the
-//! unexpected, a fuzzer's bytes for runs that are steered and shrunk, and the enumeration of all
+//! unexpected, a fuzzer's bytes for runs that are steered, and the enumeration of all
 //! choices for worlds so small that they can be searched whole. Integers only: no result depends
 //! on how a machine rounds.
 
@@ -112,6 +112,15 @@ pub enum About {
 
 const STREAMS: usize = About::Options as usize + 1;
 
+impl About {
+    /// Whether this is where somebody is, or what happens to each datagram and at each poll. A world
+    /// makes thousands of such choices for every one that is worth steering; and only by chance is the
+    /// internet as its profile has it, and not one in which every link takes longer than queries last.
+    const fn is_noise(self) -> bool {
+        matches!(self, Self::Topology | Self::Delay | Self::Damage | Self::Order)
+    }
+}
+
 /// All choices of one world.
 #[derive(Debug)]
 pub struct Choices {
@@ -121,26 +130,49 @@ pub struct Choices {
 
 #[derive(Debug)]
 enum Source {
-    Seeded(Box<[Xoshiro256PlusPlus; STREAMS]>),
+    Seeded(Streams),
     Given(Box<dyn Gen + Send>),
+    Steered(Streams, Box<dyn Gen + Send>),
+}
+
+/// A generator for each purpose.
+#[derive(Debug)]
+struct Streams(Box<[Xoshiro256PlusPlus; STREAMS]>);
+
+impl Streams {
+    fn new(seed: u64) -> Self {
+        let stream = |i: usize| {
+            // Streams of neighbouring seeds must not overlap: spread the index over the word.
+            let apart = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            Xoshiro256PlusPlus::seed_from_u64(seed ^ apart.rotate_left(17))
+        };
+        Self(Box::new(core::array::from_fn(stream)))
+    }
+
+    #[inline]
+    fn below(&mut self, about: About, n: u32) -> u32 {
+        self.0.get_mut(about as usize).map_or(0, |stream| stream.below(n))
+    }
 }
 
 impl Choices {
     /// Every choice follows from one number.
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
-        let stream = |i: usize| {
-            // Streams of neighbouring seeds must not overlap: spread the index over the word.
-            let apart = (i as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            Xoshiro256PlusPlus::seed_from_u64(seed ^ apart.rotate_left(17))
-        };
-        Self { seed, source: Source::Seeded(Box::new(core::array::from_fn(stream))) }
+        Self { seed, source: Source::Seeded(Streams::new(seed)) }
     }
 
     /// Choices from any source, which all purposes share. `seed` is what node seeds follow from.
     #[must_use]
     pub fn from_gen(seed: u64, source: impl Gen + Send + 'static) -> Self {
         Self { seed, source: Source::Given(Box::new(source)) }
+    }
+
+    /// Choices from any source but for what follows from the seed: noise, which would use a fuzzer's
+    /// bytes up before anything happened, and everything from when the source has run dry.
+    #[must_use]
+    pub fn steered(seed: u64, source: impl Gen + Send + 'static) -> Self {
+        Self { seed, source: Source::Steered(Streams::new(seed), Box::new(source)) }
     }
 
     /// The number that node seeds follow from.
@@ -153,11 +185,12 @@ impl Choices {
     #[inline]
     pub fn below(&mut self, about: About, n: u32) -> u32 {
         match &mut self.source {
-            Source::Seeded(streams) => match streams.get_mut(about as usize) {
-                Some(stream) => stream.below(n),
-                None => 0,
-            },
+            Source::Seeded(streams) => streams.below(about, n),
             Source::Given(source) => source.below(n),
+            Source::Steered(streams, source) if about.is_noise() || source.exhausted() => {
+                streams.below(about, n)
+            }
+            Source::Steered(_, source) => source.below(n),
         }
     }
 
@@ -184,7 +217,7 @@ impl Choices {
     pub fn exhausted(&self) -> bool {
         match &self.source {
             Source::Seeded(_) => false,
-            Source::Given(source) => source.exhausted(),
+            Source::Given(source) | Source::Steered(_, source) => source.exhausted(),
         }
     }
 
@@ -234,6 +267,19 @@ mod tests {
         words.dedup();
         assert_eq!(words.len(), 1_000);
         assert_eq!(first(&choices.node_seed(5)), first(&Choices::seeded(3).node_seed(5)));
+    }
+
+    #[test]
+    fn who_steers_is_not_asked_about_noise_and_chance_goes_on_after_him() {
+        let mut steered = Choices::steered(7, Bytes::new(vec![1, 2, 3]));
+        let mut seeded = Choices::seeded(7);
+        let abouts = [About::Fault, About::Delay, About::Workload, About::Topology, About::Churn];
+        let draws = abouts.map(|about| steered.below(about, 200));
+        let noise = [About::Delay, About::Topology].map(|about| seeded.below(about, 200));
+        assert_eq!(draws, [1, noise[0], 2, noise[1], 3]);
+        assert!(steered.exhausted());
+        let next = |choices: &mut Choices| abouts.map(|about| choices.below(about, 200));
+        assert_eq!(next(&mut steered), next(&mut seeded));
     }
 
     #[test]

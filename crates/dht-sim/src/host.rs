@@ -168,17 +168,23 @@ pub(crate) struct Host {
     /// was set for has come already.
     pub(crate) later: u32,
     v4: Option<SocketAddrV4>,
-    /// Events of its node that the user has not taken, or `u16::MAX`: at least so many.
-    waiting: u16,
+    /// Events of its node that the user has not taken, or `u8::MAX`: at least so many.
+    waiting: u8,
     /// Frozen: it neither runs nor receives.
     pub(crate) suspended: bool,
     /// A NAT or firewall stands before it.
     pub(crate) guarded: bool,
-    /// It has an IPv6 address.
-    has_v6: bool,
-    /// Its clock errs.
-    errs: bool,
+    /// [`HAS_V6`] and [`ERRS`].
+    rare: u8,
 }
+
+/// A host has an IPv6 address.
+const HAS_V6: u8 = 1;
+/// Its clock errs.
+const ERRS: u8 = 2;
+
+// One line of a cache: a million of them are read in no order.
+const _: () = assert!(size_of::<Host>() == 64);
 
 impl Host {
     /// Forgets the timer.
@@ -188,7 +194,11 @@ impl Host {
 
     /// Whether it has addresses on both networks.
     pub(crate) const fn is_dual(&self) -> bool {
-        self.has_v6 && self.v4.is_some()
+        self.rare & HAS_V6 != 0 && self.v4.is_some()
+    }
+
+    const fn mark(&mut self, what: u8, is_so: bool) {
+        self.rare = if is_so { self.rare | what } else { self.rare & !what };
     }
 
     /// Whether events of its node wait.
@@ -202,7 +212,7 @@ impl Host {
 
     /// One of its events was taken.
     pub(crate) const fn take_event(&mut self) {
-        if self.waiting < u16::MAX {
+        if self.waiting < u8::MAX {
             self.waiting = self.waiting.saturating_sub(1);
         }
     }
@@ -243,8 +253,7 @@ impl Hosts {
             waiting: 0,
             suspended: false,
             guarded: false,
-            has_v6: false,
-            errs: false,
+            rare: 0,
         });
         self.set_addrs(host, addrs);
         host
@@ -253,12 +262,6 @@ impl Hosts {
     #[inline]
     pub(crate) fn get(&self, host: HostId) -> Option<&Host> {
         self.all.get(host.index())
-    }
-
-    /// Reads an entry, so that it is at hand soon.
-    #[inline]
-    pub(crate) fn preview(&self, host: HostId) -> u64 {
-        self.get(host).map_or(0, |entry| entry.armed.as_micros())
     }
 
     #[inline]
@@ -274,7 +277,8 @@ impl Hosts {
 
     pub(crate) fn set_addrs(&mut self, host: HostId, addrs: &Addrs) {
         let Some(entry) = self.all.get_mut(host.index()) else { return };
-        (entry.v4, entry.has_v6) = (addrs.v4, addrs.v6.is_some());
+        entry.v4 = addrs.v4;
+        entry.mark(HAS_V6, addrs.v6.is_some());
         if addrs.v6.is_some() && self.v6.len() <= host.index() {
             self.v6.resize(host.index() + 1, None);
         }
@@ -295,7 +299,7 @@ impl Hosts {
     /// A host's clock.
     #[inline]
     pub(crate) fn clock(&self, host: HostId) -> Clock {
-        if self.get(host).is_none_or(|entry| !entry.errs) {
+        if self.get(host).is_none_or(|entry| entry.rare & ERRS == 0) {
             return Clock::default();
         }
         self.clocks.get(&host).copied().unwrap_or_default()
@@ -303,8 +307,9 @@ impl Hosts {
 
     pub(crate) fn set_clock(&mut self, host: HostId, clock: Clock) {
         let Some(entry) = self.all.get_mut(host.index()) else { return };
-        entry.errs = clock != Clock::default();
-        if entry.errs {
+        let errs = clock != Clock::default();
+        entry.mark(ERRS, errs);
+        if errs {
             self.clocks.insert(host, clock);
         } else {
             self.clocks.remove(&host);

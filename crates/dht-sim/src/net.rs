@@ -8,6 +8,7 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeMap;
 
+use dht_proto::ReadAhead;
 use dht_proto::addr::Family;
 use dht_proto::time::Instant;
 
@@ -532,10 +533,12 @@ impl Network {
         }
     }
 
-    /// Reads what carrying a datagram from or to a host needs first.
+    /// Says that carrying a datagram from or to a host is next.
     #[inline]
-    pub(crate) fn preview(&self, host: HostId) -> u64 {
-        self.links.get(host.index()).map_or(0, |link| u64::from(link.last_mile))
+    pub(crate) fn read_ahead(&self, host: HostId, ahead: &mut impl ReadAhead) {
+        if let Some(link) = self.links.get(host.index()) {
+            ahead.line(link);
+        }
     }
 
     fn middlebox(&self, host: HostId) -> Option<&Middlebox> {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use dht_proto::ReadAhead;
+
 use crate::address::mix;
 use crate::net::Damage;
 use crate::world::HostId;
@@ -17,8 +19,6 @@ pub(crate) struct Head {
     pub(crate) to: SocketAddr,
     /// Who sent it, if that is a host of the world.
     pub(crate) sender: Option<HostId>,
-    /// Who was at `to` when it set out, unless something stands before them.
-    pub(crate) hint: Option<HostId>,
     /// Which datagram it is, and what was done to it: what the trace knows it by.
     pub(crate) mark: u64,
 }
@@ -61,9 +61,20 @@ impl Packets {
         Some((packet.head, core::mem::take(&mut packet.bytes)))
     }
 
-    /// What is known of it, and its bytes: reading them has them at hand soon.
-    pub(crate) fn preview(&self, id: PacketId) -> Option<(&Head, &[u8])> {
+    /// What is known of it, and its bytes.
+    #[inline]
+    pub(crate) fn get(&self, id: PacketId) -> Option<(&Head, &[u8])> {
         self.places.get(id.0 as usize).map(|packet| (&packet.head, packet.bytes.as_slice()))
+    }
+
+    /// Says that it is next.
+    #[inline]
+    pub(crate) fn read_ahead(&self, id: PacketId, ahead: &mut impl ReadAhead) {
+        if let Some(packet) = self.places.get(id.0 as usize) {
+            ahead.line(&packet.head.from);
+            ahead.line(&packet.head.mark);
+            ahead.line(&packet.bytes);
+        }
     }
 
     pub(crate) fn recycle(&mut self, id: PacketId, bytes: Vec<u8>) {

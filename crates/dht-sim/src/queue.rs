@@ -17,6 +17,11 @@ const SLOTS: usize = 1 << WHEEL_BITS;
 const FAR_SHIFT: u32 = NEAR_SHIFT + WHEEL_BITS;
 const BEYOND_SHIFT: u32 = FAR_SHIFT + WHEEL_BITS;
 
+/// So many entries are put in order before their time if they are near, for [`Queue::upcoming`].
+const FORESEEN: usize = 64;
+/// Near are so many slots. What is added within them has to be put in its place among the others.
+const REACH: usize = 8;
+
 #[derive(Clone, Copy, Debug)]
 struct Entry<T> {
     at: u64,
@@ -70,10 +75,12 @@ impl<T> Wheel<T> {
 /// Entries in order of time, then of insertion.
 #[derive(Debug)]
 pub struct Queue<T> {
-    /// Entries of the present slot, latest first, so that the next one is popped off the end.
+    /// Entries up to the present slot, latest first, so that the next one is popped off the end.
     current: Vec<Entry<T>>,
-    /// The present slot, counted from the origin of time; everything in `current` is in it.
+    /// The present slot, counted from the origin of time: no entry before its end is anywhere else.
     slot: u64,
+    /// A buffer, kept for its memory.
+    spare: Vec<Entry<T>>,
     near: Wheel<T>,
     far: Wheel<T>,
     beyond: BTreeMap<u64, Vec<Entry<T>>>,
@@ -94,6 +101,7 @@ impl<T: Copy> Queue<T> {
         Self {
             current: Vec::new(),
             slot: 0,
+            spare: Vec::new(),
             near: Wheel::new(),
             far: Wheel::new(),
             beyond: BTreeMap::new(),
@@ -154,10 +162,13 @@ impl<T: Copy> Queue<T> {
         Some((next, entry.what))
     }
 
-    /// The entries that follow the next one within the same slot, soonest first: a hint of what
-    /// will be needed soon.
-    pub fn upcoming(&self) -> impl Iterator<Item = T> {
-        self.current.iter().rev().map(|entry| entry.what)
+    /// The entry that so many others come before, as far as is known: a hint of what will be needed
+    /// soon.
+    #[inline]
+    #[must_use]
+    pub fn upcoming(&self, before: usize) -> Option<T> {
+        let place = self.current.len().checked_sub(before + 1)?;
+        self.current.get(place).map(|entry| entry.what)
     }
 
     /// The heap that all entries and the room for them take up.
@@ -170,31 +181,50 @@ impl<T: Copy> Queue<T> {
         slots + all.map(room).sum::<usize>()
     }
 
-    /// Moves on to the next slot that holds anything.
+    /// Moves on to the next slot that holds anything, and on from there as long as few entries are known
+    /// to be next and the slot after them is near.
     fn advance(&mut self) {
-        while self.current.is_empty() && self.len > 0 {
+        while self.current.len() < FORESEEN && self.len > self.current.len() {
             let in_wheel = self.slot as usize % SLOTS;
             if let Some(next) = self.near.next_busy(in_wheel) {
+                if !self.current.is_empty() && next - in_wheel > REACH {
+                    return;
+                }
                 self.slot = (self.slot >> WHEEL_BITS << WHEEL_BITS) + next as u64;
-                self.near.take(next, &mut self.current);
-                // Within a slot times differ in their last bits: one word tells the order.
-                let order = |e: &Entry<T>| e.at << (u64::BITS - NEAR_SHIFT) | e.seq;
-                self.current.sort_unstable_by_key(|entry| core::cmp::Reverse(order(entry)));
+                self.open(next);
+            } else if self.current.is_empty() {
+                self.turn();
+            } else {
                 return;
             }
-            let in_far = (self.slot >> WHEEL_BITS) as usize % SLOTS;
-            let mut entries = Vec::new();
-            if let Some(next) = self.far.next_busy(in_far) {
-                let turn = self.slot >> (2 * WHEEL_BITS) << WHEEL_BITS;
-                self.slot = (turn + next as u64) << WHEEL_BITS;
-                self.far.take(next, &mut entries);
-            } else if let Some((turn, later)) = self.beyond.pop_first() {
-                self.slot = turn << (2 * WHEEL_BITS);
-                entries = later;
-            }
-            for entry in entries {
-                self.place(entry);
-            }
+        }
+    }
+
+    /// Puts the entries of a slot of the near wheel in order behind those that come before them.
+    fn open(&mut self, slot: usize) {
+        let mut later = core::mem::take(&mut self.spare);
+        self.near.take(slot, &mut later);
+        // Within a slot times differ in their last bits: one word tells the order.
+        let order = |e: &Entry<T>| e.at << (u64::BITS - NEAR_SHIFT) | e.seq;
+        later.sort_unstable_by_key(|entry| core::cmp::Reverse(order(entry)));
+        later.append(&mut self.current);
+        self.spare = core::mem::replace(&mut self.current, later);
+    }
+
+    /// Deals out to the near wheel what is due in its next turn.
+    fn turn(&mut self) {
+        let in_far = (self.slot >> WHEEL_BITS) as usize % SLOTS;
+        let mut entries = Vec::new();
+        if let Some(next) = self.far.next_busy(in_far) {
+            let turn = self.slot >> (2 * WHEEL_BITS) << WHEEL_BITS;
+            self.slot = (turn + next as u64) << WHEEL_BITS;
+            self.far.take(next, &mut entries);
+        } else if let Some((turn, later)) = self.beyond.pop_first() {
+            self.slot = turn << (2 * WHEEL_BITS);
+            entries = later;
+        }
+        for entry in entries {
+            self.place(entry);
         }
     }
 }

@@ -290,8 +290,12 @@ impl Swarm {
         }
     }
 
-    /// A pause of this many milliseconds on average.
+    /// A pause of this many milliseconds on average. From when the source of choices has run dry
+    /// nothing more happens: zeros would make pauses without length, thousands a second.
     fn pause(&mut self, about: About, millis: u32) -> Duration {
+        if self.world.choices().exhausted() {
+            return self.until;
+        }
         let most = millis.saturating_mul(2);
         Duration::from_millis(1 + u64::from(self.world.choices().below(about, most)))
     }

@@ -51,7 +51,8 @@ impl fmt::Display for HostId {
 /// What the queue holds.
 #[derive(Clone, Copy, Debug)]
 enum What {
-    Arrival(PacketId),
+    /// A datagram, and whom it is for unless something stands before them.
+    Arrival(PacketId, Option<HostId>),
     Timer(HostId),
 }
 
@@ -163,8 +164,6 @@ pub struct World {
     outside: VecDeque<Datagram>,
     max_outside: usize,
     traffic: Traffic,
-    /// Entries of the queue left whose memory was looked at ahead of time.
-    seen_ahead: usize,
     shuffles_polls: bool,
     /// A place for one datagram, and for what an actor sends: kept, so that a step allocates nothing.
     buf: Option<Box<[u8; MAX_DATAGRAM]>>,
@@ -193,7 +192,6 @@ impl World {
             outside: VecDeque::new(),
             max_outside: setup.outside,
             traffic: Traffic::default(),
-            seen_ahead: 0,
             shuffles_polls: false,
             buf: None,
             acts: Vec::new(),
@@ -577,7 +575,7 @@ impl World {
     /// Puts a datagram on its way from any address.
     pub fn post(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let sender = self.book.host(from);
-        self.send(sender, from, to, bytes);
+        self.send(sender, from, (to, None), bytes);
     }
 
     /// The next datagram to somebody outside the simulation whose time has come.
@@ -621,7 +619,7 @@ impl World {
         self.now = self.now.max(at);
         self.look_ahead();
         match what {
-            What::Arrival(packet) => self.arrive(packet),
+            What::Arrival(packet, host) => self.arrive(packet, host),
             What::Timer(host) => self.wake(host, at),
         }
         true

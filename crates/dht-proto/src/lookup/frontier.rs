@@ -13,6 +13,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::addr::{Addr, Scope};
+use crate::ahead::ReadAhead;
 use crate::config::MAX_K;
 use crate::footprint;
 use crate::id::{Distance, NodeId, Target};
@@ -21,9 +22,6 @@ use crate::seen::{Seen, endpoint_number};
 /// Longer tokens are not kept: a put with the largest item and this token just fits a datagram. The
 /// longest in use has 32 bytes.
 const MAX_TOKEN_LEN: usize = 40;
-
-/// First words of distances in a cache line.
-const HIGHS_PER_LINE: usize = 8;
 
 /// How far we are with a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,13 +108,20 @@ impl<A: Addr> Frontier<A> {
     }
 
     /// See `Dht::read_ahead`: what a walk hears of belongs to the nearest.
-    pub(crate) fn read_ahead(&self, step: u32) -> u64 {
+    pub(crate) fn read_ahead(&self, step: u32, ahead: &mut impl ReadAhead) {
         if step == 3 {
-            return self.addrs.read_ahead() ^ u64::from(self.survey.is_due) ^ self.survey.new;
+            ahead.line(&self.candidates);
+            ahead.line(&self.survey);
+            ahead.line(&self.target);
+            self.addrs.read_ahead(ahead);
+            return;
         }
-        let nearest = self.candidates.iter().rev().take(self.k);
-        let highs = self.highs.iter().step_by(HIGHS_PER_LINE).fold(0, |read, high| read ^ high);
-        nearest.step_by(2).fold(highs, |read, candidate| read ^ u64::from(candidate.depth))
+        let nearest = self.candidates.len().saturating_sub(self.k);
+        ahead.lines::<_, 4>(self.candidates.get(nearest..).unwrap_or_default());
+        let middle = self.highs.len() / 2;
+        ahead.lines::<_, 6>(self.highs.get(middle..).unwrap_or_default());
+        ahead.line(self.survey.eligible.as_slice().first().unwrap_or(&0));
+        ahead.line(self.survey.networks.as_slice().first().unwrap_or(&0));
     }
 
     /// Makes room for the first candidates, and for whom they lead to.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::addr::Addr;
+use crate::ahead::ReadAhead;
 use crate::config::Config;
 use crate::footprint;
 use crate::id::{NodeId, Target};
@@ -106,15 +107,23 @@ pub(crate) struct Walk<A> {
 
 impl<A: Addr> Walk<A> {
     /// See `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self, step: u32) -> u64 {
-        let asked = self.asked.iter().fold(0, |read, asked| read ^ u64::from(asked.tries));
-        match step {
-            3 => {
-                let goes_on = u64::from(self.goal.stores()) ^ self.hard_deadline.as_micros();
-                goes_on ^ u64::from(self.outcome.queries) ^ self.frontier.read_ahead(step)
-            }
-            _ => asked ^ self.frontier.read_ahead(step),
+    pub(crate) fn read_ahead(&self, step: u32, ahead: &mut impl ReadAhead) {
+        if step == 3 {
+            // A field in each line.
+            ahead.line(&self.goal);
+            ahead.line(&self.grace);
+            ahead.line(&self.outcome.scrape);
+            ahead.line(&self.outcome.duration);
+            ahead.line(&self.outcome.queries);
+            ahead.line(&self.seeds);
+            ahead.line(&self.asked);
+            ahead.line(&self.harvest);
+            ahead.line(&self.hard_deadline);
+            ahead.line(&self.target);
+        } else {
+            ahead.lines::<_, 3>(&self.asked);
         }
+        self.frontier.read_ahead(step, ahead);
     }
 
     pub(crate) fn new(goal: Goal, tag: Option<LookupId>, target: Target, ctx: &Ctx<'_>) -> Self {

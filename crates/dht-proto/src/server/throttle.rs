@@ -8,6 +8,7 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::addr::Addr;
+use crate::ahead::ReadAhead;
 use crate::config::Config;
 use crate::seed::{Domain, PrfKey, Seed};
 use crate::time::Instant;
@@ -73,9 +74,11 @@ impl Throttle {
     }
 
     /// See `Dht::read_ahead`.
-    pub(super) fn read_ahead<A: Addr>(&self, from: Option<A>) -> u64 {
-        let Some(from) = from else { return self.bytes.settled ^ self.bytes.slots.len() as u64 };
-        self.bytes.of(self.network(from)).0
+    pub(super) fn read_ahead<A: Addr>(&self, from: A, ahead: &mut impl ReadAhead) {
+        let (first, _) = self.bytes.places(self.network(from));
+        if let Some(slot) = self.bytes.slots.get(first) {
+            ahead.line(slot);
+        }
     }
 
     /// Gives back the memory of tables that grew under load, once nobody is in debt.

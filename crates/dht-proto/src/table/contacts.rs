@@ -7,6 +7,7 @@ use core::ops::{Deref, Range};
 use super::bucket::{self, BUCKETS};
 use super::contact::{Contact, NEVER, Pauses, Ticks, same_ip};
 use crate::addr::Addr;
+use crate::ahead::ReadAhead;
 use crate::id::{Distance, NodeId};
 use crate::seen::Seen;
 
@@ -19,8 +20,8 @@ const PLANNED: usize = 2;
 /// The filter is made anew after so many removals.
 const REMOVALS: u8 = 16;
 
-/// Contacts of which one is in each cache line.
-const PER_LINE: usize = 2;
+/// Lines of memory that a bucket of eight takes up.
+const BUCKET_LINES: usize = 5;
 
 /// All contacts of a table.
 #[derive(Debug)]
@@ -94,17 +95,18 @@ impl<A: Addr> Contacts<A> {
         self.list.capacity() * size_of::<Contact<A>>()
     }
 
-    /// Reads what most calls read first.
-    pub(super) fn read_ahead(&self) -> u64 {
-        let ends = u64::from(self.due[0]) ^ u64::from(self.starts[0]) ^ self.list.len() as u64;
-        ends ^ self.operators.read_ahead()
+    /// See `Dht::read_ahead`: the structure itself.
+    pub(super) fn read_ahead(&self, ahead: &mut impl ReadAhead) {
+        ahead.line(&self.list);
+        ahead.line(&self.starts);
+        ahead.line(&self.due);
+        self.operators.read_ahead(ahead);
     }
 
-    /// Reads the contacts of a bucket.
-    pub(super) fn read_around(&self, bucket: usize) -> u64 {
-        let contacts = self.list.get(self.bucket_range(bucket)).unwrap_or_default();
-        let read = contacts.iter().step_by(PER_LINE).map(|c| u64::from(c.fails()));
-        read.fold(0, |all, read| all ^ read)
+    /// The same of the contacts of a bucket.
+    pub(super) fn read_around(&self, bucket: usize, ahead: &mut impl ReadAhead) {
+        let start = self.starts.get(bucket).map_or(0, |start| usize::from(*start));
+        ahead.lines::<_, BUCKET_LINES>(self.list.get(start..).unwrap_or_default());
     }
 
     /// The same, at most, with so many contacts.

@@ -91,15 +91,18 @@ impl<A: Addr> Table<A> {
         }
         let place = match self.search(id) {
             Ok(i) => {
-                if let Some(contact) = self.contacts.get_mut(i)
-                    && *contact.compact() == compact
-                    && contact.queried(now)
-                {
-                    // The next pause may be so much shorter that it ends sooner.
-                    let due = self.contacts.due_again(i, self.own, Pauses::of(config));
-                    self.ping_by(due);
+                let Some(contact) = self.contacts.get_mut(i) else { return };
+                if *contact.compact() == compact {
+                    if contact.queried(now) {
+                        // The next pause may be so much shorter that it ends sooner.
+                        let due = self.contacts.due_again(i, self.own, Pauses::of(config));
+                        self.ping_by(due);
+                    }
+                    return;
                 }
-                return;
+                // It moved, or somebody else has taken its id: an answer will tell. Whose contacts have
+                // all moved takes itself for offline, and would never find that out.
+                i
             }
             Err(place) => place,
         };

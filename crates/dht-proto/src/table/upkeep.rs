@@ -129,16 +129,16 @@ impl<A: Addr> Table<A> {
         }
         let full = sizes.iter().rposition(|&size| size >= config.k);
         // In a network of a few nodes no bucket ever gets that far. The neighbourhood is the k nearest
-        // then: how deep they are is up to whoever makes up ids near ours, and each empty bucket before
-        // them would cost a lookup.
+        // then, or everybody where there are fewer: how deep they are is up to whoever makes up ids near
+        // ours, and each empty bucket before them would cost a lookup.
+        let neighbours = config.k.min(self.contacts.len()).max(1);
         let mut nearest = 0;
-        let near = full.or_else(|| {
+        let last = full.or_else(|| {
             sizes.iter().rposition(|&size| {
                 nearest += size;
-                nearest >= config.k
+                nearest >= neighbours
             })
         });
-        let last = near.or_else(|| sizes.iter().rposition(|&size| size > 0));
         let buckets = sizes.into_iter().zip(self.news).enumerate();
         buckets
             .take(last.map_or(0, |last| last + 1))

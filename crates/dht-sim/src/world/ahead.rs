@@ -1,96 +1,122 @@
 //! Memory: what is needed next, and how much of it there is.
 
-use core::hint::black_box;
-
-use dht_proto::Dht;
 use dht_proto::request::Event;
+use dht_proto::{Dht, ReadAhead};
+use prefetch_index::prefetch_index;
 
 use super::{HostId, What, World};
 use crate::host::Body;
-use crate::packets::Head;
+use crate::packets::PacketId;
 
-/// Events whose memory is looked at together.
-const BATCH: usize = 16;
+/// Every so many events an event that comes takes a step: in that time memory answers.
+const PACE: usize = 4;
+/// The steps: the datagram and the host that it is for; its bytes; those of the node.
+const STEPS: usize = 2 + Dht::READ_AHEAD_STEPS as usize;
 /// A world of fewer hosts than this stays in the caches by itself.
 const LARGE: usize = 500;
+/// A datagram up to this long is read in two lines, a longer one in five.
+const SHORT: usize = 128;
+
+/// Has the processor fetch lines of memory.
+struct Fetch;
+
+impl ReadAhead for Fetch {
+    #[inline]
+    fn line<T>(&mut self, of: &T) {
+        prefetch_index(core::slice::from_ref(of), 0);
+    }
+}
+
+/// Has memory that the next events need fetched while the present one is handled: a million nodes are
+/// far larger than any cache, and who is next is anybody. One thing leads to another, so each event takes
+/// several steps before its turn. A processor that has some two dozen lines under way forgets further
+/// ones, so half of the steps are taken before an event and half in its middle.
+impl World {
+    #[inline]
+    pub(super) fn look_ahead(&self) {
+        if self.hosts.len() < LARGE {
+            return;
+        }
+        if let Some(what) = self.upcoming(0) {
+            self.read_ahead_envelope(what);
+        }
+        if let Some(What::Arrival(packet, _)) = self.upcoming(1) {
+            self.read_ahead_bytes(packet);
+        }
+        self.read_ahead_node(2);
+    }
+
+    #[inline]
+    pub(super) fn look_ahead_later(&self) {
+        if self.hosts.len() < LARGE {
+            return;
+        }
+        for step in 3..STEPS {
+            self.read_ahead_node(step);
+        }
+    }
+
+    /// The event whose turn it is to take this step.
+    #[inline]
+    fn upcoming(&self, step: usize) -> Option<What> {
+        self.queue.upcoming(PACE * (STEPS - step))
+    }
+
+    #[inline]
+    fn read_ahead_envelope(&self, what: What) {
+        let host = match what {
+            What::Timer(host) => Some(host),
+            What::Arrival(packet, host) => {
+                self.packets.read_ahead(packet, &mut Fetch);
+                host
+            }
+        };
+        if let Some(host) = host {
+            self.read_ahead_host(host);
+        }
+    }
+
+    #[inline]
+    fn read_ahead_bytes(&self, packet: PacketId) {
+        let Some((head, bytes)) = self.packets.get(packet) else { return };
+        if bytes.len() > SHORT {
+            Fetch.lines::<_, 5>(bytes);
+            return;
+        }
+        Fetch.lines::<_, 2>(bytes);
+        // Its answer goes back there.
+        if let Some(back) = head.sender {
+            self.read_ahead_host(back);
+        }
+    }
+
+    #[inline]
+    fn read_ahead_host(&self, host: HostId) {
+        if let Some(entry) = self.hosts.get(host) {
+            Fetch.line(entry);
+        }
+        self.net.read_ahead(host, &mut Fetch);
+    }
+
+    #[inline]
+    fn read_ahead_node(&self, step: usize) {
+        let Some(what) = self.upcoming(step) else { return };
+        let (What::Timer(host) | What::Arrival(_, Some(host))) = what else { return };
+        let Some(entry) = self.hosts.get(host) else { return };
+        let Body::Node(dht) = &entry.body else { return };
+        let coming = match what {
+            // One that was put off concerns the host alone.
+            What::Timer(_) if entry.later > 0 => return,
+            What::Arrival(packet, _) if step == 3 => {
+                self.packets.get(packet).map(|(head, bytes)| (head.from, bytes))
+            }
+            What::Timer(_) | What::Arrival(..) => None,
+        };
+        dht.read_ahead((step - 2) as u32, coming, &mut Fetch);
+    }
+}
 
 impl World {
-    /// Reads a little of what the next events will need, so that it is on its way from memory while
-    /// the present one is handled: a million nodes are far larger than any cache, and who is next is
-    /// anybody. Reads that do not wait for each other are served at the same time, so all events of a
-    /// batch take a step together: the datagram and whom it is for, the host, its node.
-    #[inline]
-    pub(super) fn look_ahead(&mut self) {
-        // The last of a batch is looked at with the next, so that none is left out.
-        if self.seen_ahead > 1 {
-            self.seen_ahead -= 1;
-        } else if self.hosts.len() >= LARGE {
-            self.seen_ahead = self.look_at_batch();
-        }
-    }
-
-    #[inline(never)]
-    fn look_at_batch(&self) -> usize {
-        let mut read = 0;
-        let mut len = 0;
-        for what in self.queue.upcoming().take(BATCH) {
-            len += 1;
-            if let What::Arrival(packet) = what {
-                read ^= self.packets.preview(packet).map_or(0, |(head, _)| head.mark);
-            }
-        }
-        for what in self.queue.upcoming().take(BATCH) {
-            let host = match what {
-                What::Timer(host) => Some(host),
-                What::Arrival(packet) => self.packets.preview(packet).and_then(|(head, bytes)| {
-                    read ^= bytes.iter().step_by(64).fold(0, |read, byte| read ^ u64::from(*byte));
-                    head.hint
-                }),
-            };
-            if let Some(host) = host {
-                read ^= self.hosts.preview(host) ^ self.net.preview(host);
-            }
-        }
-        let mut nodes = [None; BATCH];
-        let mut known = 0;
-        for what in self.queue.upcoming().take(BATCH) {
-            let (host, coming) = match what {
-                What::Timer(host) => (Some(host), None),
-                What::Arrival(packet) => match self.packets.preview(packet) {
-                    Some((head, bytes)) => {
-                        read ^= self.preview_way_back(head, bytes);
-                        (head.hint, Some((head.from, bytes)))
-                    }
-                    None => continue,
-                },
-            };
-            // A timer that was put off concerns the host alone.
-            let entry = host.and_then(|host| self.hosts.get(host));
-            let entry = entry.filter(|entry| coming.is_some() || entry.later == 0);
-            if let (Some(Body::Node(dht)), Some(place)) =
-                (entry.map(|entry| &entry.body), nodes.get_mut(known))
-            {
-                *place = Some((dht, coming));
-                known += 1;
-            }
-        }
-        for step in 0..Dht::READ_AHEAD_STEPS {
-            for (dht, coming) in nodes.iter().take(known).flatten() {
-                read ^= dht.read_ahead(step, *coming);
-            }
-        }
-        black_box(read);
-        len
-    }
-
-    /// Reads what the way of the answer to a query needs.
-    #[inline]
-    fn preview_way_back(&self, head: &Head, bytes: &[u8]) -> u64 {
-        let is_query = bytes.get(3) == Some(&b'a');
-        let Some(back) = head.sender.filter(|_| is_query) else { return 0 };
-        u64::from(self.book.find(head.from).is_some()) ^ self.net.preview(back)
-    }
-
     /// The bytes that the world takes up beside its nodes, actors and checkers: hosts, their links
     /// and addresses, what waits in the queue and what is on its way.
     #[must_use]

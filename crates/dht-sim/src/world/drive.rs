@@ -19,12 +19,13 @@ use crate::trace::{Record, Verb, digest};
 const MAX_ROUNDS: usize = 10_000;
 
 impl World {
-    /// Sends a datagram: what becomes of it is decided now, so that nothing else shifts it.
+    /// Sends a datagram to an address, where that host may be: what becomes of it is decided now, so
+    /// that nothing else shifts it.
     pub(super) fn send(
         &mut self,
         sender: Option<HostId>,
         from: SocketAddr,
-        to: SocketAddr,
+        (to, hint): (SocketAddr, Option<HostId>),
         bytes: &[u8],
     ) {
         self.traffic.sent += 1;
@@ -41,7 +42,7 @@ impl World {
         // No two events have the same number, so the trace knows the datagram by it from now on.
         let mark = self.trace.events();
         self.check(|| Happening::Carried { from, to, bytes });
-        let at = self.book.find(to);
+        let at = self.still_at(to, hint).or_else(|| self.book.find(to));
         let (receiver, hint) = match at {
             Some(At::Host(host)) => (Some(host), Some(host)),
             Some(At::Guard(host)) => (Some(host), None),
@@ -54,18 +55,18 @@ impl World {
             self.lose(from, to, mark);
             return;
         };
-        let head = Head { from, to, sender, hint, mark };
-        self.set_out(head, bytes, &first);
+        let head = Head { from, to, sender, mark };
+        self.set_out(head, hint, bytes, &first);
         if let Some(second) = second {
-            self.set_out(head, bytes, &second);
+            self.set_out(head, hint, bytes, &second);
         }
     }
 
     #[inline]
-    fn set_out(&mut self, head: Head, bytes: &[u8], delivery: &Delivery) {
+    fn set_out(&mut self, head: Head, to: Option<HostId>, bytes: &[u8], delivery: &Delivery) {
         let packet = self.packets.insert(head, bytes, delivery.damage);
         let at = Instant::from_micros(self.now.as_micros() + delivery.micros);
-        self.queue.push(at, What::Arrival(packet));
+        self.queue.push(at, What::Arrival(packet, to));
     }
 
     fn lose(&mut self, from: SocketAddr, to: SocketAddr, mark: u64) {
@@ -84,15 +85,15 @@ impl World {
     }
 
     /// A datagram reaches its destination.
-    pub(super) fn arrive(&mut self, packet: PacketId) {
+    pub(super) fn arrive(&mut self, packet: PacketId, hint: Option<HostId>) {
         let Some((head, bytes)) = self.packets.take(packet) else { return };
-        self.deliver(&head, &bytes);
+        self.deliver(&head, hint, &bytes);
         self.packets.recycle(packet, bytes);
     }
 
-    fn deliver(&mut self, head: &Head, bytes: &[u8]) {
+    fn deliver(&mut self, head: &Head, hint: Option<HostId>, bytes: &[u8]) {
         let now = self.now;
-        let Head { from, to, hint, mark, .. } = *head;
+        let Head { from, to, mark, .. } = *head;
         let Some(at) = self.still_at(to, hint).or_else(|| self.book.find(to)) else {
             if self.max_outside > self.outside.len() && !self.book.is_ours(to) {
                 self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes }, mark);
@@ -126,12 +127,13 @@ impl World {
                 return;
             }
         };
+        self.look_ahead_later();
         self.traffic.delivered += 1;
         self.trace.add(&Record { at: now, verb: Verb::Arrived, from, to, bytes }, mark);
         let reply = reply.map(|sent| (sent.to, buf.get(..sent.len).unwrap_or_default()));
         self.check_node(host, |dht| Happening::Handled { host, local, from, bytes, reply, dht });
         if let Some((to_peer, reply)) = reply {
-            self.send(Some(host), to, to_peer, reply);
+            self.send(Some(host), to, (to_peer, head.sender), reply);
         }
         self.buf = Some(buf);
         if !self.waits(host, local) {
@@ -194,6 +196,8 @@ impl World {
             self.traffic.put_off += 1;
             return;
         }
+        self.look_ahead_later();
+        let Some(entry) = self.hosts.get(host) else { return };
         match &entry.body {
             Body::Node(_) => {
                 if let Some(addr) = self.hosts.addrs(host).iter().next() {
@@ -272,7 +276,7 @@ impl World {
             let query = buf.get(..sent.len).unwrap_or_default();
             self.check(|| Happening::Asked { host, local, to: sent.to, bytes: query });
             if let Some(from) = from {
-                self.send(Some(host), from, sent.to, query);
+                self.send(Some(host), from, (sent.to, None), query);
             }
         }
         self.buf = Some(buf);
@@ -337,7 +341,7 @@ impl World {
         let wake = stage.wake.max(self.now);
         self.arm_by(host, wake);
         for (from, to, bytes) in sent.drain(..) {
-            self.send(Some(host), from, to, &bytes);
+            self.send(Some(host), from, (to, None), &bytes);
         }
         self.acts = sent;
     }

@@ -218,6 +218,27 @@ fn one_contact_per_ip() {
     table.check_invariants(&config);
 }
 
+/// Found by the fuzzer: two nodes were left, one of which had moved. The other heard its queries, took
+/// itself for offline, and never asked it.
+#[test]
+fn a_contact_that_moved_is_asked_where_it_asks_from() {
+    let config = Config::default();
+    let mut table = Table::<SocketAddrV4>::new(id(&[]));
+    let (moved, old, new) = (id(&[1]), Nth::nth(1), Nth::nth(2));
+    let _ = table.replied(T0, moved, old, RTT, &config);
+    let later = T0 + config.verify_delay;
+    for (fails, verdict) in [(0, Verdict::Refused), (1, Verdict::Added)] {
+        for _ in 0..fails {
+            table.failed(T0, Some(moved), old, false, &config);
+        }
+        table.heard_query(T0, moved, new, &config);
+        assert_eq!(table.candidates_len(), 1);
+        assert_eq!(table.replied(later, moved, new, RTT, &config), verdict, "{fails} fails");
+        table.check_invariants(&config);
+    }
+    assert_eq!(table.contacts()[0].addr(), new);
+}
+
 #[test]
 fn a_node_that_moved_to_another_port_comes_back() {
     let config = Config::default();

@@ -316,6 +316,14 @@ fn liars_near_us_make_no_buckets_worth_a_refresh() {
     }
     assert_eq!(table.len(), 14);
     assert_eq!(refreshed(&mut table), [0, 1]);
+    // Found by the fuzzer: the same where there are fewer than k, liars with them.
+    for n in 2..12 {
+        for _ in 0..config.max_fails {
+            table.failed(T0, None, Nth::nth(n), false, &config);
+        }
+    }
+    assert_eq!(table.len(), 4);
+    assert_eq!(refreshed(&mut table), [0]);
 }
 
 #[test]
