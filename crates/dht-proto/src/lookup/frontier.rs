@@ -159,15 +159,17 @@ impl<A: Addr> Frontier<A> {
     }
 
     /// Where a node is whose id we learn from its own answer. It is added if nobody told us of it (a
-    /// bootstrap address); whoever told us of another id at this address was wrong.
+    /// bootstrap address); whoever told us of another id at this address was wrong. An address is asked
+    /// to store once, under whatever id it answers.
     pub(crate) fn introduce(&mut self, id: NodeId, addr: A, max: usize) -> Option<usize> {
         if let Ok(at) = self.search(id, addr) {
             return Some(at);
         }
-        if let Some(at) = self.position(addr) {
-            self.remove(at);
-        }
+        let storer = self.position(addr).map(|at| self.remove(at).storer);
         self.add(id, addr, 1, max);
+        if let Some(storer) = storer {
+            self.set_storer(addr, storer);
+        }
         self.search(id, addr).ok()
     }
 
@@ -374,13 +376,14 @@ impl<A: Addr> Frontier<A> {
         found.or_else(|| self.position(addr))
     }
 
-    fn remove(&mut self, at: usize) {
+    fn remove(&mut self, at: usize) -> Candidate<A> {
         let removed = self.candidates.remove(at);
         if removed.has_token {
             self.forget_token(removed.addr);
         }
         self.highs.remove(at);
         self.survey.is_due = true;
+        removed
     }
 
     /// The bytes of the heap that it takes up now.
@@ -642,6 +645,19 @@ mod tests {
         }
         assert_eq!(next(&mut frontier).unwrap().0, id(1));
         assert_eq!(frontier.candidates.len(), 100);
+    }
+
+    /// Found by the fuzzer: a second answer of an address to start from came late, under another id.
+    #[test]
+    fn an_address_is_asked_to_store_once_whatever_its_id() {
+        let (mut frontier, at) = (frontier(&[]), addr("1.1.1.1:1"));
+        for (first, storers) in [(1, 1), (2, 0)] {
+            let place = frontier.introduce(id(first), at, 100).unwrap();
+            frontier.replied(place, Some(b"token"), false);
+            assert_eq!(frontier.storers().count(), storers, "as {first}");
+            frontier.set_storer(at, Storer::Asked);
+            frontier.check_invariants(100);
+        }
     }
 
     /// The survey is kept up to date from event to event; the rule itself is short.
