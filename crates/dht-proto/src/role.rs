@@ -16,7 +16,6 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::addr::{Addr, Scope};
-use crate::ahead::ReadAhead;
 use crate::config::Mode;
 use crate::seed::{Domain, PrfKey, Seed};
 use crate::time::Instant;
@@ -94,11 +93,6 @@ impl Role {
             role.watch(now + MEMORY, seed);
         }
         role
-    }
-
-    /// See `Dht::read_ahead`.
-    pub(crate) fn read_ahead(&self, ahead: &mut impl ReadAhead) {
-        ahead.line(&self.state);
     }
 
     /// Whether queries are answered; if not, ours carry `ro`.

@@ -90,10 +90,6 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
 
     /// See `Dht::read_ahead`.
     pub(crate) fn read_ahead(&self, step: u32, ahead: &mut impl ReadAhead) {
-        if step == 0 {
-            ahead.line(&self.awaited);
-            ahead.line(&self.rtts);
-        }
         let Some(awaited) = self.awaited.as_deref().filter(|_| (1..=2).contains(&step)) else {
             return;
         };
