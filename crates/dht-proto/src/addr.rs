@@ -257,8 +257,30 @@ impl Addr for SocketAddrV6 {
     }
 }
 
+/// First octets that say all: whoever has one of them is on the internet.
+const GLOBAL_OCTETS: [bool; 256] = {
+    let mut global = [true; 256];
+    let mut rest: &[u8] = &[0, 10, 100, 127, 169, 172, 192, 198, 203];
+    while let [octet, others @ ..] = rest {
+        global[*octet as usize] = false;
+        rest = others;
+    }
+    let mut reserved = 224;
+    while reserved < global.len() {
+        global[reserved] = false;
+        reserved += 1;
+    }
+    global
+};
+
 #[inline]
 fn scope_v4(ip: Ipv4Addr) -> Scope {
+    let [first, ..] = ip.octets();
+    let is_global = GLOBAL_OCTETS.get(usize::from(first)).is_some_and(|global| *global);
+    if is_global { Scope::Global } else { scope_v4_by_all(ip) }
+}
+
+fn scope_v4_by_all(ip: Ipv4Addr) -> Scope {
     match ip.octets() {
         [127, ..] => Scope::Loopback,
         [10, ..] | [100, 64..=127, ..] | [169, 254, ..] | [172, 16..=31, ..] | [192, 168, ..] => {
@@ -346,6 +368,19 @@ mod tests {
             ("[ff02::1]:1", Scope::Invalid),
         ] {
             assert_eq!(v6(text).scope(), scope, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_first_octet_says_what_all_do() {
+        let parts = [0, 2, 16, 31, 51, 64, 100, 113, 127, 168, 254, 255];
+        for first in 0..=255_u8 {
+            let ips =
+                parts.iter().flat_map(|second| parts.iter().map(move |third| (second, third)));
+            let mut ips = ips.map(|(second, third)| Ipv4Addr::new(first, *second, *third, 1));
+            let is_global = GLOBAL_OCTETS[usize::from(first)];
+            assert!(ips.clone().all(|ip| scope_v4(ip) == scope_v4_by_all(ip)), "{first}");
+            assert_eq!(is_global, ips.all(|ip| scope_v4_by_all(ip) == Scope::Global), "{first}");
         }
     }
 
