@@ -78,7 +78,7 @@ struct Awaited<A, P> {
 
 impl<A, P> Default for Awaited<A, P> {
     fn default() -> Self {
-        let sent = VecDeque::with_capacity(FEW / 2);
+        let sent = VecDeque::with_capacity(FEW);
         Self { sent, in_flight: 0, index: None, first: 0, fresh: 0 }
     }
 }

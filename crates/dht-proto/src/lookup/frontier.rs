@@ -318,7 +318,7 @@ impl<A: Addr> Frontier<A> {
     }
 
     /// The nearest nodes that answered, one per subnet, nearest first.
-    pub(crate) fn closest(&self) -> impl Iterator<Item = &Candidate<A>> {
+    pub(crate) fn closest(&self) -> Vec<&Candidate<A>> {
         self.diverse(|candidate| candidate.state == State::Replied)
     }
 
@@ -327,7 +327,7 @@ impl<A: Addr> Frontier<A> {
         let untried = |c: &&Candidate<A>| {
             c.state == State::Replied && c.has_token && c.storer == Storer::Untried
         };
-        self.diverse(Candidate::is_willing).filter(untried).map(|c| c.addr)
+        self.diverse(Candidate::is_willing).into_iter().filter(untried).map(|c| c.addr)
     }
 
     /// Notes how far storing at this address is.
@@ -350,20 +350,24 @@ impl<A: Addr> Frontier<A> {
     }
 
     /// Candidates that pass, nearest first, without those in the subnet of a nearer one that passes.
-    fn diverse(&self, pass: impl Fn(&Candidate<A>) -> bool) -> impl Iterator<Item = &Candidate<A>> {
-        let all = self.candidates.iter().filter(|candidate| pass(candidate));
-        let mut all: Vec<_> = all.map(|c| (c.id.distance(self.target).high(), c)).collect();
-        all.sort_unstable_by(|(a, one), (b, other)| {
-            a.cmp(b).then_with(|| one.key(self.target).cmp(&other.key(self.target)))
+    fn diverse(&self, pass: impl Fn(&Candidate<A>) -> bool) -> Vec<&Candidate<A>> {
+        let pass = self.candidates.iter().filter(|candidate| pass(candidate));
+        let mut all = Vec::with_capacity(self.candidates.len());
+        all.extend(pass.map(|candidate| (candidate.id.distance(self.target).high(), candidate)));
+        all.sort_unstable_by(|(high, one), (other_high, other)| {
+            let by_all = || one.key(self.target).cmp(&other.key(self.target));
+            high.cmp(other_high).then_with(by_all)
         });
         let mut networks = Vec::with_capacity(all.len());
-        all.retain(|(_, candidate)| {
+        let mut diverse = Vec::with_capacity(all.len());
+        for (_, candidate) in all {
             let network = candidate.network();
-            let is_crowded = network != 0 && networks.contains(&network);
-            networks.push(network);
-            !is_crowded
-        });
-        all.into_iter().map(|(_, candidate)| candidate)
+            if network == 0 || !networks.contains(&network) {
+                networks.push(network);
+                diverse.push(candidate);
+            }
+        }
+        diverse
     }
 
     /// Sees to it that the k nearest eligible are listed.
@@ -470,7 +474,7 @@ mod tests {
     }
 
     fn ids(frontier: &Frontier<SocketAddrV4>) -> Vec<u8> {
-        frontier.closest().map(|candidate| candidate.id.as_bytes()[0]).collect()
+        frontier.closest().iter().map(|candidate| candidate.id.as_bytes()[0]).collect()
     }
 
     /// libtorrent test_dht.cpp 3372 `unsorted_traversal_results`; mldht testOrdering
@@ -610,7 +614,8 @@ mod tests {
         let awaits_stalled = frontier.awaits_stalled();
         frontier.check_invariants(20);
         let k = frontier.survey.k();
-        let eligible: Vec<_> = frontier.diverse(Candidate::is_willing).take(k).collect();
+        let eligible: Vec<_> =
+            frontier.diverse(Candidate::is_willing).into_iter().take(k).collect();
         let open = eligible.iter().any(|c| c.state != State::Replied);
         let last = eligible.last().filter(|_| eligible.len() == k).map(|c| c.id.distance(TARGET));
         let stalled = frontier.candidates.iter().any(|c| {

@@ -40,6 +40,8 @@ pub(super) struct Survey {
     k: usize,
     /// Nearest first. Nobody eligible who is not listed is nearer than any of them.
     listed: Vec<Listed>,
+    /// A bit for the network of each, and of some who are listed no more: most have one that nobody else has.
+    networks: u64,
     /// Somebody eligible may be farther than all that are listed.
     has_more: bool,
     /// Somebody left who kept others off the list: it says nothing now.
@@ -48,7 +50,7 @@ pub(super) struct Survey {
 
 impl Survey {
     pub(super) const fn new(k: usize) -> Self {
-        Self { k, listed: Vec::new(), has_more: false, is_void: false }
+        Self { k, listed: Vec::new(), networks: 0, has_more: false, is_void: false }
     }
 
     pub(super) fn reserve(&mut self) {
@@ -81,7 +83,7 @@ impl Survey {
     /// Forgets all, before they are offered again.
     pub(super) fn clear(&mut self) {
         self.listed.clear();
-        (self.has_more, self.is_void) = (false, false);
+        (self.networks, self.has_more, self.is_void) = (0, false, false);
     }
 
     /// Passes over somebody eligible who is farther than all that can be listed, whoever it is.
@@ -96,13 +98,12 @@ impl Survey {
     /// An eligible candidate that is not listed takes its turn, if it has one. `is_nearer` says whether the
     /// one at a place is nearer, of two whom first words do not tell apart.
     pub(super) fn offer(&mut self, mut new: Listed, is_nearer: impl Fn(usize) -> bool) {
-        let mut turn = self.listed.iter().take_while(|other| other.high < new.high).count();
+        let mut turn = self.listed.partition_point(|other| other.high < new.high);
         let is_tied = |other: &Listed| other.high == new.high && is_nearer(other.place.into());
         while self.listed.get(turn).is_some_and(is_tied) {
             turn += 1;
         }
-        let crowds = |other: &Listed| other.network == new.network && new.network != 0;
-        let crowded = self.listed.iter().position(crowds);
+        let crowded = self.turn_of_network(new.network);
         if let Some(nearer) = crowded.filter(|other| *other < turn) {
             self.listed.get_mut(nearer).into_iter().for_each(|nearer| nearer.crowds = true);
             return;
@@ -114,6 +115,7 @@ impl Survey {
             return;
         }
         new.crowds = crowded.is_some();
+        self.networks |= network_bit(new.network);
         // One whom it crowds out makes room, or else the last.
         let gap = crowded.unwrap_or(if is_full { len - 1 } else { len });
         if gap == len {
@@ -122,6 +124,12 @@ impl Survey {
         self.has_more |= is_full && crowded.is_none();
         self.listed.copy_within(turn..gap, turn + 1);
         self.listed.get_mut(turn).into_iter().for_each(|listed| *listed = new);
+    }
+
+    /// Who is listed for this network.
+    fn turn_of_network(&self, network: u64) -> Option<usize> {
+        let is_free = network == 0 || self.networks & network_bit(network) == 0;
+        if is_free { None } else { self.listed.iter().position(|other| other.network == network) }
     }
 
     /// The candidate at this place is eligible no more, or not as it was.
@@ -178,6 +186,11 @@ impl Survey {
     pub(super) fn next(&self) -> Option<usize> {
         self.nearest().iter().find(|listed| listed.is_new).map(|listed| listed.place.into())
     }
+}
+
+/// A bit that few networks share.
+const fn network_bit(network: u64) -> u64 {
+    1 << (network.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
 }
 
 /// How many are listed: a fifth of those who are asked stay silent.

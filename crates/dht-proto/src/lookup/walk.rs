@@ -13,7 +13,7 @@ use crate::request::{AnnouncePort, Ended, LookupId, MAX_STORES, NodeInfo, Outcom
 use crate::time::Instant;
 use crate::wire::{ErrorReply, Method, Put, PutMutable, Reply, code, nodes};
 
-use super::frontier::{Frontier, State, Storer};
+use super::frontier::{Candidate, Frontier, State, Storer};
 use super::harvest::Harvest;
 use super::{Ctx, Goal};
 
@@ -319,11 +319,13 @@ impl<A: Addr> Walk<A> {
     /// The result, once the lookup is over.
     pub(crate) fn finish(mut self, now: Instant, k: usize) -> Outcome {
         let mut outcome = self.outcome;
-        let mut closest = self.frontier.closest().take(k).peekable();
-        outcome.depth = closest.peek().map_or(0, |candidate| candidate.depth);
-        outcome.closest = closest
-            .map(|candidate| NodeInfo { id: candidate.id, addr: candidate.addr.socket_addr() })
-            .collect();
+        let closest = self.frontier.closest();
+        outcome.depth = closest.first().map_or(0, |candidate| candidate.depth);
+        let node = |candidate: &&Candidate<A>| NodeInfo {
+            id: candidate.id,
+            addr: candidate.addr.socket_addr(),
+        };
+        outcome.closest = closest.iter().take(k).map(node).collect();
         outcome.duration = now.since(self.started);
         if outcome.ended == Ended::Completed {
             outcome.ended = match (outcome.queries, outcome.replies, outcome.errors) {
