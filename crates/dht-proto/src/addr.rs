@@ -258,6 +258,7 @@ impl Addr for SocketAddrV6 {
 }
 
 /// First octets that say all: whoever has one of them is on the internet.
+#[expect(clippy::indexing_slicing, reason = "the compiler does it")]
 const GLOBAL_OCTETS: [bool; 256] = {
     let mut global = [true; 256];
     let mut rest: &[u8] = &[0, 10, 100, 127, 169, 172, 192, 198, 203];

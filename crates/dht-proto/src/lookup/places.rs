@@ -78,22 +78,22 @@ impl Places {
     }
 
     /// Forgets a place. Those behind it move up if they were pushed aside, so that no search stops at
-    /// the hole.
+    /// the gap.
     pub(super) fn remove(&mut self, number: u64, place: usize, number_of: impl Fn(usize) -> u64) {
-        let mut hole = self.home(number);
-        while self.table.get(hole).is_some_and(|other| usize::from(*other) != place + 1) {
-            hole = self.after(hole);
+        let mut gap = self.home(number);
+        while self.table.get(gap).is_some_and(|other| usize::from(*other) != place + 1) {
+            gap = self.after(gap);
         }
-        let mut at = self.after(hole);
+        let mut at = self.after(gap);
         while let Some(other) = self.table.get(at).copied().filter(|other| *other != 0) {
             let home = self.home(number_of(usize::from(other) - 1));
-            if self.steps(home, at) >= self.steps(hole, at) {
-                self.set(hole, other);
-                hole = at;
+            if self.steps(home, at) >= self.steps(gap, at) {
+                self.set(gap, other);
+                gap = at;
             }
             at = self.after(at);
         }
-        self.set(hole, 0);
+        self.set(gap, 0);
     }
 
     pub(super) fn check(&self, len: usize) {
