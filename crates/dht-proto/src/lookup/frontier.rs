@@ -164,13 +164,17 @@ impl<A: Addr> Frontier<A> {
 
     /// Who makes room for a new one: what has failed comes first, and what has answered never does.
     fn victim(&self, new: &Candidate<A>) -> Option<usize> {
-        let farthest = |state| {
-            let those =
-                self.candidates.iter().enumerate().filter(|(_, other)| other.state == state);
-            those.max_by_key(|(_, other)| other.key(self.target))
+        let high = |candidate: &Candidate<A>| candidate.id.distance(self.target).high();
+        let order = |one: &Candidate<A>, other: &Candidate<A>| {
+            let by_all = || one.key(self.target).cmp(&other.key(self.target));
+            high(one).cmp(&high(other)).then_with(by_all)
         };
-        let is_farther =
-            |(_, other): &(usize, &Candidate<A>)| other.key(self.target) > new.key(self.target);
+        let farthest = |state| {
+            let all = self.candidates.iter().enumerate();
+            let those = all.filter(|(_, candidate)| candidate.state == state);
+            those.max_by(|(_, one), (_, other)| order(one, other))
+        };
+        let is_farther = |(_, other): &(usize, &Candidate<A>)| order(other, new).is_gt();
         let victim = farthest(State::Failed).or_else(|| farthest(State::New).filter(is_farther));
         victim.map(|(place, _)| place)
     }
