@@ -119,6 +119,7 @@ fn modules_of_the_core_keep_their_layers() {
     let src = root().join("crates/dht-proto/src");
     let shared = [
         "addr",
+        "ahead",
         "bloom",
         "config",
         "footprint",

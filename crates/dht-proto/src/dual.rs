@@ -249,6 +249,7 @@ impl Dht {
     /// [`poll_transmit`](Self::poll_transmit), for one network only: while the socket of the other
     /// one is full.
     #[must_use]
+    #[inline]
     pub fn poll_transmit_on(
         &mut self,
         now: Instant,
@@ -307,6 +308,7 @@ impl Dht {
     /// [`poll_timeout`](Self::poll_timeout), as far as one network is concerned: what its queries
     /// wait for is no reason to call while its socket is full.
     #[must_use]
+    #[inline]
     pub fn poll_timeout_on(&self, family: Family) -> Option<Instant> {
         match family {
             Family::V4 => self.v4.as_ref()?.poll_timeout(),

@@ -5,6 +5,8 @@
 
 mod frontier;
 mod harvest;
+mod places;
+mod survey;
 mod walk;
 
 use alloc::boxed::Box;
@@ -93,6 +95,17 @@ struct Slot<A> {
     queued: bool,
     /// The deadline under which the lookup stands in `deadlines`.
     deadline: Instant,
+}
+
+impl<A: Addr> Slot<A> {
+    /// Puts the lookup into the ready ring if it has something to ask.
+    fn enqueue(&mut self, slot: u32, ctx: &mut Ctx<'_>) {
+        let Some(walk) = &mut self.walk else { return };
+        if !self.queued && walk.can_ask(ctx.config) {
+            self.queued = true;
+            ctx.outbox.push(slot);
+        }
+    }
 }
 
 /// All lookups of one node.
@@ -192,8 +205,14 @@ impl<A: Addr> Lookups<A> {
     }
 
     /// Puts the lookup back into the ring if it has more to ask.
+    ///
+    /// It cannot be over: it awaits the answer to what it just asked, and if its time is up, a timeout
+    /// says so.
     pub(crate) fn after_ask(&mut self, walk: WalkRef, ctx: &mut Ctx<'_>) {
-        self.settle(walk.slot, ctx);
+        let slots = self.running.as_mut().map(|running| &mut running.slots);
+        if let Some(entry) = slots.and_then(|slots| slots.get_mut(walk.slot as usize)) {
+            entry.enqueue(walk.slot, ctx);
+        }
     }
 
     pub(crate) fn on_reply(
@@ -349,11 +368,8 @@ impl<A: Addr> Lookups<A> {
             self.finish(slot, ctx);
             return;
         }
-        if !entry.queued && walk.can_ask(ctx.config) {
-            entry.queued = true;
-            ctx.outbox.push(slot);
-        }
         let deadline = walk.deadline();
+        entry.enqueue(slot, ctx);
         if deadline != entry.deadline {
             running.deadlines.remove(&(entry.deadline, slot));
             running.deadlines.insert((deadline, slot));

@@ -14,32 +14,64 @@ const ENOUGH: u8 = 8;
 /// less misses answers of nearby nodes.
 const JITTER_ALLOWANCE_MS: u16 = 100;
 
-/// A fading histogram of round-trip times on a logarithmic scale, 32 bytes.
+/// A fading histogram of round-trip times on a logarithmic scale, 56 bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct RttHistogram {
     bins: [u8; BINS],
     /// The sum of the bins.
     total: u8,
-    /// `max(p10 + 100 ms, p90)` in milliseconds: asked for much more often than it changes.
-    stall_ms: u16,
+    p10: Percentile,
+    p90: Percentile,
+    /// `max(p10 + 100 ms, p90)`: asked for much more often than it changes.
+    stall: Duration,
+}
+
+/// The bin that holds a percentile, and how many samples are in those before it. A sample moves it by a bin
+/// or so, which costs less than looking for it anew.
+#[derive(Clone, Copy, Debug, Default)]
+struct Percentile {
+    bin: u8,
+    below: u8,
+}
+
+impl Percentile {
+    /// Moves to the first bin up to whose end there are more samples than `wanted`.
+    fn follow(&mut self, bins: &[u8; BINS], wanted: u8) {
+        let count = |bin: u8| bins.get(usize::from(bin)).copied().unwrap_or_default();
+        while self.below > wanted {
+            self.bin -= 1;
+            self.below -= count(self.bin);
+        }
+        while usize::from(self.bin) < BINS - 1 && count(self.bin) <= wanted - self.below {
+            self.below += count(self.bin);
+            self.bin += 1;
+        }
+    }
 }
 
 impl RttHistogram {
     pub(crate) const fn new() -> Self {
-        Self { bins: [0; BINS], total: 0, stall_ms: 0 }
+        let start = Percentile { bin: 0, below: 0 };
+        Self { bins: [0; BINS], total: 0, p10: start, p90: start, stall: Duration::ZERO }
     }
 
     pub(crate) fn record(&mut self, rtt: Duration) {
         if self.total == FULL {
             self.bins.iter_mut().for_each(|count| *count /= 2);
             self.total = self.bins.iter().sum();
+            (self.p10, self.p90) = Default::default();
         }
-        if let Some(count) = self.bins.get_mut(bin_of(rtt)) {
+        let bin = bin_of(rtt);
+        if let Some(count) = self.bins.get_mut(bin) {
             *count += 1;
             self.total += 1;
         }
-        let [p10, p90] = self.percentiles([10, 90]);
-        self.stall_ms = (p10 + JITTER_ALLOWANCE_MS).max(p90);
+        for (percentile, percent) in [(&mut self.p10, 10), (&mut self.p90, 90)] {
+            percentile.below += u8::from(bin < usize::from(percentile.bin));
+            percentile.follow(&self.bins, (u32::from(self.total) * percent / 100) as u8);
+        }
+        let [p10, p90] = [self.p10, self.p90].map(|percentile| upper_edge(percentile.bin.into()));
+        self.stall = Duration::from_millis((p10 + JITTER_ALLOWANCE_MS).max(p90).into());
     }
 
     /// A query without answer for this long frees its place in the lookup, though its answer still
@@ -48,25 +80,7 @@ impl RttHistogram {
         if self.total < ENOUGH {
             return config.stall_initial;
         }
-        let stall = Duration::from_millis(self.stall_ms.into());
-        stall.max(config.stall_min).min(config.query_timeout)
-    }
-
-    /// The upper edges of the bins that hold two percentiles, the lower first, in milliseconds.
-    fn percentiles(&self, [low, high]: [u32; 2]) -> [u16; 2] {
-        let wanted = |percent: u32| u32::from(self.total) * percent / 100;
-        let (low, high) = (wanted(low), wanted(high));
-        let (mut seen, mut first) = (0, BINS - 1);
-        for (bin, &count) in self.bins.iter().enumerate() {
-            seen += u32::from(count);
-            if seen > low {
-                first = first.min(bin);
-            }
-            if seen > high {
-                return [upper_edge(first), upper_edge(bin)];
-            }
-        }
-        [upper_edge(first), upper_edge(BINS - 1)]
+        self.stall.max(config.stall_min).min(config.query_timeout)
     }
 }
 
@@ -87,6 +101,7 @@ fn upper_edge(bin: usize) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::seed::{Domain, Seed};
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -101,6 +116,22 @@ mod tests {
             assert!(bin == 0 || ms(rtt) >= edge(bin - 1) || bin <= 2, "{rtt} in {bin}");
         }
         assert_eq!(bin_of(Duration::MAX), BINS - 1);
+    }
+
+    #[test]
+    fn percentiles_that_follow_the_samples_are_those_that_are_looked_for() {
+        let mut stream = Seed::from_bytes([7; 32]).stream(Domain::Jitter);
+        let mut rtts = RttHistogram::new();
+        for _ in 0..5_000 {
+            let longest = 1 << stream.below(15);
+            rtts.record(ms(stream.below(longest)));
+            for (percentile, percent) in [(rtts.p10, 10), (rtts.p90, 90)] {
+                let wanted = u32::from(rtts.total) * percent / 100;
+                let up_to = |bin: &usize| rtts.bins[..=*bin].iter().map(|n| u32::from(*n)).sum();
+                let first = (0..BINS).find(|bin| wanted < up_to(bin));
+                assert_eq!(Some(usize::from(percentile.bin)), first);
+            }
+        }
     }
 
     /// mldht TimeoutFilterStatsTest.testStatisticalProperties

@@ -4,7 +4,6 @@
 //! are 32 bits of a keyed stream, so a stranger guesses one with probability 2^-32 per try.
 
 use alloc::boxed::Box;
-use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, VecDeque};
 use core::time::Duration;
 
@@ -65,10 +64,13 @@ pub(crate) struct Transactions<A, P> {
 
 #[derive(Debug)]
 struct Awaited<A, P> {
-    /// Their numbers.
-    in_flight: BTreeMap<Key<A>, u64>,
     /// In the order of sending, to find who is late. The first is not answered.
     sent: VecDeque<Sent<A, P>>,
+    /// How many of them are not answered.
+    in_flight: usize,
+    /// Their numbers, since they were too many to look through. Kept until none is left, so that a busy
+    /// node does not make it again and again.
+    index: Option<BTreeMap<Key<A>, u64>>,
     /// The number of the first of them; the others are numbered on from there.
     first: u64,
     /// The number of the first that has not stalled and is not answered.
@@ -78,7 +80,7 @@ struct Awaited<A, P> {
 impl<A, P> Default for Awaited<A, P> {
     fn default() -> Self {
         let sent = VecDeque::with_capacity(FEW);
-        Self { in_flight: BTreeMap::new(), sent, first: 0, fresh: 0 }
+        Self { sent, in_flight: 0, index: None, first: 0, fresh: 0 }
     }
 }
 
@@ -97,10 +99,7 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
             ahead.line(&awaited.sent);
             ahead.line(&awaited.fresh);
         } else {
-            ahead.lines::<_, 2>(awaited.sent.as_slices().0);
-            if let Some((key, _)) = awaited.in_flight.first_key_value() {
-                ahead.line(key);
-            }
+            ahead.lines::<_, 4>(awaited.sent.as_slices().0);
         }
     }
 
@@ -113,7 +112,6 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         purpose: P,
     ) -> [u8; 4] {
         let awaited = self.awaited.get_or_insert_with(Box::default);
-        let number = awaited.first + awaited.sent.len() as u64;
         let tid = loop {
             let tid = self.spare.take().unwrap_or_else(|| {
                 let drawn = self.tids.next();
@@ -121,13 +119,12 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
                 drawn as u32
             });
             // Of 2^32 ids at most 2^16 are taken, so this ends at once.
-            if let Entry::Vacant(place) = awaited.in_flight.entry((to, tid)) {
-                place.insert(number);
+            if awaited.find(&(to, tid)).is_none() {
                 break tid;
             }
         };
         let transaction = Transaction { to, expected, sent: now, purpose };
-        awaited.sent.push_back(Sent { transaction, tid, answered: false });
+        awaited.push(Sent { transaction, tid, answered: false });
         tid.to_be_bytes()
     }
 
@@ -139,24 +136,24 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
         tid: &[u8],
     ) -> Option<Transaction<A, P>> {
         let tid = u32::from_be_bytes(tid.try_into().ok()?);
-        let transaction = self.take(&(from, tid))?;
+        let number = self.awaited.as_ref()?.find(&(from, tid))?;
+        let transaction = self.take(number)?;
         self.rtts.record(now.since(transaction.sent));
         Some(transaction)
     }
 
     /// Takes a query to `to` out of flight because the network says that nobody is there.
     pub(crate) fn fail_one(&mut self, to: A) -> Option<Transaction<A, P>> {
-        let in_flight = &self.awaited.as_ref()?.in_flight;
-        let key = *in_flight.range((to, 0)..=(to, u32::MAX)).next()?.0;
-        self.take(&key)
+        let number = self.awaited.as_ref()?.find_any(to)?;
+        self.take(number)
     }
 
     /// The next query that stalled or expired by `now`.
     pub(crate) fn next_aged(&mut self, now: Instant, config: &Config) -> Option<Aged<A, P>> {
-        let first = self.awaited.as_ref()?.sent.front()?;
-        if first.transaction.sent + config.query_timeout <= now {
-            let key = first.key();
-            return self.take(&key).map(Aged::Expired);
+        let awaited = self.awaited.as_ref()?;
+        if awaited.sent.front()?.transaction.sent + config.query_timeout <= now {
+            let first = awaited.first;
+            return self.take(first).map(Aged::Expired);
         }
         let stall = self.stall_timeout(config);
         let awaited = self.awaited.as_mut()?;
@@ -178,8 +175,9 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     /// The bytes of the heap that it takes up now.
     pub(crate) fn heap_bytes(&self) -> usize {
         let heap = |awaited: &Awaited<A, P>| {
+            let indexed = awaited.index.as_ref().map_or(0, BTreeMap::len);
             size_of::<Awaited<A, P>>()
-                + footprint::tree::<Key<A>, u64>(awaited.in_flight.len())
+                + footprint::tree::<Key<A>, u64>(indexed)
                 + footprint::room::<Sent<A, P>>(awaited.sent.capacity())
         };
         self.awaited.as_deref().map_or(0, heap)
@@ -199,7 +197,7 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.awaited.as_ref().map_or(0, |awaited| awaited.in_flight.len())
+        self.awaited.as_ref().map_or(0, |awaited| awaited.in_flight)
     }
 
     /// When [`next_aged`](Self::next_aged) has something to say.
@@ -213,31 +211,33 @@ impl<A: Copy + Ord, P: Copy> Transactions<A, P> {
 
     pub(crate) fn check_invariants(&self, config: &Config) {
         let Some(awaited) = &self.awaited else { return };
-        let Awaited { in_flight, sent, first, fresh } = &**awaited;
-        assert!(!in_flight.is_empty(), "an idle node keeps no room for queries");
-        assert!(in_flight.len() <= config.max_transactions, "too many queries in flight");
-        assert!(sent.len() <= 2 * in_flight.len() + SLACK, "answered ids pile up");
+        let Awaited { sent, in_flight, index, first, fresh } = &**awaited;
+        assert!(*in_flight > 0, "an idle node keeps no room for queries");
+        assert!(*in_flight <= config.max_transactions, "too many queries in flight");
+        assert!(sent.len() <= 2 * in_flight + SLACK, "answered ids pile up");
         assert!(sent.front().is_some_and(|sent| !sent.answered), "nothing expires");
         assert!(
             awaited.next_to_stall().is_none_or(|sent| !sent.answered),
             "an answered one stalls"
         );
         assert!((*first..=first + sent.len() as u64).contains(fresh), "nothing stalls");
+        let waiting = sent.iter().filter(|sent| !sent.answered).count();
+        assert_eq!(waiting, *in_flight, "what is answered is no longer in flight");
+        assert!(*in_flight <= FEW || index.is_some(), "too many to look through");
+        let Some(index) = index else { return };
         let waits = |(key, number): (&Key<A>, &u64)| {
             let sent = sent.get((number - first) as usize);
             sent.is_some_and(|sent| sent.key() == *key && !sent.answered)
         };
-        let waiting = sent.iter().filter(|sent| !sent.answered).count();
-        assert_eq!(waiting, in_flight.len(), "what is answered is no longer in flight");
-        assert!(in_flight.iter().all(waits), "a query never expires");
+        assert_eq!(index.len(), *in_flight, "a query that nobody finds");
+        assert!(index.iter().all(waits), "a query never expires");
     }
 
     /// Takes a query out of flight. With the last one all memory goes.
-    fn take(&mut self, key: &Key<A>) -> Option<Transaction<A, P>> {
+    fn take(&mut self, number: u64) -> Option<Transaction<A, P>> {
         let awaited = self.awaited.as_mut()?;
-        let number = awaited.in_flight.remove(key)?;
         let transaction = awaited.answered(number);
-        if awaited.in_flight.is_empty() {
+        if awaited.in_flight == 0 {
             self.awaited = None;
         }
         transaction
@@ -250,19 +250,55 @@ impl<A: Copy + Ord, P: Copy> Awaited<A, P> {
         self.sent.get((self.fresh - self.first) as usize)
     }
 
+    /// The number of the query that a reply must match.
+    fn find(&self, key: &Key<A>) -> Option<u64> {
+        if let Some(index) = &self.index {
+            return index.get(key).copied();
+        }
+        // What left last is mostly what is answered next.
+        let is_it = |sent: &Sent<A, P>| sent.tid == key.1 && sent.key() == *key && !sent.answered;
+        Some(self.first + self.sent.iter().rposition(is_it)? as u64)
+    }
+
+    /// The number of a query to this address: of several, that with the lowest id.
+    fn find_any(&self, to: A) -> Option<u64> {
+        if let Some(index) = &self.index {
+            return index.range((to, 0)..=(to, u32::MAX)).next().map(|(_, number)| *number);
+        }
+        let there = self.sent.iter().zip(self.first..);
+        let there = there.filter(|(sent, _)| sent.transaction.to == to && !sent.answered);
+        there.min_by_key(|(sent, _)| sent.tid).map(|(_, number)| number)
+    }
+
+    fn push(&mut self, sent: Sent<A, P>) {
+        let number = self.first + self.sent.len() as u64;
+        self.sent.push_back(sent);
+        self.in_flight += 1;
+        if let Some(index) = &mut self.index {
+            index.insert(sent.key(), number);
+        } else if self.in_flight > FEW {
+            let waiting = self.sent.iter().zip(self.first..).filter(|(sent, _)| !sent.answered);
+            self.index = Some(waiting.map(|(sent, number)| (sent.key(), number)).collect());
+        }
+    }
+
     /// Marks a query as answered, and keeps the queue short: answered ones go when they are in front or
     /// the majority.
     fn answered(&mut self, number: u64) -> Option<Transaction<A, P>> {
         let sent = self.sent.get_mut((number - self.first) as usize)?;
         sent.answered = true;
-        let transaction = sent.transaction;
+        let (transaction, key) = (sent.transaction, sent.key());
+        self.in_flight -= 1;
+        if let Some(index) = &mut self.index {
+            index.remove(&key);
+        }
         while self.sent.front().is_some_and(|sent| sent.answered) {
             self.sent.pop_front();
             self.first += 1;
         }
         self.fresh = self.fresh.max(self.first);
         self.skip_answered();
-        if self.sent.len() > 2 * self.in_flight.len() + SLACK {
+        if self.sent.len() > 2 * self.in_flight + SLACK {
             self.renumber();
         }
         Some(transaction)
@@ -279,16 +315,18 @@ impl<A: Copy + Ord, P: Copy> Awaited<A, P> {
         let stalled = self.sent.iter().take((self.fresh - self.first) as usize);
         self.fresh = self.first + stalled.filter(|sent| !sent.answered).count() as u64;
         self.sent.retain(|sent| !sent.answered);
+        let Some(index) = &mut self.index else { return };
         for (sent, number) in self.sent.iter().zip(self.first..) {
-            if let Some(old) = self.in_flight.get_mut(&sent.key()) {
+            if let Some(old) = index.get_mut(&sent.key()) {
                 *old = number;
             }
         }
     }
 }
 
-/// A lookup has about so many queries in the queue, answered ones among them.
-const FEW: usize = 8;
+/// With no more in flight than these, which is a lookup or two, a look through the queue is cheaper than an
+/// index. They have at most [`SLACK`] and as many answered ones among them.
+const FEW: usize = 16;
 
 /// Answered ids that may wait in the queues beside as many as are in flight.
 const SLACK: usize = 16;

@@ -187,10 +187,10 @@ impl Choices {
         match &mut self.source {
             Source::Seeded(streams) => streams.below(about, n),
             Source::Given(source) => source.below(n),
-            Source::Steered(streams, source) if about.is_noise() || source.exhausted() => {
-                streams.below(about, n)
+            Source::Steered(streams, source) => {
+                let by_chance = about.is_noise() || source.exhausted();
+                if by_chance { streams.below(about, n) } else { source.below(n) }
             }
-            Source::Steered(_, source) => source.below(n),
         }
     }
 

@@ -1,27 +1,32 @@
-//! The candidates of one lookup, nearest first, and the rule that ends the walk.
+//! The candidates of one lookup, and the rule that ends the walk.
 //!
 //! The nodes that matter are the *k nearest eligible* ones: not failed, not stalled, and at most
 //! one per subnet, so that one operator cannot fill a result. Diversity is judged when choosing and
 //! not when adding: a dead node then never hides its live neighbour.
 //!
-//! This is the hot half of a lookup: each reply names eight nodes, most of them known already, and
-//! after each event somebody asks how far the walk is. So a name that is known costs one search, one
-//! that is not costs no look at all the others, and the walk is surveyed anew only when somebody comes
-//! among the k nearest or leaves them.
+//! This is the hot half of a lookup: each reply names eight nodes, most of them known already or farther
+//! than all that matter, and after each event somebody asks how far the walk is. So candidates stand in no
+//! order, whoever has an address is found by a hash of it, and the nearest eligible are listed apart
+//! (`survey.rs`), for which all others are looked at only when too few of them are left.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use crate::addr::{Addr, Scope};
 use crate::ahead::ReadAhead;
-use crate::config::MAX_K;
 use crate::footprint;
 use crate::id::{Distance, NodeId, Target};
-use crate::seen::{Seen, endpoint_number};
+use crate::seen::endpoint_number;
+
+use super::places::Places;
+use super::survey::{Listed, Progress, Survey};
 
 /// Longer tokens are not kept: a put with the largest item and this token just fits a datagram. The
 /// longest in use has 32 bytes.
 const MAX_TOKEN_LEN: usize = 40;
+
+/// So many of those who came last are read ahead, two to a cache line.
+const LATEST: usize = 16;
 
 /// How far we are with a candidate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +72,16 @@ pub(crate) enum Storer {
 }
 
 impl<A: Addr> Candidate<A> {
+    const fn new(id: NodeId, addr: A, depth: u8) -> Self {
+        let (state, storer) = (State::New, Storer::Untried);
+        Self { id, addr, state, depth, has_item: false, has_token: false, storer }
+    }
+
+    /// By what candidates are ordered, the nearest first.
+    fn key(&self, target: Target) -> (Distance, A) {
+        (self.id.distance(target), self.addr)
+    }
+
     /// Whether it may be among the k nearest, as far as it alone is concerned.
     fn is_willing(&self) -> bool {
         !matches!(self.state, State::Failed | State::Stalled) && self.storer != Storer::Unwilling
@@ -78,19 +93,16 @@ impl<A: Addr> Candidate<A> {
     }
 }
 
-/// Candidates sorted by distance to the target.
+/// The candidates of one lookup.
 #[derive(Debug)]
 pub(crate) struct Frontier<A> {
     target: Target,
-    k: usize,
-    /// Farthest first: what a walk hears of is nearer and nearer, and has few to push aside.
+    /// As they came: a place belongs to one candidate until another replaces it.
     candidates: Vec<Candidate<A>>,
+    /// Their places by address.
+    places: Places,
     /// The tokens of those that gave one, in no order: only walks that store have any.
     tokens: Vec<(A, Box<[u8]>)>,
-    /// The first words of their distances, eight to a cache line: what a search reads.
-    highs: Vec<u64>,
-    /// The addresses of all candidates, and of some who left.
-    addrs: Seen,
     survey: Survey,
 }
 
@@ -98,12 +110,10 @@ impl<A: Addr> Frontier<A> {
     pub(crate) const fn new(target: Target, k: usize) -> Self {
         Self {
             target,
-            k,
             candidates: Vec::new(),
+            places: Places::NONE,
             tokens: Vec::new(),
-            highs: Vec::new(),
-            addrs: Seen::NOTHING,
-            survey: Survey::new(),
+            survey: Survey::new(k),
         }
     }
 
@@ -111,104 +121,170 @@ impl<A: Addr> Frontier<A> {
     pub(crate) fn read_ahead(&self, step: u32, ahead: &mut impl ReadAhead) {
         if step == 3 {
             ahead.line(&self.candidates);
-            ahead.line(&self.survey);
             ahead.line(&self.target);
-            self.addrs.read_ahead(ahead);
+            self.survey.read_ahead(step, ahead);
+            self.places.read_ahead(step, ahead);
             return;
         }
-        let nearest = self.candidates.len().saturating_sub(self.k);
-        ahead.lines::<_, 4>(self.candidates.get(nearest..).unwrap_or_default());
-        let middle = self.highs.len() / 2;
-        ahead.lines::<_, 6>(self.highs.get(middle..).unwrap_or_default());
-        ahead.line(self.survey.eligible.as_slice().first().unwrap_or(&0));
-        ahead.line(self.survey.networks.as_slice().first().unwrap_or(&0));
+        // Those who came last are mostly the nearest.
+        let latest = self.candidates.len().saturating_sub(LATEST);
+        ahead.lines::<_, { LATEST / 2 }>(self.candidates.get(latest..).unwrap_or_default());
+        self.survey.read_ahead(step, ahead);
+        self.places.read_ahead(step, ahead);
     }
 
     /// Makes room for the first candidates, and for whom they lead to.
     pub(crate) fn reserve(&mut self, candidates: usize) {
         self.candidates.reserve_exact(candidates);
-        self.highs.reserve_exact(candidates);
-        self.survey.eligible.reserve_exact(self.k);
-        self.survey.networks.reserve_exact(self.k);
+        self.reserve_places(candidates);
+        self.survey.reserve();
     }
 
-    /// Adds a node that somebody told us about. The first claim to an address wins; two claims to one
-    /// id stand side by side until one of them answers, or a liar could hide a node by naming it
-    /// elsewhere.
+    fn reserve_places(&mut self, wanted: usize) {
+        let Self { candidates, places, .. } = self;
+        places.reserve(wanted, || candidates.iter().map(|c| endpoint_number(c.addr)));
+    }
+
+    /// Whether there is a candidate at this address: the first claim to one wins.
+    #[inline]
+    pub(crate) fn knows(&self, addr: A) -> bool {
+        self.find(addr).is_some()
+    }
+
+    /// Adds a node that somebody told us about, unless its address is known. Two claims to one id stand
+    /// side by side until one of them answers, or a liar could hide a node by naming it elsewhere.
     pub(crate) fn add(&mut self, id: NodeId, addr: A, depth: u8, max: usize) {
-        let Err(mut at) = self.search(id, addr) else { return };
-        if self.position(addr).is_some() {
+        if !self.knows(addr) {
+            self.admit(Candidate::new(id, addr, depth), max);
+        }
+    }
+
+    /// Adds a candidate at an address that is not known. Returns its place, if it gets one.
+    fn admit(&mut self, new: Candidate<A>, max: usize) -> Option<usize> {
+        let place = self.candidates.len();
+        if place >= max {
+            let victim = self.victim(&new)?;
+            self.replace(victim, new);
+            return Some(victim);
+        }
+        self.reserve_places(place + 1);
+        self.candidates.push(new);
+        self.enter(place);
+        Some(place)
+    }
+
+    /// Who makes room for a new one: what has failed comes first, and what has answered never does.
+    fn victim(&self, new: &Candidate<A>) -> Option<usize> {
+        let high = |candidate: &Candidate<A>| candidate.id.distance(self.target).high();
+        let order = |one: &Candidate<A>, other: &Candidate<A>| {
+            let by_all = || one.key(self.target).cmp(&other.key(self.target));
+            high(one).cmp(&high(other)).then_with(by_all)
+        };
+        let farthest = |state| {
+            let all = self.candidates.iter().enumerate();
+            let those = all.filter(|(_, candidate)| candidate.state == state);
+            those.max_by(|(_, one), (_, other)| order(one, other))
+        };
+        let is_farther = |(_, other): &(usize, &Candidate<A>)| order(other, new).is_gt();
+        let victim = farthest(State::Failed).or_else(|| farthest(State::New).filter(is_farther));
+        victim.map(|(place, _)| place)
+    }
+
+    /// Puts another candidate in somebody's place.
+    fn replace(&mut self, place: usize, new: Candidate<A>) {
+        let Self { candidates, places, .. } = self;
+        let Some(entry) = candidates.get_mut(place) else { return };
+        let old = core::mem::replace(entry, new);
+        let number_of = |at: usize| candidates.get(at).map_or(0, |c| endpoint_number(c.addr));
+        places.remove(endpoint_number(old.addr), place, number_of);
+        if old.has_token {
+            self.forget_token(old.addr);
+        }
+        self.survey.leave(place);
+        self.enter(place);
+    }
+
+    /// Has the new candidate at this place found by its address, and asked if it is near enough.
+    fn enter(&mut self, place: usize) {
+        let Some(candidate) = self.candidates.get(place) else { return };
+        self.places.insert(endpoint_number(candidate.addr), place);
+        self.offer(place);
+    }
+
+    /// Lists the candidate at this place, if it is eligible and near enough.
+    fn offer(&mut self, place: usize) {
+        let Self { candidates, survey, target, .. } = self;
+        let Some(candidate) = candidates.get(place) else { return };
+        let high = candidate.id.distance(*target).high();
+        if !candidate.is_willing() || survey.is_beyond(high) {
             return;
         }
-        if self.candidates.len() >= max {
-            // What has failed makes room first, and what has answered never does.
-            let last = |state| self.candidates.iter().position(|other| other.state == state);
-            let victim = last(State::Failed).or_else(|| last(State::New).filter(|last| *last < at));
-            let Some(victim) = victim else { return };
-            self.remove(victim);
-            at -= usize::from(victim < at);
-        }
-        self.addrs.add(endpoint_number(addr));
-        let distance = id.distance(self.target);
-        self.survey.added(distance, self.k);
-        let (state, storer) = (State::New, Storer::Untried);
-        let (has_item, has_token) = (false, false);
-        let new = Candidate { id, addr, state, depth, has_item, has_token, storer };
-        self.candidates.insert(at, new);
-        self.highs.insert(at, distance.high());
+        let (is_new, replied) = (candidate.state == State::New, candidate.state == State::Replied);
+        let (network, crowds) = (candidate.network(), false);
+        let is_nearer = |place: usize| {
+            let other = candidates.get(place);
+            other.is_some_and(|other| other.key(*target) < candidate.key(*target))
+        };
+        let place = place as u16;
+        survey.offer(Listed { high, network, place, is_new, replied, crowds }, is_nearer);
     }
 
     /// Where a node is whose id we learn from its own answer. It is added if nobody told us of it (a
     /// bootstrap address); whoever told us of another id at this address was wrong. An address is asked
     /// to store once, under whatever id it answers.
     pub(crate) fn introduce(&mut self, id: NodeId, addr: A, max: usize) -> Option<usize> {
-        if let Ok(at) = self.search(id, addr) {
-            return Some(at);
+        let Some(place) = self.find(addr) else {
+            return self.admit(Candidate::new(id, addr, 1), max);
+        };
+        let old = self.candidates.get(place)?;
+        if old.id != id {
+            let storer = old.storer;
+            self.replace(place, Candidate { storer, ..Candidate::new(id, addr, 1) });
         }
-        let storer = self.position(addr).map(|at| self.remove(at).storer);
-        self.add(id, addr, 1, max);
-        if let Some(storer) = storer {
-            self.set_storer(addr, storer);
-        }
-        self.search(id, addr).ok()
+        Some(place)
     }
 
     /// The candidate at this address.
     pub(crate) fn at(&self, addr: A) -> Option<&Candidate<A>> {
-        self.candidates.get(self.position(addr)?)
+        self.candidates.get(self.find(addr)?)
     }
 
     /// Sets the state of the candidate at this address, unless it has answered already. Whether there
-    /// is one; it is found faster if it has this id.
-    pub(crate) fn mark(&mut self, id: Option<NodeId>, addr: A, state: State) -> bool {
-        let Some(candidate) = self.find(id, addr).and_then(|at| self.candidates.get_mut(at)) else {
-            return false;
-        };
+    /// is one.
+    pub(crate) fn mark(&mut self, addr: A, state: State) -> bool {
+        let Some(place) = self.find(addr) else { return false };
+        let Some(candidate) = self.candidates.get_mut(place) else { return false };
         if candidate.state != State::Replied {
             candidate.state = state;
-            self.survey.is_due = true;
+            self.changed(place);
         }
         true
+    }
+
+    /// The candidate at this place counts more or less than before.
+    fn changed(&mut self, place: usize) {
+        self.survey.leave(place);
+        self.offer(place);
     }
 
     /// Keeps what the answer of the candidate at this place brought; returns its depth.
     pub(crate) fn replied(
         &mut self,
-        at: usize,
+        place: usize,
         token: Option<&[u8]>,
         has_item: bool,
     ) -> Option<u8> {
-        let place = self.candidates.len().checked_sub(at)?;
-        let candidate = self.candidates.get_mut(at)?;
-        match core::mem::replace(&mut candidate.state, State::Replied) {
-            State::Asked => self.survey.answered(place),
-            State::Replied => {}
-            State::New | State::Stalled | State::Failed => self.survey.is_due = true,
-        }
+        let candidate = self.candidates.get_mut(place)?;
         let (addr, depth) = (candidate.addr, candidate.depth);
+        let before = core::mem::replace(&mut candidate.state, State::Replied);
         let token = token.filter(|token| token.len() <= MAX_TOKEN_LEN);
         let had_token = core::mem::replace(&mut candidate.has_token, token.is_some());
         candidate.has_item = has_item;
+        match before {
+            State::Asked => self.survey.answered(place),
+            State::Replied => {}
+            State::New | State::Stalled | State::Failed => self.changed(place),
+        }
         if had_token {
             self.forget_token(addr);
         }
@@ -232,16 +308,14 @@ impl<A: Addr> Frontier<A> {
     /// Whether there is a node worth asking.
     pub(crate) fn has_next(&mut self) -> bool {
         self.look();
-        self.survey.new != 0
+        self.survey.has_new()
     }
 
     /// The nearest node worth asking, which counts as asked from now on: a new one among the k nearest
     /// eligible.
     pub(crate) fn ask_next(&mut self) -> Option<(NodeId, A)> {
         self.look();
-        let place = self.survey.take_new()?;
-        let at = self.candidates.len().checked_sub(place)?;
-        let candidate = self.candidates.get_mut(at)?;
+        let candidate = self.candidates.get_mut(self.survey.take_new()?)?;
         candidate.state = State::Asked;
         Some((candidate.id, candidate.addr))
     }
@@ -249,12 +323,20 @@ impl<A: Addr> Frontier<A> {
     /// Whether the k nearest eligible nodes have all answered, and how many they are.
     pub(crate) fn progress(&mut self) -> Progress {
         self.look();
-        let Survey { replied, stalled, .. } = self.survey;
-        Progress { replied, open: self.survey.eligible.len() - replied, stalled }
+        self.survey.progress()
+    }
+
+    /// Whether a stalled node would be among the k nearest if it answered.
+    pub(crate) fn awaits_stalled(&mut self) -> bool {
+        self.look();
+        let farthest = self.survey.farthest();
+        let high = |c: &Candidate<A>| c.id.distance(self.target).high();
+        let is_nearer = |c: &Candidate<A>| farthest.is_none_or(|farthest| high(c) < farthest);
+        self.candidates.iter().any(|c| c.state == State::Stalled && is_nearer(c))
     }
 
     /// The nearest nodes that answered, one per subnet, nearest first.
-    pub(crate) fn closest(&self) -> impl Iterator<Item = &Candidate<A>> {
+    pub(crate) fn closest(&self) -> Vec<&Candidate<A>> {
         self.diverse(|candidate| candidate.state == State::Replied)
     }
 
@@ -263,135 +345,75 @@ impl<A: Addr> Frontier<A> {
         let untried = |c: &&Candidate<A>| {
             c.state == State::Replied && c.has_token && c.storer == Storer::Untried
         };
-        self.diverse(Candidate::is_willing).filter(untried).map(|c| c.addr)
+        self.diverse(Candidate::is_willing).into_iter().filter(untried).map(|c| c.addr)
     }
 
     /// Notes how far storing at this address is.
     pub(crate) fn set_storer(&mut self, addr: A, storer: Storer) {
-        if let Some(candidate) = self.position(addr).and_then(|at| self.candidates.get_mut(at)) {
+        let Some(place) = self.find(addr) else { return };
+        if let Some(candidate) = self.candidates.get_mut(place) {
             candidate.storer = storer;
-            self.survey.is_due = true;
+            self.changed(place);
         }
     }
 
     /// Whoever answered without a token stores nothing, so others take their places.
     pub(crate) fn forget_tokenless(&mut self) {
-        self.survey.is_due = true;
         for candidate in &mut self.candidates {
             if candidate.state == State::Replied && !candidate.has_token {
                 candidate.storer = Storer::Unwilling;
             }
         }
+        self.survey_all();
     }
 
-    /// Candidates that pass, without those in the subnet of a nearer one that passes.
-    fn diverse(
-        &self,
-        pass: impl Fn(&Candidate<A>) -> bool + Copy,
-    ) -> impl Iterator<Item = &Candidate<A>> {
-        let candidates = self.candidates.iter().rev();
-        candidates.clone().enumerate().filter_map(move |(nearer, candidate)| {
-            let network = candidate.addr.subnet();
-            let crowds = |other: &Candidate<A>| other.addr.subnet() == network && pass(other);
-            let is_crowded =
-                || candidates.clone().take(nearer).any(crowds) && candidate.network() != 0;
-            (pass(candidate) && !is_crowded()).then_some(candidate)
-        })
-    }
-
-    /// Goes through the k nearest eligible candidates, if that has to be done again.
-    fn look(&mut self) {
-        let Self { candidates, survey, k, target, .. } = self;
-        if !survey.is_due {
-            return;
-        }
-        survey.clear();
-        let (mut stalled, mut farthest) = (None, None);
-        for (candidate, place) in candidates.iter().rev().zip(1_u16..) {
-            if survey.eligible.len() >= *k {
-                break;
-            }
-            if candidate.state == State::Stalled {
-                stalled = stalled.or(Some(candidate.id));
-            }
-            if !candidate.is_willing() {
-                continue;
-            }
+    /// Candidates that pass, nearest first, without those in the subnet of a nearer one that passes.
+    fn diverse(&self, pass: impl Fn(&Candidate<A>) -> bool) -> Vec<&Candidate<A>> {
+        let pass = self.candidates.iter().filter(|candidate| pass(candidate));
+        let mut all = Vec::with_capacity(self.candidates.len());
+        all.extend(pass.map(|candidate| (candidate.id.distance(self.target).high(), candidate)));
+        all.sort_unstable_by(|(high, one), (other_high, other)| {
+            let by_all = || one.key(self.target).cmp(&other.key(self.target));
+            high.cmp(other_high).then_with(by_all)
+        });
+        let mut networks = Vec::with_capacity(all.len());
+        let mut diverse = Vec::with_capacity(all.len());
+        for (_, candidate) in all {
             let network = candidate.network();
-            if network != 0 && survey.networks.contains(&network) {
-                continue;
+            if network == 0 || !networks.contains(&network) {
+                networks.push(network);
+                diverse.push(candidate);
             }
-            survey.networks.push(network);
-            farthest = Some(candidate.id);
-            survey.replied += usize::from(candidate.state == State::Replied);
-            survey.new |= u64::from(candidate.state == State::New) << survey.eligible.len();
-            survey.eligible.push(place);
         }
-        let full = survey.eligible.len() >= *k;
-        let distance = |id: NodeId| id.distance(*target);
-        survey.farthest = farthest.map_or(Distance::ZERO, distance);
-        let stalled = stalled.map(distance);
-        survey.stalled = stalled.is_some_and(|nearest| !full || nearest < survey.farthest);
+        diverse
     }
 
-    /// Where the candidate with this id and address is, or would be.
-    fn search(&self, id: NodeId, addr: A) -> Result<usize, usize> {
-        // One word is enough to tell all but forged neighbours apart.
-        let high = id.distance(self.target).high();
-        let at = self.highs.partition_point(|other| *other > high);
-        if self.highs.get(at).is_none_or(|other| *other != high) {
-            return Err(at);
-        }
-        // Whose first word is the same is mostly the one.
-        let is_it = |first: &Candidate<A>| first.id == id && first.addr == addr;
-        if self.candidates.get(at).is_some_and(is_it) {
-            Ok(at)
-        } else {
-            self.search_from(at, id, addr)
+    /// Sees to it that the k nearest eligible are listed.
+    fn look(&mut self) {
+        if self.survey.is_due() {
+            self.survey_all();
         }
     }
 
-    /// [`search`](Self::search) among those whose first word is the same.
-    #[cold]
-    fn search_from(&self, start: usize, id: NodeId, addr: A) -> Result<usize, usize> {
-        let key = (id.distance(self.target), addr);
-        let rest = self.candidates.get(start..).unwrap_or_default();
-        let nearer = |other: &&Candidate<A>| (other.id.distance(self.target), other.addr) > key;
-        let at = start + rest.iter().take_while(nearer).count();
-        let is_it = |found: &Candidate<A>| found.id == id && found.addr == addr;
-        if self.candidates.get(at).is_some_and(is_it) { Ok(at) } else { Err(at) }
+    fn survey_all(&mut self) {
+        self.survey.clear();
+        // Those who came last are mostly the nearest.
+        (0..self.candidates.len()).rev().for_each(|place| self.offer(place));
     }
 
-    /// Where the candidate at this address is.
-    fn position(&self, addr: A) -> Option<usize> {
-        if !self.addrs.may_have(endpoint_number(addr)) {
-            return None;
-        }
-        self.candidates.iter().position(|other| other.addr == addr)
-    }
-
-    /// Where the candidate at this address is; faster if it has this id.
-    fn find(&self, id: Option<NodeId>, addr: A) -> Option<usize> {
-        let found = id.and_then(|id| self.search(id, addr).ok());
-        found.or_else(|| self.position(addr))
-    }
-
-    fn remove(&mut self, at: usize) -> Candidate<A> {
-        let removed = self.candidates.remove(at);
-        if removed.has_token {
-            self.forget_token(removed.addr);
-        }
-        self.highs.remove(at);
-        self.survey.is_due = true;
-        removed
+    /// The place of the candidate at this address.
+    #[inline]
+    fn find(&self, addr: A) -> Option<usize> {
+        let is_it =
+            |place: usize| self.candidates.get(place).is_some_and(|other| other.addr == addr);
+        self.places.find(endpoint_number(addr), is_it)
     }
 
     /// The bytes of the heap that it takes up now.
     pub(crate) fn heap_bytes(&self) -> usize {
         footprint::room::<Candidate<A>>(self.candidates.capacity())
-            + footprint::room::<u64>(self.highs.capacity())
-            + footprint::room::<u16>(self.survey.eligible.capacity())
-            + footprint::room::<u64>(self.survey.networks.capacity())
+            + self.places.heap_bytes()
+            + self.survey.heap_bytes()
             + footprint::room::<(A, Box<[u8]>)>(self.tokens.capacity())
             + self.tokens.iter().map(|(_, token)| token.len()).sum::<usize>()
     }
@@ -401,104 +423,29 @@ impl<A: Addr> Frontier<A> {
         let tokens = max.saturating_mul(MAX_TOKEN_LEN);
         footprint::sum(&[
             footprint::list::<Candidate<A>>(max),
-            footprint::list::<u64>(max),
+            Places::memory_ceiling(max),
             tokens,
             footprint::list::<(A, Box<[u8]>)>(max),
-            footprint::list::<u16>(MAX_K),
-            footprint::list::<u64>(MAX_K),
+            Survey::memory_ceiling(),
         ])
     }
 
     pub(crate) fn check_invariants(&self, max: usize) {
         assert!(self.candidates.len() <= max, "the frontier outgrew its bound");
-        let distance = |candidate: &Candidate<A>| candidate.id.distance(self.target);
-        assert!(
-            self.candidates.is_sorted_by(|a, b| (distance(a), a.addr) > (distance(b), b.addr)),
-            "unsorted frontier"
-        );
-        let highs = self.candidates.iter().map(|candidate| distance(candidate).high());
-        assert!(highs.eq(self.highs.iter().copied()), "a search would read something else");
-        let known = |candidate: &Candidate<A>| self.addrs.may_have(endpoint_number(candidate.addr));
-        assert!(self.candidates.iter().all(known), "an address that nobody finds");
+        for (place, candidate) in self.candidates.iter().enumerate() {
+            assert_eq!(self.find(candidate.addr), Some(place), "an address that nobody finds");
+        }
+        self.places.check(self.candidates.len());
         let with_token = self.candidates.iter().filter(|candidate| candidate.has_token);
         let has_token = |candidate: &Candidate<A>| self.token(candidate.addr).is_some();
         assert!(with_token.clone().all(has_token), "a token is lost");
         assert_eq!(with_token.count(), self.tokens.len(), "a token without its candidate");
-        if !self.survey.is_due {
+        if !self.survey.is_due() {
             let candidates = self.candidates.clone();
-            let mut anew = Self { candidates, ..Self::new(self.target, self.k) };
-            anew.look();
-            assert_eq!(self.survey, anew.survey, "an outdated survey");
+            let mut anew = Self { candidates, ..Self::new(self.target, self.survey.k()) };
+            anew.survey_all();
+            self.survey.check(&anew.survey);
         }
-    }
-}
-
-/// How far a walk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Progress {
-    /// Of the k nearest eligible, those that answered.
-    pub(crate) replied: usize,
-    /// Of the k nearest eligible, those that did not answer yet.
-    pub(crate) open: usize,
-    /// Whether a stalled node would be among the k nearest if it answered.
-    pub(crate) stalled: bool,
-}
-
-/// How far a walk is: what a look at the k nearest eligible candidates shows.
-#[derive(Debug, PartialEq, Eq)]
-struct Survey {
-    /// Somebody came or left, so that another look is needed before any other field means anything.
-    is_due: bool,
-    /// See [`Progress`].
-    stalled: bool,
-    /// Where they are, counted from the nearest candidate, which is 1.
-    eligible: Vec<u16>,
-    /// Their networks, of which no two are the same, but for 0.
-    networks: Vec<u64>,
-    /// Bit i: the i-th of them was not asked yet.
-    new: u64,
-    replied: usize,
-    /// The distance of the last of them.
-    farthest: Distance,
-}
-
-const _: () = assert!(MAX_K <= u64::BITS as usize);
-
-impl Survey {
-    const fn new() -> Self {
-        Self {
-            is_due: true,
-            stalled: false,
-            eligible: Vec::new(),
-            networks: Vec::new(),
-            new: 0,
-            replied: 0,
-            farthest: Distance::ZERO,
-        }
-    }
-
-    fn clear(&mut self) {
-        self.eligible.clear();
-        self.networks.clear();
-        (self.is_due, self.new, self.replied, self.farthest) = (false, 0, 0, Distance::ZERO);
-    }
-
-    /// A candidate was added at this distance: whoever is farther than k eligible ones is none of them.
-    fn added(&mut self, distance: Distance, k: usize) {
-        self.is_due |= self.eligible.len() < k || distance <= self.farthest;
-    }
-
-    /// The candidate at this place, which had been asked, answered.
-    fn answered(&mut self, place: usize) {
-        let is_there = |eligible: &u16| usize::from(*eligible) == place;
-        self.replied += usize::from(self.eligible.iter().any(is_there));
-    }
-
-    /// The place of the nearest that was not asked yet, who is now.
-    fn take_new(&mut self) -> Option<usize> {
-        let place = self.eligible.get(self.new.trailing_zeros() as usize).copied();
-        self.new &= self.new.wrapping_sub(1);
-        place.map(usize::from)
     }
 }
 
@@ -532,7 +479,7 @@ mod tests {
 
     /// The answer of whoever is at this address, under whatever id.
     fn answers(frontier: &mut Frontier<SocketAddrV4>, at: &str) {
-        let at = frontier.position(addr(at)).unwrap();
+        let at = frontier.find(addr(at)).unwrap();
         frontier.replied(at, None, false);
         frontier.check_invariants(100);
     }
@@ -540,13 +487,12 @@ mod tests {
     /// Whom to ask next.
     fn next(frontier: &mut Frontier<SocketAddrV4>) -> Option<(NodeId, SocketAddrV4)> {
         frontier.look();
-        let place = frontier.survey.eligible.get(frontier.survey.new.trailing_zeros() as usize)?;
-        let candidate = &frontier.candidates[frontier.candidates.len() - usize::from(*place)];
+        let candidate = &frontier.candidates[frontier.survey.next()?];
         Some((candidate.id, candidate.addr))
     }
 
     fn ids(frontier: &Frontier<SocketAddrV4>) -> Vec<u8> {
-        frontier.closest().map(|candidate| candidate.id.as_bytes()[0]).collect()
+        frontier.closest().iter().map(|candidate| candidate.id.as_bytes()[0]).collect()
     }
 
     /// libtorrent test_dht.cpp 3372 `unsorted_traversal_results`; mldht testOrdering
@@ -564,9 +510,9 @@ mod tests {
     fn one_node_per_subnet_in_a_result_but_a_dead_one_hides_nobody() {
         let mut frontier = frontier(&[(1, "1.1.1.1:1"), (2, "1.1.1.2:1"), (3, "1.1.3.1:1")]);
         assert_eq!(next(&mut frontier), Some((id(1), addr("1.1.1.1:1"))));
-        frontier.mark(None, addr("1.1.1.1:1"), State::Asked);
+        frontier.mark(addr("1.1.1.1:1"), State::Asked);
         assert_eq!(next(&mut frontier), Some((id(3), addr("1.1.3.1:1"))), "2 waits behind 1");
-        frontier.mark(None, addr("1.1.1.1:1"), State::Failed);
+        frontier.mark(addr("1.1.1.1:1"), State::Failed);
         assert_eq!(next(&mut frontier), Some((id(2), addr("1.1.1.2:1"))));
         answers(&mut frontier, "1.1.1.2:1");
         answers(&mut frontier, "1.1.3.1:1");
@@ -585,7 +531,7 @@ mod tests {
     fn the_first_claim_to_an_address_wins_and_claims_to_an_id_stand_side_by_side() {
         let mut frontier = frontier(&[(1, "1.1.1.1:1"), (1, "2.2.2.2:2"), (5, "1.1.1.1:1")]);
         assert_eq!(next(&mut frontier), Some((id(1), addr("1.1.1.1:1"))));
-        frontier.mark(None, addr("1.1.1.1:1"), State::Failed);
+        frontier.mark(addr("1.1.1.1:1"), State::Failed);
         assert_eq!(next(&mut frontier), Some((id(1), addr("2.2.2.2:2"))), "the lie hides nobody");
         answers(&mut frontier, "2.2.2.2:2");
         assert_eq!(ids(&frontier), [1]);
@@ -598,9 +544,9 @@ mod tests {
             frontier.add(id(i), addr(&std::format!("1.1.{i}.1:1")), 1, 4);
         }
         answers(&mut frontier, "1.1.4.1:1");
-        frontier.mark(None, addr("1.1.1.1:1"), State::Failed);
+        frontier.mark(addr("1.1.1.1:1"), State::Failed);
         frontier.add(id(9), addr("1.1.9.1:1"), 1, 4);
-        frontier.mark(None, addr("1.1.9.1:1"), State::Asked);
+        frontier.mark(addr("1.1.9.1:1"), State::Asked);
         frontier.add(id(8), addr("1.1.8.1:1"), 1, 4);
         assert!(frontier.at(addr("1.1.8.1:1")).is_none(), "farther than every new one");
         frontier.check_invariants(4);
@@ -625,14 +571,16 @@ mod tests {
     #[test]
     fn stalled_nodes_make_room_and_their_late_answer_counts() {
         let mut frontier = frontier(&[(1, "1.1.1.1:1"), (2, "1.1.2.1:1"), (3, "1.1.3.1:1")]);
-        frontier.k = 2;
-        frontier.mark(None, addr("1.1.1.1:1"), State::Stalled);
+        frontier.survey = Survey::new(2);
+        frontier.survey_all();
+        frontier.mark(addr("1.1.1.1:1"), State::Stalled);
         assert_eq!(next(&mut frontier), Some((id(2), addr("1.1.2.1:1"))));
         answers(&mut frontier, "1.1.2.1:1");
         answers(&mut frontier, "1.1.3.1:1");
-        assert_eq!(frontier.progress(), Progress { replied: 2, open: 0, stalled: true });
+        assert_eq!(frontier.progress(), Progress { eligible: 2, open: false });
+        assert!(frontier.awaits_stalled());
         answers(&mut frontier, "1.1.1.1:1");
-        frontier.mark(None, addr("1.1.1.1:1"), State::Failed);
+        frontier.mark(addr("1.1.1.1:1"), State::Failed);
         assert_eq!(ids(&frontier), [1, 2, 3], "an answer is not undone by its own timeout");
     }
 
@@ -682,7 +630,7 @@ mod tests {
                     }
                     6 => {
                         let states = [State::Stalled, State::Failed, State::Failed, State::Asked];
-                        frontier.mark(None, addr, states[stream.below(4) as usize]);
+                        frontier.mark(addr, states[stream.below(4) as usize]);
                     }
                     _ => frontier.set_storer(addr, Storer::Unwilling),
                 }
@@ -694,15 +642,18 @@ mod tests {
 
     fn assert_survey(frontier: &mut Frontier<SocketAddrV4>, round: u32) {
         let (progress, next) = (frontier.progress(), next(frontier));
-        let k = frontier.k;
-        let eligible: Vec<_> = frontier.diverse(Candidate::is_willing).take(k).collect();
-        let replied = eligible.iter().filter(|c| c.state == State::Replied).count();
-        let open = eligible.len() - replied;
+        let awaits_stalled = frontier.awaits_stalled();
+        frontier.check_invariants(20);
+        let k = frontier.survey.k();
+        let eligible: Vec<_> =
+            frontier.diverse(Candidate::is_willing).into_iter().take(k).collect();
+        let open = eligible.iter().any(|c| c.state != State::Replied);
         let last = eligible.last().filter(|_| eligible.len() == k).map(|c| c.id.distance(TARGET));
         let stalled = frontier.candidates.iter().any(|c| {
             c.state == State::Stalled && last.is_none_or(|last| c.id.distance(TARGET) < last)
         });
-        assert_eq!(progress, Progress { replied, open, stalled }, "round {round}");
+        assert_eq!(progress, Progress { eligible: eligible.len(), open }, "round {round}");
+        assert_eq!(awaits_stalled, stalled, "round {round}");
         let new = eligible.iter().find(|c| c.state == State::New);
         assert_eq!(next, new.map(|c| (c.id, c.addr)), "round {round}");
     }

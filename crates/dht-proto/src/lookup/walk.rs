@@ -14,7 +14,7 @@ use crate::request::{AnnouncePort, Ended, LookupId, MAX_STORES, NodeInfo, Outcom
 use crate::time::Instant;
 use crate::wire::{ErrorReply, Method, Put, PutMutable, Reply, code, nodes};
 
-use super::frontier::{Frontier, State, Storer};
+use super::frontier::{Candidate, Frontier, State, Storer};
 use super::harvest::Harvest;
 use super::{Ctx, Goal};
 
@@ -50,8 +50,6 @@ struct Seed<A> {
 #[derive(Clone, Copy, Debug)]
 struct Asked<A> {
     addr: A,
-    /// The id that it has in the frontier.
-    id: Option<NodeId>,
     store: bool,
     stalled: bool,
     /// How often the address was asked as a seed, this time included.
@@ -92,6 +90,9 @@ pub(crate) struct Walk<A> {
     /// Seeds for the case that no contact of ours answers.
     fallback: Vec<A>,
     asked: Vec<Asked<A>>,
+    /// How many of them may be answered any moment. They belong to the present stage: none begins before
+    /// those of the one before it are over or no longer matter.
+    in_flight: usize,
     /// Where to store, farthest first.
     stores: Vec<A>,
     /// Nodes asked to store.
@@ -140,6 +141,7 @@ impl<A: Addr> Walk<A> {
             seeds: VecDeque::new(),
             fallback: Vec::new(),
             asked: Vec::new(),
+            in_flight: 0,
             stores: Vec::new(),
             tried: 0,
             decided: 0,
@@ -179,8 +181,8 @@ impl<A: Addr> Walk<A> {
         }
         let (to, expected, tries) = self.take_next()?;
         let store = self.stage == Stage::Storing;
-        let id = expected;
-        self.asked.push(Asked { addr: to, id, store, stalled: false, tries: tries + 1 });
+        self.asked.push(Asked { addr: to, store, stalled: false, tries: tries + 1 });
+        self.in_flight += 1;
         self.outcome.queries += 1;
         let method = if store {
             let candidate = self.frontier.at(to);
@@ -213,7 +215,7 @@ impl<A: Addr> Walk<A> {
         reply: &Reply<'_>,
         ctx: &mut Ctx<'_>,
     ) {
-        let Some(asked) = self.answered(addr, store) else { return };
+        let Some(asked) = self.take_asked(addr, store) else { return };
         self.outcome.replies += 1;
         if asked.store {
             self.outcome.stored += 1;
@@ -247,13 +249,13 @@ impl<A: Addr> Walk<A> {
         error: &ErrorReply<'_>,
         k: usize,
     ) {
-        let Some(asked) = self.answered(addr, store) else { return };
+        let Some(asked) = self.take_asked(addr, store) else { return };
         self.outcome.errors += 1;
         if asked.store {
             self.frontier.set_storer(addr, Storer::Unwilling);
             self.decided += u32::from(is_decision(error.code));
         } else {
-            self.frontier.mark(asked.id, addr, State::Failed);
+            self.frontier.mark(addr, State::Failed);
         }
         if (asked.store || self.goal.is_direct()) && self.outcome.refusals.len() < MAX_STORES * k {
             self.outcome.refusals.push(Refusal { node: from, code: error.code });
@@ -266,12 +268,13 @@ impl<A: Addr> Walk<A> {
         let stalls = |a: &&mut Asked<A>| a.addr == addr && a.store == store && !a.stalled;
         let Some(asked) = self.asked.iter_mut().find(stalls) else { return };
         asked.stalled = true;
-        let (id, tries) = (asked.id, asked.tries);
+        self.in_flight -= 1;
+        let tries = asked.tries;
         if store {
             self.frontier.set_storer(addr, Storer::Unwilling);
             return;
         }
-        if !self.frontier.mark(id, addr, State::Stalled) && self.outcome.replies == 0 {
+        if !self.frontier.mark(addr, State::Stalled) && self.outcome.replies == 0 {
             // Nothing else leads into the network, so a lost datagram must not end the lookup.
             if tries < MAX_TRIES && self.seeds.len() < MAX_SEEDS {
                 self.seeds.push_back(Seed { addr, tries });
@@ -281,15 +284,14 @@ impl<A: Addr> Walk<A> {
 
     /// The query failed: no answer at all, or one that cannot be right.
     pub(crate) fn on_failed(&mut self, addr: A, store: bool, timeout: bool) {
-        let Some(at) = self.asked.iter().position(|a| a.addr == addr && a.store == store) else {
+        if self.take_asked(addr, store).is_none() {
             return;
-        };
-        let asked = self.asked.swap_remove(at);
+        }
         self.outcome.timeouts += u32::from(timeout);
         if store {
             self.frontier.set_storer(addr, Storer::Unwilling);
         } else {
-            self.frontier.mark(asked.id, addr, State::Failed);
+            self.frontier.mark(addr, State::Failed);
         }
     }
 
@@ -326,14 +328,13 @@ impl<A: Addr> Walk<A> {
     /// The result, once the lookup is over.
     pub(crate) fn finish(mut self, now: Instant, k: usize) -> Outcome {
         let mut outcome = self.outcome;
-        let mut depths = self.frontier.closest();
-        outcome.depth = depths.next().map_or(0, |candidate| candidate.depth);
-        outcome.closest = self
-            .frontier
-            .closest()
-            .take(k)
-            .map(|candidate| NodeInfo { id: candidate.id, addr: candidate.addr.socket_addr() })
-            .collect();
+        let closest = self.frontier.closest();
+        outcome.depth = closest.first().map_or(0, |candidate| candidate.depth);
+        let node = |candidate: &&Candidate<A>| NodeInfo {
+            id: candidate.id,
+            addr: candidate.addr.socket_addr(),
+        };
+        outcome.closest = closest.iter().take(k).map(node).collect();
         outcome.duration = now.since(self.started);
         if outcome.ended == Ended::Completed {
             outcome.ended = match (outcome.queries, outcome.replies, outcome.errors) {
@@ -396,7 +397,10 @@ impl<A: Addr> Walk<A> {
         self.frontier.check_invariants(config.max_frontier);
         // The width of a store shrinks with each node that decides, also with those that had stalled.
         let most = if self.stage == Stage::Storing { config.k } else { config.alpha };
-        assert!(self.in_flight() <= most, "too many in flight");
+        assert!(self.in_flight <= most, "too many in flight");
+        let store = self.stage == Stage::Storing;
+        let in_flight = self.asked.iter().filter(|asked| asked.store == store && !asked.stalled);
+        assert_eq!(self.in_flight, in_flight.count(), "a place that is never free again");
         assert!(self.stores.len() <= 2 * config.k, "too many nodes to store at");
         let addrs = self.fallback.capacity() + self.stores.capacity();
         let heap = self.seeds.capacity() * size_of::<Seed<A>>()
@@ -419,18 +423,12 @@ impl<A: Addr> Walk<A> {
 
     /// Whether one more query may leave.
     fn has_place(&self, config: &Config) -> bool {
-        self.in_flight() < self.width(config) && self.asked.len() < max_asked(config)
+        self.in_flight < self.width(config) && self.asked.len() < max_asked(config)
     }
 
     /// Nodes that have decided about the store: done, or refused for what the item is.
     fn settled(&self) -> usize {
         (self.outcome.stored + self.decided) as usize
-    }
-
-    /// Queries of the present stage that may be answered any moment.
-    fn in_flight(&self) -> usize {
-        let store = self.stage == Stage::Storing;
-        self.asked.iter().filter(|asked| asked.store == store && !asked.stalled).count()
     }
 
     /// Whom to ask next, under which id, and how often he was asked before.
@@ -457,9 +455,11 @@ impl<A: Addr> Walk<A> {
     }
 
     /// Takes the query to this address off the list; `None` if there is none.
-    fn answered(&mut self, addr: A, store: bool) -> Option<Asked<A>> {
+    fn take_asked(&mut self, addr: A, store: bool) -> Option<Asked<A>> {
         let at = self.asked.iter().position(|asked| asked.addr == addr && asked.store == store)?;
-        Some(self.asked.swap_remove(at))
+        let asked = self.asked.swap_remove(at);
+        self.in_flight -= usize::from(!asked.stalled);
+        Some(asked)
     }
 
     fn learn_nodes(&mut self, from: A, depth: u8, reply: &Reply<'_>, ctx: &Ctx<'_>) {
@@ -472,7 +472,8 @@ impl<A: Addr> Walk<A> {
         let limit = MAX_NODES_PER_REPLY.max(ctx.config.k);
         let teller = from.scope();
         for (id, addr) in nodes::<A>(bytes.unwrap_or_default()).take(limit) {
-            if id != ctx.own_id && addr.is_credible_in(teller) {
+            // Most are known.
+            if !self.frontier.knows(addr) && id != ctx.own_id && addr.is_credible_in(teller) {
                 self.frontier.add(id, addr, depth.saturating_add(1), ctx.config.max_frontier);
             }
         }
@@ -489,17 +490,17 @@ impl<A: Addr> Walk<A> {
             return true;
         }
         if self.widening == Some(0) {
-            return self.in_flight() == 0;
+            return self.in_flight == 0;
         }
         let progress = self.frontier.progress();
-        if progress.open > 0 {
+        if progress.open {
             self.grace = None;
             return false;
         }
-        if progress.replied >= config.k {
-            return !progress.stalled || self.grace_over(now, stall * GRACE);
+        if progress.eligible >= config.k {
+            return !self.frontier.awaits_stalled() || self.grace_over(now, stall * GRACE);
         }
-        if !self.seeds.is_empty() || self.in_flight() > 0 {
+        if !self.seeds.is_empty() || self.in_flight > 0 {
             self.grace = None;
             return false;
         }
@@ -528,11 +529,12 @@ impl<A: Addr> Walk<A> {
             self.stores.reverse();
             // Answers to the walk no longer matter, and their addresses may be asked again.
             self.asked.retain(|asked| asked.store);
+            self.in_flight = self.asked.iter().filter(|asked| !asked.stalled).count();
         }
     }
 
     fn has_stored(&mut self, now: Instant, stall: Duration, config: &Config) -> bool {
-        if self.can_ask(config) || self.in_flight() > 0 {
+        if self.can_ask(config) || self.in_flight > 0 {
             return false;
         }
         let patience = STORE_PATIENCE.max(stall * GRACE_WHEN_FEW);

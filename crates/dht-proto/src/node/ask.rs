@@ -15,6 +15,7 @@ use super::{MAX_BOOTSTRAP, Node, Purpose};
 const FEW_CONTACTS: usize = 3;
 
 impl<A: Addr> Node<A> {
+    #[inline(never)]
     pub(super) fn send_ping(
         &mut self,
         now: Instant,
@@ -29,6 +30,7 @@ impl<A: Addr> Node<A> {
         Some((addr, len))
     }
 
+    #[inline(never)]
     pub(super) fn send_next(
         &mut self,
         now: Instant,
