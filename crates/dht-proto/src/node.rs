@@ -3,6 +3,7 @@
 //! This is dispatch only. The table decides who is known, the server what is answered, the lookups
 //! what is asked, the transactions what is awaited, and the role whether we answer at all.
 
+mod ahead;
 mod ask;
 mod bounds;
 mod link;
@@ -12,12 +13,11 @@ mod settle;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 use core::time::Duration;
 
 use crate::MAX_DATAGRAM;
 use crate::addr::{Addr, Family, Scope};
-use crate::ahead::ReadAhead;
 use crate::config::Config;
 use crate::health::{FamilyHealth, Problem, Trouble};
 use crate::id::{ID_LEN, NodeId, Target, bep42};
@@ -134,47 +134,6 @@ impl<A: Addr> Node<A> {
         for (item, left) in &snapshot.items {
             self.server.restore_item(now, item.clone(), *left, &self.config, &self.seed);
         }
-    }
-
-    /// See `Dht::read_ahead`. Step 0 names the node; 1 its lists, and what stands beside it; 2 what those
-    /// lead to; 3 the lookups; 4 their lists. The parts keep to the same numbers.
-    pub(crate) fn read_ahead(
-        &self,
-        step: u32,
-        coming: Option<(SocketAddr, &[u8])>,
-        ahead: &mut impl ReadAhead,
-    ) {
-        match step {
-            0 => self.read_ahead_fields(ahead),
-            1 => {
-                if let Some((from, datagram)) = coming
-                    && let Some((id, target)) = wire::peek(datagram)
-                {
-                    self.server.read_ahead_for(A::from_socket_addr(from), ahead);
-                    self.table.read_around(target.unwrap_or_else(|| id.target()), ahead);
-                }
-                self.outbox.read_ahead(ahead);
-            }
-            _ => {}
-        }
-        self.transactions.read_ahead(step, ahead);
-        self.lookups.read_ahead(step, ahead);
-    }
-
-    /// A field in each line of the node itself that is read for most datagrams, in order.
-    fn read_ahead_fields(&self, ahead: &mut impl ReadAhead) {
-        ahead.line(&self.last_now);
-        ahead.line(&self.transactions);
-        ahead.line(&self.told_server);
-        ahead.line(&self.role);
-        self.server.read_ahead(ahead);
-        ahead.line(&self.maintain);
-        ahead.line(&self.restored_asked);
-        self.table.read_ahead(ahead);
-        ahead.line(&self.link);
-        ahead.line(&self.stats.datagrams_in);
-        ahead.line(&self.stats.find_node_in);
-        ahead.line(&self.stats.replies_in);
     }
 
     pub(crate) fn handle_datagram(
