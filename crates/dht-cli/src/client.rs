@@ -107,6 +107,15 @@ impl<'a> Client<'a> {
         Ok(peers.outcome()?)
     }
 
+    /// Gets to know nodes before more of them are needed than a reply names, for a node that has just
+    /// started knows none but those. What is needed later says if there are none.
+    pub(crate) fn look_around(&self) {
+        let id = |family| self.dht.node_id(family).ok().flatten();
+        if let Some(target) = id(Family::V4).or_else(|| id(Family::V6)) {
+            drop(self.run("looking for nodes", Lookup::FindNode { target }, |_| Ok(())));
+        }
+    }
+
     /// Fails with status 3 if nobody at all answered.
     pub(crate) fn contact(&self, outcome: &Outcome) -> Result<(), Failure> {
         let answered = match outcome.ended {

@@ -100,7 +100,11 @@ fn session<'a>(
 ) -> Result<Session<'a>, Failure> {
     let copies = Config::default().k.max(args.copies as usize);
     let node = (!args.through.no_dht).then(|| Client::start_storing(global, copies, out));
-    Session::with(node.transpose()?, &args.through, global, out)
+    let node = node.transpose()?;
+    if let Some(client) = node.as_ref().filter(|_| copies > Config::default().k) {
+        client.look_around();
+    }
+    Session::with(node, &args.through, global, out)
 }
 
 /// Says what happens, and how all are doing, until the runner ends.
