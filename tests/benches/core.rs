@@ -29,9 +29,9 @@ const REPETITIONS: usize = 1_000;
 const CASES: &[(&str, u64)] = &[
     ("decode_find_node", 900),
     ("ping", 2_500),
-    ("find_node", 2_400),
-    ("find_node_not_ro", 2_800),
-    ("get_peers_50", 8_000),
+    ("find_node", 2_250),
+    ("find_node_not_ro", 2_250),
+    ("get_peers_50", 6_000),
 ];
 
 fn main() {
