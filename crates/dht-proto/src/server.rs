@@ -129,10 +129,8 @@ impl<A: Addr> Server<A> {
     }
 
     /// The same of what answering somebody needs.
-    pub(crate) fn read_ahead_for(&self, from: Option<A>, ahead: &mut impl ReadAhead) {
-        if let Some(from) = from {
-            self.throttle.read_ahead(from, ahead);
-        }
+    pub(crate) fn read_ahead_for(&self, from: A, ahead: &mut impl ReadAhead) {
+        self.throttle.read_ahead(from, ahead);
     }
 
     /// Answers one query into `out`; returns the length of the reply, which is at most

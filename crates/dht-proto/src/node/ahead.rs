@@ -20,9 +20,10 @@ impl<A: Addr> Node<A> {
             0 => self.read_ahead_fields(ahead),
             1 => {
                 if let Some((from, datagram)) = coming
+                    && let Some(from) = A::from_socket_addr(from)
                     && let Some((id, target)) = wire::peek(datagram)
                 {
-                    self.server.read_ahead_for(A::from_socket_addr(from), ahead);
+                    self.server.read_ahead_for(from, ahead);
                     self.table.read_around(target.unwrap_or_else(|| id.target()), ahead);
                 }
                 self.outbox.read_ahead(ahead);

@@ -335,7 +335,9 @@ fn write_ip<S: Sink>(w: &mut Writer<S>, ip: IpAddr, port: Option<u16>) -> Option
     }
 }
 
-/// The fields of a reply after `id`. Never a tail in a list of records: mldht and librqbit refuse the whole message for one, jech/dht
+/// The fields of a reply after `id`.
+///
+/// Never a tail in a list of records: mldht and librqbit refuse the whole message for one, jech/dht
 /// blacklists us.
 #[inline]
 fn write_reply<S: Sink>(w: &mut Writer<S>, reply: &Reply<'_>) -> Option<()> {
